@@ -1,0 +1,343 @@
+"""The values everybody speaks about, and their rules: standard library only."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+US_PER_S = 1_000_000
+US_PER_DAY = 86_400 * US_PER_S
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MJD_OF_1970 = Decimal(40_587)
+_JD_MINUS_MJD = Decimal("2400000.5")
+
+
+# --- data quality -----------------------------------------------------------
+
+
+class DQ(enum.IntFlag):
+    """Bits of the data-quality plane (uint16); 0 is a good pixel. Stable for ever."""
+
+    BAD = 1
+    DARK_SATURATED = 2
+    HOT = 4
+    WARM = 8
+    DARK_NONLINEAR = 16
+    UNSTABLE = 32
+    PEDESTAL = 64
+    STUCK = 128
+    COLUMN = 256
+    MANUAL = 512
+
+
+DQ_DESCRIPTIONS: Mapping[DQ, str] = {
+    DQ.BAD: "do not use: the union under the recipe's rule",
+    DQ.DARK_SATURATED: "saturated in a dark of the set",
+    DQ.HOT: "dark current above the consistency limit or the cut-off",
+    DQ.WARM: "dark current significantly above the bulk",
+    DQ.DARK_NONLINEAR: "dark current not proportional to exposure time",
+    DQ.UNSTABLE: "telegraph, noisy or changed",
+    DQ.PEDESTAL: "an intercept that bias subtraction removes",
+    DQ.STUCK: "stuck or dead",
+    DQ.COLUMN: "part of a bad column",
+    DQ.MANUAL: "on the camera's static list of defects",
+}
+
+
+class Rule(enum.StrEnum):
+    """How a recipe turns what was measured into DQ.BAD."""
+
+    EVIDENCE_AND_LIMIT = "evidence+limit"
+    EVIDENCE = "evidence"
+    LIMIT = "limit"
+    CUTOFF = "cutoff"
+    PERSIST = "persist"
+    IMPORT = "import"
+    EDIT = "edit"
+    NONE = "none"
+
+
+# --- time -------------------------------------------------------------------
+
+
+def to_us(moment: datetime) -> int:
+    """Microseconds since 1970 of a time-zone aware datetime."""
+    return (moment - _EPOCH) // timedelta(microseconds=1)
+
+
+def to_datetime(instant_us: int) -> datetime:
+    """The UTC datetime of microseconds since 1970."""
+    return _EPOCH + timedelta(microseconds=instant_us)
+
+
+def iso(instant_us: int | None) -> str | None:
+    """`2018-08-22T04:00:00Z`, with a fraction only where there is one; None stays None."""
+    if instant_us is None:
+        return None
+    return to_datetime(instant_us).isoformat().replace("+00:00", "Z")
+
+
+def mjd_to_us(mjd: Decimal) -> int:
+    """Microseconds since 1970 of a modified Julian date, rounded to the nearest."""
+    return int(((mjd - _MJD_OF_1970) * US_PER_DAY).to_integral_value())
+
+
+@dataclass(frozen=True, slots=True)
+class Validity:
+    """Half-open interval `[start_us, end_us)` of instants; an end of None is open."""
+
+    start_us: int
+    end_us: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.end_us is not None and self.end_us <= self.start_us:
+            raise ValueError("an interval must end after it starts")
+
+    def contains(self, instant_us: int) -> bool:
+        return self.start_us <= instant_us and (self.end_us is None or instant_us < self.end_us)
+
+    def covers(self, other: Validity) -> bool:
+        if self.start_us > other.start_us:
+            return False
+        return self.end_us is None or (other.end_us is not None and other.end_us <= self.end_us)
+
+    def overlaps(self, other: Validity) -> bool:
+        return (other.end_us is None or self.start_us < other.end_us) and (
+            self.end_us is None or other.start_us < self.end_us
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Night:
+    """An observing night: mean solar noon to noon, labelled with the evening's date.
+
+    Without a longitude it covers the night of that date anywhere on Earth (48 hours).
+    """
+
+    evening: date
+    longitude_deg_east: float | None = None
+
+    @classmethod
+    def of(cls, instant_us: int, longitude_deg_east: float | None) -> Night:
+        """The night that an instant belongs to; without a longitude, by Greenwich's noon."""
+        shift_us = round((longitude_deg_east or 0.0) / 360 * US_PER_DAY)
+        evening = to_datetime(instant_us + shift_us - US_PER_DAY // 2).date()
+        return cls(evening, longitude_deg_east)
+
+    @property
+    def validity(self) -> Validity:
+        midnight_us = to_us(datetime(*self.evening.timetuple()[:3], tzinfo=UTC))
+        if self.longitude_deg_east is None:
+            return Validity(midnight_us, midnight_us + 2 * US_PER_DAY)
+        noon_us = midnight_us + US_PER_DAY // 2
+        start_us = noon_us - round(self.longitude_deg_east / 360 * US_PER_DAY)
+        return Validity(start_us, start_us + US_PER_DAY)
+
+    def __str__(self) -> str:
+        return self.evening.isoformat()
+
+
+_BARE_DATE = re.compile(r"(\d{4})-?(\d{2})-?(\d{2})")
+_NUMBER = re.compile(r"(MJD|JD)?\s*:?\s*(\d+(?:\.\d+)?)", re.IGNORECASE)
+_ISO = re.compile(
+    r"(\d{4}-?\d{2}-?\d{2})[T ](\d{2}):?(\d{2})(?::?(\d{2})(?:[.,](\d+))?)?\s*(Z|[+-]\d{2}:?\d{2}|[+-]\d{2})?",
+    re.IGNORECASE,
+)
+
+
+def parse_date(text: str) -> int | date:
+    """Read a `--date`: an instant in microseconds, or the evening's date of a night.
+
+    Accepts ISO 8601 with Z or an offset, MJD, JD, and a bare date (`2018-08-22`, `20180822`).
+
+    Raises
+    ------
+    ValueError
+        With a sentence for the user: what is wrong and what to write instead.
+    """
+    text = text.strip()
+    try:
+        if match := _BARE_DATE.fullmatch(text):
+            return date(*map(int, match.groups()))
+        if match := _NUMBER.fullmatch(text):
+            return _parse_day_number(match[1], Decimal(match[2]))
+        if match := _ISO.fullmatch(text):
+            return _parse_iso(match)
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f"'{text}' is not a date that exists: {error}") from None
+    raise ValueError(
+        f"'{text}' is not a date; write 2018-08-22 (a night), 2018-08-22T04:00:00Z, MJD58352.17 or JD2458352.67"
+    )
+
+
+def _parse_day_number(prefix: str | None, number: Decimal) -> int:
+    prefix = (prefix or "").upper()
+    if prefix == "JD" or (not prefix and 2_300_000 <= number < 2_700_000):
+        number -= _JD_MINUS_MJD
+    elif not prefix and not 10_000 <= number < 300_000:
+        raise ValueError("as a day number it is neither an MJD nor a JD")
+    instant_us = mjd_to_us(number)
+    to_datetime(instant_us)
+    return instant_us
+
+
+def _parse_iso(match: re.Match[str]) -> int:
+    day, hour, minute, second, fraction, zone = match.groups()
+    if zone is None:
+        raise ValueError("it has no time zone; add Z for UTC, or an offset such as -07:00")
+    moment = datetime.strptime(day.replace("-", ""), "%Y%m%d").replace(tzinfo=UTC)
+    if int(hour) > 23 or int(minute) > 59 or int(second or 0) > 60:
+        raise ValueError("its time of day is out of range")
+    micro = int(((fraction or "0") + "000000")[:6])
+    moment += timedelta(hours=int(hour), minutes=int(minute), seconds=int(second or 0), microseconds=micro)
+    if zone.upper() != "Z":
+        digits = zone[1:].replace(":", "").ljust(4, "0")
+        offset = timedelta(hours=int(digits[:2]), minutes=int(digits[2:]))
+        if offset > timedelta(hours=15):
+            raise ValueError("its offset from UTC is out of range")
+        moment -= -offset if zone[0] == "-" else offset
+    return to_us(moment)
+
+
+# --- frames -----------------------------------------------------------------
+
+
+class Kind(enum.StrEnum):
+    """What a catalogued frame is; everything else is skipped."""
+
+    DARK = "dark"
+    BIAS = "bias"
+    MASTER_DARK = "master dark"
+    MASTER_BIAS = "master bias"
+
+    @property
+    def combined(self) -> bool:
+        return self in (Kind.MASTER_DARK, Kind.MASTER_BIAS)
+
+
+def canonical_json(value: Any) -> str:
+    """One spelling for one value: sorted keys, no spaces; what digests are taken of."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def digest(value: Any) -> str:
+    """sha256 of the canonical JSON of a value."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Configuration:
+    """What must agree between darks and science frame; None is "the header does not say"."""
+
+    binning: tuple[int, int] = (1, 1)
+    """(x, y)"""
+    readout_mode: str | None = None
+    gain_setting: float | None = None
+    offset_setting: float | None = None
+    sub_frame: tuple[int, int, int, int] | None = None
+    """(x0, y0, nx, ny) in binned pixels, 0-based"""
+    row_order: str | None = None
+    """TOP-DOWN or BOTTOM-UP"""
+    bayer_pattern: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Configuration:
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+    @property
+    def digest(self) -> str:
+        return digest(self.as_dict())
+
+    def __str__(self) -> str:
+        parts = [f"bin {self.binning[0]}x{self.binning[1]}"]
+        if self.readout_mode:
+            parts.append(f"mode {self.readout_mode}")
+        if self.gain_setting is not None:
+            parts.append(f"gain {self.gain_setting:g}")
+        if self.offset_setting is not None:
+            parts.append(f"offset {self.offset_setting:g}")
+        if self.sub_frame:
+            x0, y0, nx, ny = self.sub_frame
+            parts.append(f"{nx}x{ny} at {x0},{y0}")
+        if self.row_order:
+            parts.append(self.row_order.lower())
+        if self.bayer_pattern:
+            parts.append(self.bayer_pattern)
+        return ", ".join(parts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What a header says about a frame, in our words and units.
+
+    `sources` names the keyword behind each field (`{"exptime_s": "EXPOSURE"}`); `problems` are
+    the sentences for which the frame must be rejected if it is a dark at all.
+    """
+
+    kind: Kind | None
+    """None: no dark, bias or master of them (`frame_type` says what)"""
+    frame_type: str
+    """the type as the header writes it, `''` when it writes none"""
+    shape: tuple[int, int]
+    """(ny, nx)"""
+    exptime_s: float | None = None
+    start_us: int | None = None
+    start_precision_s: float = 1.0
+    """86400 when the header gives a date without a time"""
+    set_temp_c: float | None = None
+    ccd_temp_c: float | None = None
+    configuration: Configuration = Configuration()
+    n_combined: int = 1
+    unit: str = "adu"
+    """adu, electron, adu/s or electron/s"""
+    bias_subtracted: bool | None = None
+    gain_e_per_adu: float | None = None
+    read_noise_e: float | None = None
+    saturation_adu: float | None = None
+    overscan_section: str | None = None
+    trim_section: str | None = None
+    instrument: str | None = None
+    """the camera's name as written; None when it is missing or names no camera"""
+    serial: str | None = None
+    software: str | None = None
+    keyword_profile: str = ""
+    sources: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    problems: tuple[str, ...] = ()
+
+
+# --- recipe -----------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """Every number that decides which pixels are flagged; stored with the mask."""
+
+    rule: Rule = Rule.LIMIT
+    limit_e_per_s: float | None = None
+    """given consistency limit; None estimates it from the darks"""
+    cutoff_e_per_s: float = 1.0
+    """excess over the local bulk that makes a pixel HOT with one exposure time"""
+    cutoff_sigma: float = 5.0
+    cosmic_ray_sigma: float = 6.0
+    max_cosmic_rays: int = 2
+    tolerance: float = 0.05
+    """relative departure of the two dark currents that defines the consistency limit"""
+    false_discovery_rate: float = 0.01
+    bulk_false_flags: float = 1.0
+    """expected false flags per frame in the bulk"""
+    min_effect: float = 0.02
+    """relative difference below which disagreement is no reason to mask"""
+
+    def as_dict(self) -> dict[str, Any]:
+        return {k: str(v) if isinstance(v, Rule) else v for k, v in dataclasses.asdict(self).items()}

@@ -1,0 +1,106 @@
+"""One class per thing a user can do wrong: code, exit code, HTTP status, next step.
+
+Bugs never derive from `HotpixError`: they keep their traceback.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class HotpixError(Exception):
+    """Something a user, a file or a machine did wrong; one sentence, and what to do next."""
+
+    code: ClassVar[str] = "failure"
+    exit_code: ClassVar[int] = 1
+    http_status: ClassVar[int] = 500
+
+    def __init__(self, message: str, *, next_step: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.next_step = next_step
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.next_step}".strip()
+
+
+class UsageError(HotpixError, ValueError):
+    """A command, an option or a value that cannot be understood."""
+
+    code, exit_code, http_status = "usage", 2, 422
+
+
+class UnknownCamera(HotpixError, LookupError):
+    code, exit_code, http_status = "unknown-camera", 2, 404
+
+
+class UnknownId(HotpixError, LookupError):
+    """A mask, frame or release that is not in this registry."""
+
+    code, exit_code, http_status = "unknown-id", 2, 404
+
+
+class NoMask(HotpixError, LookupError):
+    """No mask answers the question."""
+
+    code, exit_code, http_status = "no-mask", 3, 404
+
+
+class AmbiguousMask(HotpixError, LookupError):
+    """More than one mask answers, and the question does not decide between them."""
+
+    code, exit_code, http_status = "ambiguous-mask", 4, 409
+
+
+class NothingToBuild(HotpixError):
+    """No darks that make a mask."""
+
+    code, exit_code, http_status = "nothing-to-build", 1, 409
+
+
+class UnreadableFrame(HotpixError):
+    """A file that is no readable FITS image."""
+
+    code, exit_code, http_status = "unreadable-frame", 1, 422
+
+
+class FrameChanged(HotpixError):
+    """A catalogued frame vanished or changed since its ingest."""
+
+    code, exit_code, http_status = "frame-changed", 5, 409
+
+
+class IntegrityError(HotpixError):
+    """Stored bytes that no longer have their digest."""
+
+    code, exit_code, http_status = "integrity", 5, 500
+
+
+class SchemaError(HotpixError):
+    """A database of another schema, or a file that is no registry."""
+
+    code, exit_code, http_status = "schema", 6, 503
+
+
+class DatabaseUnavailable(HotpixError):
+    """A database that cannot be opened, read or written."""
+
+    code, exit_code, http_status = "database-unavailable", 7, 503
+
+
+class ProfileError(HotpixError, ValueError):
+    """A camera or keyword profile with a mistake in it."""
+
+    code, exit_code, http_status = "profile", 2, 422
+
+
+class StorageError(HotpixError, OSError):
+    """A file or folder that cannot be written: full, read-only, or forbidden."""
+
+    code, exit_code, http_status = "storage", 1, 507
+
+
+class SomeRefused(HotpixError):
+    """Some inputs were refused; the rest was done."""
+
+    code, exit_code, http_status = "some-refused", 8, 207

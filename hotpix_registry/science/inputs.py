@@ -1,0 +1,61 @@
+"""What the science takes in: dark frames as rows of numbers, and what is known of the detector."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+
+class Rows(Protocol):
+    """An image that is read a strip of rows at a time; an ndarray wrapped is enough."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(ny, nx)"""
+        ...
+
+    def read(self, y0: int, y1: int) -> NDArray[Any]:
+        """Rows `y0` to `y1` (exclusive) as (y1 - y0, nx); uint16 where the file holds that, else float32."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DarkFrame:
+    """One dark, bias or master, ready to be combined.
+
+    `pedestal` is the level without charge in the frame's own unit, known from the overscan; None
+    where there is none. A master has `n_combined` > 1 and may already be bias-subtracted, scaled to
+    electrons (`unit` "electron") or to a rate (`adu/s`, `electron/s`).
+    """
+
+    rows: Rows
+    name: str
+    pedestal: float | None = None
+    n_combined: int = 1
+    unit: str = "adu"
+    bias_subtracted: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExposureGroup:
+    """The frames of one exposure time; 0 s is the biases."""
+
+    exptime_s: float
+    frames: tuple[DarkFrame, ...]
+    borrowed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Detector:
+    """What the noise model needs to know of a camera."""
+
+    gain_e_per_adu: float
+    read_noise_e: float | None = None
+    """None: measured from the darks"""
+    saturation_adu: float = 65535.0
+    """raw level, pedestal included, from which a pixel counts as saturated"""
+    adc_step_adu: float = 1.0
+    """14-bit data stretched to 16 bits step by 4"""
+    bayer_pattern: str | None = None
