@@ -148,7 +148,7 @@ class Night:
 _BARE_DATE = re.compile(r"(\d{4})-?(\d{2})-?(\d{2})")
 _NUMBER = re.compile(r"(MJD|JD)?\s*:?\s*(\d+(?:\.\d+)?)", re.IGNORECASE)
 _ISO = re.compile(
-    r"(\d{4}-?\d{2}-?\d{2})[T ](\d{2}):?(\d{2})(?::?(\d{2})(?:[.,](\d+))?)?\s*(Z|[+-]\d{2}:?\d{2}|[+-]\d{2})?",
+    r"(\d{4}-?\d{2}-?\d{2})[T ](\d{2}):?(\d{2})(?::?(\d{2})(?:[.,](\d+))?)?\s*(Z|[+-]\d{2}(?::?\d{2})?)?",
     re.IGNORECASE,
 )
 
@@ -174,7 +174,8 @@ def parse_date(text: str) -> int | date:
     except (ValueError, OverflowError) as error:
         raise ValueError(f"'{text}' is not a date that exists: {error}") from None
     raise ValueError(
-        f"'{text}' is not a date; write 2018-08-22 (a night), 2018-08-22T04:00:00Z, MJD58352.17 or JD2458352.67"
+        f"'{text}' is not a date; "
+        "write 2018-08-22 (a night), 2018-08-22T04:00:00Z, MJD58352.17 or JD2458352.67"
     )
 
 
@@ -253,7 +254,8 @@ class Configuration:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Configuration:
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        tuples: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return cls(**tuples)
 
     @property
     def digest(self) -> str:
@@ -314,6 +316,84 @@ class Facts:
     keyword_profile: str = ""
     sources: Mapping[str, str] = dataclasses.field(default_factory=dict)
     problems: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return values | {
+            "kind": None if self.kind is None else str(self.kind),
+            "shape": list(self.shape),
+            "configuration": self.configuration.as_dict(),
+            "sources": dict(self.sources),
+            "problems": list(self.problems),
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Facts:
+        return cls(
+            **dict(values)
+            | {
+                "kind": None if values["kind"] is None else Kind(values["kind"]),
+                "shape": tuple(values["shape"]),
+                "configuration": Configuration.from_dict(values["configuration"]),
+                "problems": tuple(values["problems"]),
+            }
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frame:
+    """A catalogued frame, as the build sees it: its bytes, where they lie, and what they mean."""
+
+    frame_id: int
+    sha256: str
+    paths: tuple[str, ...]
+    camera: str
+    series_id: int | None
+    """None: its temperature is unknown"""
+    night: str
+    facts: Facts
+    """the header's, with an operator's corrections applied"""
+    twin_of: int | None = None
+    """the frame of which this one is the same exposure, saved again"""
+    excluded: str | None = None
+    """why an operator took it out"""
+
+    @property
+    def name(self) -> str:
+        return self.paths[0] if self.paths else f"frame {self.frame_id} ({self.sha256[:12]})"
+
+    @property
+    def kind(self) -> Kind:
+        if self.facts.kind is None:
+            raise ValueError("only darks, biases and masters are catalogued")
+        return self.facts.kind
+
+    @property
+    def exptime_s(self) -> float:
+        """Zero for a bias, whatever its header says."""
+        return 0.0 if self.is_bias else float(self.facts.exptime_s or 0.0)
+
+    @property
+    def is_bias(self) -> bool:
+        return self.kind in (Kind.BIAS, Kind.MASTER_BIAS)
+
+    @property
+    def start_us(self) -> int:
+        return int(self.facts.start_us or 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Series:
+    """Camera + configuration + set point: the line along which masks succeed each other."""
+
+    series_id: int
+    camera: str
+    configuration: Configuration
+    set_point_c: float | None
+
+    def __str__(self) -> str:
+        point = "no set point" if self.set_point_c is None else f"{self.set_point_c:g} °C"
+        return f"{self.camera} at {point}, {self.configuration}"
 
 
 # --- recipe -----------------------------------------------------------------

@@ -59,3 +59,18 @@ class Detector:
     adc_step_adu: float = 1.0
     """14-bit data stretched to 16 bits step by 4"""
     bayer_pattern: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayRows:
+    """An array in memory, seen as rows: what tests, demos and masters already read use."""
+
+    array: NDArray[Any]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        ny, nx = self.array.shape
+        return ny, nx
+
+    def read(self, y0: int, y1: int) -> NDArray[Any]:
+        return self.array[y0:y1]

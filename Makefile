@@ -1,0 +1,34 @@
+# Everything below runs in .venv, which is made when it is missing or older than pyproject.toml.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test lint benchmark-detection clean
+
+demo: $(READY)
+	rm -rf demo
+	$(BIN)/hotpix-registry demo -o demo
+
+test: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest -n 2
+
+lint: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/mypy
+
+benchmark-detection: $(READY)
+	$(BIN)/python -m tests.benchmarks.detection
+
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "hotpix-registry needs Python 3.11 or newer; set PYTHON=/path/to/python3.11")'
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/pip install --quiet --editable '.[test]'
+	@touch $(READY)
+
+clean:
+	rm -rf $(VENV) demo

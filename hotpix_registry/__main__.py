@@ -1,0 +1,3 @@
+from hotpix_registry.cli import main
+
+main()

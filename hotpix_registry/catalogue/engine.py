@@ -1,0 +1,310 @@
+"""Opening a database: addresses, connections, transactions, schema."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.engine import URL, Connection, Engine, make_url
+
+from hotpix_registry.catalogue import schema
+from hotpix_registry.errors import DatabaseUnavailable, SchemaError, StorageError, UsageError
+from hotpix_registry.settings import data_dir
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+
+APPLICATION_ID = 0x486F7470  # "Hotp": what `file` and `PRAGMA application_id` show of our SQLite files
+_ADVISORY_LOCK = 0x486F7470
+_BUSY_TIMEOUT_S = 60
+_HINT = "Give a file, sqlite:///FILE or postgresql://USER@HOST/NAME."
+
+
+def parse_url(text: str) -> URL:
+    """Read a `--database`: a URL, or the path of an SQLite file."""
+    if "://" not in text:
+        return URL.create("sqlite", database=str(Path(text).expanduser()))
+    try:
+        url = make_url(text)
+    except (sa.exc.ArgumentError, ValueError):
+        raise UsageError(f"'{_without_password(text)}' is no database URL.", next_step=_HINT) from None
+    backend = url.drivername.partition("+")[0]
+    if backend in ("postgresql", "postgres"):
+        return url.set(drivername="postgresql+psycopg")
+    if backend == "sqlite":
+        if not url.database or url.database == ":memory:":
+            raise UsageError("A registry in memory would be lost at once.", next_step=_HINT)
+        return url.set(drivername="sqlite")
+    raise UsageError(f"Databases of kind '{backend}' are not supported.", next_step=_HINT)
+
+
+def _without_password(text: str) -> str:
+    return re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", text)
+
+
+def connect(url: URL) -> Engine:
+    """An engine whose transactions are snapshots; nothing is opened yet."""
+    if url.drivername == "sqlite":
+        return _connect_sqlite(url)
+    return sa.create_engine(url, isolation_level="REPEATABLE READ", pool_pre_ping=True)
+
+
+def _connect_sqlite(url: URL) -> Engine:
+    path = Path(url.database or "").absolute()
+
+    def open_file() -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            _sqlite_uri(path),
+            uri=True,
+            timeout=_BUSY_TIMEOUT_S,
+            isolation_level=None,  # BEGIN is written by the listener below
+            check_same_thread=False,
+        )
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA synchronous = FULL")
+        return connection
+
+    engine = sa.create_engine(url.set(database=str(path)), creator=open_file, poolclass=sa.pool.QueuePool)
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        # a deferred transaction that turns to writing fails with "database is locked" under load
+        writing = connection.get_execution_options().get("writing", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+
+    return engine
+
+
+def _sqlite_uri(path: Path) -> str:
+    if os.access(path, os.W_OK) and os.access(path.parent, os.W_OK):
+        return f"{path.as_uri()}?mode=rw"
+    # in a folder that nobody can write, WAL's helper files cannot be made
+    immutable = not path.with_name(path.name + "-wal").exists()
+    return f"{path.as_uri()}?mode=ro" + ("&immutable=1" if immutable else "")
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Connection]:
+    """A transaction that sees one state of the registry."""
+    with translated(engine), engine.connect() as connection, connection.begin():
+        yield connection
+
+
+@contextmanager
+def writing(engine: Engine) -> Iterator[Connection]:
+    """The one writing transaction of the moment; committed at the end, rolled back on any error."""
+    with translated(engine):
+        if engine.dialect.name == "sqlite":
+            with engine.connect().execution_options(writing=True) as connection, connection.begin():
+                yield connection
+            return
+        # READ COMMITTED: a snapshot taken before the lock is granted would be stale
+        fresh = engine.connect().execution_options(isolation_level="READ COMMITTED")
+        with fresh as connection, connection.begin():
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
+            yield connection
+
+
+@contextmanager
+def translated(engine: Engine) -> Iterator[None]:
+    """Turn what a database says of its own state into a sentence; bugs keep their traceback."""
+    where = describe(engine)
+    try:
+        yield
+    except sa.exc.DBAPIError as error:
+        text = str(error.orig).strip().partition("\n")[0]
+        if "readonly" in text or "read-only" in text:
+            raise DatabaseUnavailable(
+                f"The registry {where} is read-only.",
+                next_step="Give yourself write permission, or use a copy.",
+            ) from error
+        if "disk is full" in text or "No space left" in text or "disk I/O error" in text:
+            raise StorageError(
+                f"The registry {where} could not be written: {text}.",
+                next_step="Free some space and try again.",
+            ) from error
+        if "not a database" in text or "malformed" in text:
+            raise SchemaError(
+                f"{where} is no registry: {text}.", next_step="Choose another file with --database."
+            ) from error
+        if "database is locked" in text:
+            raise DatabaseUnavailable(
+                f"The registry {where} was busy for {_BUSY_TIMEOUT_S} s.", next_step="Try again."
+            ) from error
+        if isinstance(error, sa.exc.OperationalError):
+            raise DatabaseUnavailable(
+                f"The registry {where} cannot be reached: {text}.",
+                next_step="Check --database or HOTPIX_DATABASE_URL, and that the server runs.",
+            ) from error
+        raise
+
+
+def describe(engine: Engine) -> str:
+    """What a person calls this database; never with a password."""
+    if engine.dialect.name == "sqlite":
+        return str(engine.url.database)
+    return engine.url.render_as_string(hide_password=True).replace("+psycopg", "")
+
+
+# --- schema -------------------------------------------------------------------
+
+
+def open_database(url: URL, *, create: bool) -> Engine:
+    """An engine on a registry of this version's schema.
+
+    A database without any table becomes a registry when `create` is true.
+
+    Raises
+    ------
+    SchemaError
+        Nothing is there, something else is there, or the schema is another version's.
+    DatabaseUnavailable
+        The database does not answer.
+    """
+    engine = connect(url)
+    if engine.dialect.name == "sqlite":
+        path = Path(str(engine.url.database))
+        if path.is_dir():
+            raise SchemaError(f"{path} is a folder.", next_step="Name the registry's file with --database.")
+        if not path.exists():
+            if not create:
+                raise SchemaError(
+                    f"There is no registry at {path} yet.",
+                    next_step="`hotpix-registry ingest` makes one; --database names another.",
+                )
+            upgrade(engine)
+            return engine
+    found = current_revision(engine)
+    if found is None and create:
+        upgrade(engine)
+    elif found != schema.REVISION:
+        raise _wrong_revision(engine, found)
+    return engine
+
+
+def _wrong_revision(engine: Engine, found: str | None) -> SchemaError:
+    where = describe(engine)
+    if found is None:
+        return SchemaError(f"{where} is empty.", next_step="`hotpix-registry ingest` makes a registry of it.")
+    if found in known_revisions():
+        return SchemaError(
+            f"The registry {where} has the older schema {found}.",
+            next_step="Run `hotpix-registry db upgrade`.",
+        )
+    return SchemaError(
+        f"The registry {where} has schema {found}, which this version does not know.",
+        next_step="Upgrade hotpix-registry.",
+    )
+
+
+def current_revision(engine: Engine) -> str | None:
+    """The schema's revision; None for a database without any table.
+
+    Raises
+    ------
+    SchemaError
+        The database holds tables of something else.
+    """
+    with reading(engine) as connection:
+        if engine.dialect.name == "sqlite":
+            tables = (
+                connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'table'")
+                .scalars()
+                .all()
+            )
+        else:
+            tables = sa.inspect(connection).get_table_names()
+        if not tables:
+            return None
+        if "registries" in tables and "alembic_version" in tables:
+            return str(connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar_one())
+    raise SchemaError(
+        f"{describe(engine)} is a database of something else.", next_step="Choose another with --database."
+    )
+
+
+def known_revisions() -> list[str]:
+    """Revisions from the first to the newest."""
+    from alembic.script import ScriptDirectory
+
+    return [script.revision for script in ScriptDirectory.from_config(_alembic()).walk_revisions()][::-1]
+
+
+def upgrade(engine: Engine) -> None:
+    """Bring a database to the newest schema, in one transaction."""
+    from alembic import command
+
+    if engine.dialect.name == "sqlite":
+        _prepare_sqlite(Path(str(engine.url.database)))
+    with writing(engine) as connection:
+        config = _alembic()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+        _identify(connection)
+
+
+def _prepare_sqlite(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    except OSError as error:
+        raise DatabaseUnavailable(
+            f"No registry can be made at {path}: {error.strerror}.",
+            next_step="Name another file with --database.",
+        ) from error
+    connection = sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S, isolation_level=None)
+    try:
+        if connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
+            connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    except sqlite3.DatabaseError as error:
+        raise SchemaError(
+            f"{path} cannot become a registry: {error}.", next_step="Name another file with --database."
+        ) from error
+    finally:
+        connection.close()
+
+
+def _identify(connection: Connection) -> None:
+    table = schema.registries
+    if connection.execute(sa.select(table.c.registry_id)).first() is None:
+        now_us = time.time_ns() // 1000
+        connection.execute(table.insert().values(registry_id=secrets.token_hex(4), created_us=now_us))
+
+
+def _alembic() -> Config:
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(data_dir("migrations")))
+    return config
+
+
+def check(engine: Engine) -> list[str]:
+    """What is amiss with the schema itself: differing tables, missing guards; empty when all is well."""
+    from alembic.autogenerate import compare_metadata
+    from alembic.migration import MigrationContext
+
+    with reading(engine) as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        amiss = [
+            f"the schema differs: {difference!r}" for difference in compare_metadata(context, schema.metadata)
+        ]
+        if engine.dialect.name == "sqlite":
+            found = set(
+                connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'trigger'").scalars()
+            )
+        else:
+            statement = "SELECT tgname FROM pg_trigger WHERE NOT tgisinternal AND tgenabled <> 'D'"
+            found = set(connection.exec_driver_sql(statement).scalars())
+    amiss += [f"the guard {name} is missing" for name in sorted(schema.guards(engine.dialect.name) - found)]
+    return amiss

@@ -1,0 +1,42 @@
+"""Commands about the database itself."""
+
+from __future__ import annotations
+
+import typer
+
+from hotpix_registry import settings
+from hotpix_registry.catalogue import engine as databases
+from hotpix_registry.catalogue import schema
+from hotpix_registry.cli.options import Database
+from hotpix_registry.cli.output import out, say
+from hotpix_registry.errors import SchemaError
+
+db_app = typer.Typer(help="Look after the database.", no_args_is_help=True)
+
+
+def register(app: typer.Typer) -> None:
+    app.add_typer(db_app, name="db")
+
+
+@db_app.command(epilog="Example: hotpix-registry db upgrade --database postgresql://me@localhost/hotpix")
+def upgrade(database: Database = None) -> None:
+    """Bring the registry to this version's schema, or make one where nothing is."""
+    engine = databases.connect(databases.parse_url(settings.database_url(database)))
+    databases.upgrade(engine)
+    say(f"{databases.describe(engine)} has schema {schema.REVISION}.")
+
+
+@db_app.command()
+def current(database: Database = None) -> None:
+    """Print the registry's schema revision."""
+    engine = databases.connect(databases.parse_url(settings.database_url(database)))
+    out(databases.current_revision(engine) or "none")
+
+
+@db_app.command()
+def check(database: Database = None) -> None:
+    """Compare the registry's tables and guards with what this version needs."""
+    engine = databases.open_database(databases.parse_url(settings.database_url(database)), create=False)
+    if amiss := databases.check(engine):
+        raise SchemaError(f"{databases.describe(engine)}: {'; '.join(amiss)}.", next_step="Restore a backup.")
+    say(f"{databases.describe(engine)} is as it should be (schema {schema.REVISION}).")

@@ -1,0 +1,143 @@
+"""What reaches the screen: data on standard output, progress and messages on standard error."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from hotpix_registry.cli.options import Format
+
+
+def say(message: str) -> None:
+    """A message for a person, on standard error."""
+    sys.stderr.write(message + "\n")
+
+
+def out(text: str) -> None:
+    """A line of data, on standard output."""
+    sys.stdout.write(text + "\n")
+
+
+def print_json(value: Any) -> None:
+    out(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+def print_rows(
+    rows: Sequence[Mapping[str, Any]], fmt: Format, *, columns: Mapping[str, str], nothing: str
+) -> None:
+    """Print records: a table of some columns for people, everything for machines.
+
+    Parameters
+    ----------
+    columns
+        key → heading, for the table
+    nothing
+        what a person is told when there are no rows
+    """
+    match fmt:
+        case Format.JSON:
+            print_json(list(rows))
+        case Format.CSV:
+            _print_csv(rows, columns)
+        case Format.ECSV:
+            _print_ecsv(rows, columns)
+        case Format.TABLE if not rows:
+            say(nothing)
+        case Format.TABLE:
+            print_table([[_cell(row.get(key)) for key in columns] for row in rows], list(columns.values()))
+
+
+def print_table(cells: Sequence[Sequence[str]], headings: Sequence[str]) -> None:
+    """Columns as wide as they need to be, numbers to the right; never wrapped."""
+    widths = [max(map(len, column)) for column in zip(headings, *cells, strict=True)]
+    right = [all(_is_number(cell) for cell in column) for column in zip(*cells, strict=True)]
+    for line in (headings, *cells):
+        padded = (
+            cell.rjust(width) if to_right else cell.ljust(width)
+            for cell, width, to_right in zip(line, widths, right, strict=True)
+        )
+        out("  ".join(padded).rstrip())
+
+
+def _is_number(cell: str) -> bool:
+    return not cell or cell == "-" or cell.replace(".", "", 1).lstrip("-").isdigit()
+
+
+def _cell(value: Any) -> str:
+    if value is None or value == "":
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return str(value)
+
+
+def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: json.dumps(value, ensure_ascii=False, default=str)
+        if isinstance(value, list | dict | tuple)
+        else value
+        for key, value in row.items()
+    }
+
+
+def _print_csv(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> None:
+    names = list(rows[0]) if rows else list(columns)
+    writer = csv.DictWriter(sys.stdout, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(_flat(row) for row in rows)
+
+
+def _print_ecsv(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> None:
+    from astropy.table import MaskedColumn, Table
+
+    names = list(rows[0]) if rows else list(columns)
+    flat = [_flat(row) for row in rows]
+    table = Table(masked=True)
+    for name in names:
+        values = [row[name] for row in flat]
+        filler = next((type(value)() for value in values if value is not None), "")
+        table[name] = MaskedColumn(
+            [filler if value is None else value for value in values],
+            mask=[value is None for value in values],
+            dtype=None if values else str,
+        )
+    table.write(sys.stdout, format="ascii.ecsv")
+
+
+@contextmanager
+def progress_bar(label: str, *, unit: str = "") -> Iterator[Callable[[int, int], None]]:
+    """A bar on standard error when that is a terminal; nothing otherwise."""
+    with labelled_progress_bar(label, unit=unit) as update:
+        yield lambda done, total: update(label, done, total)
+
+
+@contextmanager
+def labelled_progress_bar(label: str, *, unit: str = "") -> Iterator[Callable[[str, int, int], None]]:
+    """A bar whose label changes with the work; a new label begins a new bar."""
+    if not sys.stderr.isatty():
+        yield lambda *_: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    counted = [MofNCompleteColumn(), TextColumn(unit)] if unit else [TextColumn("{task.percentage:>3.0f} %")]
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        *counted,
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    ) as progress:
+        tasks: dict[str, Any] = {}
+
+        def update(text: str, done: int, total: int) -> None:
+            if text not in tasks:
+                tasks[text] = progress.add_task(text, total=total)
+            progress.update(tasks[text], completed=done, total=total)
+
+        yield update

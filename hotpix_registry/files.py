@@ -1,0 +1,132 @@
+"""Files that are written whole or not at all, and the cache of mask files."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import re
+import secrets
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from hotpix_registry.errors import IntegrityError, StorageError
+
+_NEXT_STEPS = {
+    errno.ENOSPC: "Free some space, or write to another disk.",
+    errno.EDQUOT: "Free some of your quota, or write to another disk.",
+    errno.EFBIG: "Raise the limit on file sizes, or write to another disk.",
+    errno.EACCES: "Ask for write permission there, or write elsewhere.",
+    errno.EPERM: "Ask for write permission there, or write elsewhere.",
+    errno.EROFS: "Write to a place that is not mounted read-only.",
+    errno.ENOENT: "Create the folder first, or write elsewhere.",
+    errno.ENOTDIR: "A part of this path is a file where a folder is needed; correct the path.",
+    errno.EEXIST: "A part of this path is a file where a folder is needed; correct the path.",
+    errno.EISDIR: "This is a folder; name a file in it.",
+    errno.ENAMETOOLONG: "Choose a shorter name.",
+}
+
+
+def write_atomic(path: str | Path, content: bytes | Iterable[bytes]) -> Path:
+    """Write a file so that its name shows the whole new content or what was there before.
+
+    The bytes go to a temporary file beside it, reach the disk, and take the name in one step.
+
+    Raises
+    ------
+    StorageError
+        When the place is full, forbidden, read-only or no folder; nothing is left behind.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(8)}.tmp")
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        try:
+            with temporary.open("xb") as file:
+                file.writelines(
+                    (content,) if isinstance(content, bytes | bytearray | memoryview) else content
+                )
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise storage_error(path, error) from error
+    return path
+
+
+def storage_error(path: str | Path, error: OSError) -> StorageError:
+    """The sentence for the user when a file cannot be written: what, why, what to do."""
+    reason = (error.strerror or str(error)).lower()
+    return StorageError(
+        f"{path} cannot be written: {reason}.", next_step=_NEXT_STEPS.get(error.errno or 0, "")
+    )
+
+
+def _sync_folder(folder: Path) -> None:
+    # The rename itself lasts only once the folder is on disk; Windows cannot open folders, and some
+    # network file systems refuse to sync them.
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def cache_folder() -> Path:
+    """`HOTPIX_CACHE_DIR`, or the place where this system keeps caches."""
+    if folder := os.environ.get("HOTPIX_CACHE_DIR"):
+        return Path(folder).expanduser()
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("hotpix-registry", appauthor=False))
+
+
+def cache_file(sha256: str, produce: Callable[[], bytes]) -> Path:
+    """Return the path of a cached `.fits` file with this sha256, writing it when it is not there.
+
+    What is already there is verified by reading it, and replaced when it is corrupt. Any number of
+    processes may ask for the same file at the same time: each sees a whole file.
+
+    Parameters
+    ----------
+    produce
+        makes the bytes; called only when they are needed
+
+    Raises
+    ------
+    IntegrityError
+        When the bytes made do not have this sha256; they are not stored.
+    StorageError
+        When the cache cannot be written.
+    """
+    if re.fullmatch(r"[0-9a-f]{64}", sha256) is None:
+        raise ValueError(f"'{sha256}' is no sha256")
+    path = cache_folder() / sha256[:2] / f"{sha256}.fits"
+    if _sha256_of_file(path) == sha256:
+        return path
+    content = produce()
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise IntegrityError(
+            f"The bytes made for {sha256} have another digest.", next_step="Run hotpix-registry db check."
+        )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise storage_error(path.parent, error) from error
+    return write_atomic(path, content)
+
+
+def _sha256_of_file(path: Path) -> str | None:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return None

@@ -1,0 +1,466 @@
+"""Masks in the forms that others read, and masks that others wrote.
+
+Coordinates are 0-based, x first, except where a format counts otherwise; each function says so.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import io
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hotpix_registry.domain import DQ
+from hotpix_registry.errors import UnreadableFrame, UsageError
+from hotpix_registry.fits import canonical, maskfile, pixels
+
+_EVIDENCE = DQ.DARK_SATURATED | DQ.DARK_NONLINEAR | DQ.UNSTABLE | DQ.STUCK | DQ.COLUMN | DQ.MANUAL
+_ALL = DQ((1 << len(DQ)) - 1)
+
+PRESETS: Mapping[str, DQ] = {
+    "default": DQ.BAD,
+    "evidence": _EVIDENCE,
+    "matched": DQ.STUCK | DQ.UNSTABLE | DQ.COLUMN | DQ.MANUAL | DQ.DARK_SATURATED,
+    "all": _ALL,
+    "none": DQ(0),
+}
+"""The flags by which each preset masks; `matched` with what saturates in the longest dark."""
+
+Boxes = NDArray[np.int64]
+"""(n, 4): x0, y0, width, height, 0-based"""
+
+
+# --- presets ----------------------------------------------------------------
+
+
+def preset_mask(
+    dq: NDArray[np.uint16], preset: str = "default", *, saturated_at: NDArray[np.bool_] | None = None
+) -> NDArray[np.bool_]:
+    """Turn a DQ plane (ny, nx) uint16 into a boolean mask, True = masked.
+
+    Parameters
+    ----------
+    preset
+        `default`, `evidence`, `matched`, `all`, `none`, or an expression; see `flags_of`
+    saturated_at
+        (ny, nx), True where a pixel saturates at the exposure time of the science frame; for the preset
+        `matched` only. Without it DARK_SATURATED stands for it, which was found in the longest darks:
+        too many pixels for a shorter science frame, too few for a longer one.
+
+    Raises
+    ------
+    UsageError
+        When the preset or expression cannot be understood.
+    """
+    flags = flags_of(preset)
+    if saturated_at is None or preset.strip().lower() != "matched":
+        return _with_any(dq, flags)
+    return _with_any(dq, flags & ~DQ.DARK_SATURATED) | saturated_at
+
+
+def flags_of(preset: str) -> DQ:
+    """The flags named by a preset or an expression; a pixel with any of them is masked.
+
+    An expression is made of flags and presets with `|` (either), `&` (common to both), `~` (all flags
+    but these) and parentheses: `HOT|UNSTABLE`, `~WARM`, `~(WARM|PEDESTAL)`, `evidence|HOT`. It speaks of
+    flags, not of pixels: `~WARM` masks a pixel that is WARM and HOT, for being HOT.
+
+    Raises
+    ------
+    UsageError
+        When a name is unknown, the expression is broken, or it names no flag.
+    """
+    tokens = re.findall(r"[A-Za-z_]\w*|\S", preset)
+    position = 0
+
+    def peek() -> str:
+        return tokens[position] if position < len(tokens) else ""
+
+    def take() -> str:
+        nonlocal position
+        position += 1
+        return tokens[position - 1] if position <= len(tokens) else ""
+
+    def union() -> DQ:
+        flags = common()
+        while peek() == "|":
+            take()
+            flags |= common()
+        return flags
+
+    def common() -> DQ:
+        flags = single()
+        while peek() == "&":
+            take()
+            flags &= single()
+        return flags
+
+    def single() -> DQ:
+        token = take()
+        if token == "~":
+            return _ALL & ~single()
+        if token == "(":
+            flags = union()
+            if take() != ")":
+                raise _broken(preset, "a parenthesis is not closed")
+            return flags
+        return _flags_named(token, preset)
+
+    flags = union()
+    if peek():
+        raise _broken(preset, f"'{peek()}' is not expected there")
+    if not flags and "none" not in preset.lower():
+        raise _broken(
+            preset, "it names no flag at all; a pixel is masked for any one of the flags, joined with |"
+        )
+    return flags
+
+
+def flag_names(value: int) -> str:
+    """`BAD|HOT` for 5; the empty string for a good pixel."""
+    return "|".join(str(flag.name) for flag in DQ if value & flag)
+
+
+def _with_any(dq: NDArray[np.uint16], flags: DQ) -> NDArray[np.bool_]:
+    mask: NDArray[np.bool_] = (dq & np.uint16(flags.value)) != 0
+    return mask
+
+
+def _flags_named(name: str, preset: str) -> DQ:
+    if name.lower() in PRESETS:
+        return PRESETS[name.lower()]
+    if name.upper() in DQ.__members__:
+        return DQ[name.upper()]
+    if not re.fullmatch(r"\w+", name):
+        raise _broken(
+            preset, f"a flag is missing before '{name}'" if name else "a flag is missing at its end"
+        )
+    known = {known.lower(): known for known in (*PRESETS, *DQ.__members__)}
+    nearest = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5)
+    advice = f"Did you mean {known[nearest[0]]}?" if nearest else f"Use one of {', '.join(known.values())}."
+    raise UsageError(f"'{name}' is neither a flag nor a preset.", next_step=advice)
+
+
+def _broken(preset: str, why: str) -> UsageError:
+    return UsageError(
+        f"'{preset}' cannot be understood: {why}.",
+        next_step="Write a preset, or flags like HOT|UNSTABLE or ~WARM.",
+    )
+
+
+# --- exports ----------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Export:
+    """A file derived from a mask, with its digest and that of the mask file it comes from."""
+
+    content: bytes
+    suffix: str
+    sha256: str
+    source_sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Derived:
+    mask: NDArray[np.bool_]
+    dq: NDArray[np.uint16]
+    camera: str
+    first_night: str | None
+    preset: str
+    source_sha256: str
+
+    @property
+    def pixels_sha256(self) -> str:
+        return hashlib.sha256(self.mask.tobytes()).hexdigest()
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        ny, nx = self.mask.shape
+        return {
+            "CAMERA": self.camera,
+            "PRESET": self.preset,
+            "NX": nx,
+            "NY": ny,
+            "SOURCE_SHA256": self.source_sha256,
+            "PIXELS_SHA256": self.pixels_sha256,
+        }
+
+
+def export(
+    fits_bytes: bytes,
+    file_format: str,
+    preset: str = "default",
+    *,
+    saturated_at: NDArray[np.bool_] | None = None,
+) -> Export:
+    """Write a mask file's pixels under a preset in another format.
+
+    Formats: `fits` (uint8 0/1, nothing else), `npy` (boolean), `ecsv` (x, y, dq and flags of the masked
+    pixels, 0-based), `ds9` (regions, counted from 1 as DS9 does), `lsst` (boxes as in LSST's defect
+    lists, 0-based), `siril` (a bad-pixel list for `cosme`; 0-based, y counted from the last row).
+    All but `npy`, which has no place for it, name the sha256 of the mask file they come from and that
+    of their pixels (the plane as bytes of 0 and 1).
+
+    Raises
+    ------
+    UsageError
+        When the format or the preset is unknown.
+    UnreadableFrame
+        When the bytes are no mask file.
+    """
+    if file_format not in _WRITERS:
+        raise UsageError(
+            f"'{file_format}' is no format of masks.", next_step=f"Use one of {', '.join(_WRITERS)}."
+        )
+    suffix, write = _WRITERS[file_format]
+    content = maskfile.decode(fits_bytes)
+    source_sha256 = maskfile.digest(fits_bytes)
+    written = write(
+        _Derived(
+            mask=preset_mask(content.dq, preset, saturated_at=saturated_at),
+            dq=content.dq,
+            camera=content.camera,
+            first_night=content.first_night,
+            preset=preset,
+            source_sha256=source_sha256,
+        )
+    )
+    return Export(
+        content=written,
+        suffix=suffix,
+        sha256=hashlib.sha256(written).hexdigest(),
+        source_sha256=source_sha256,
+    )
+
+
+def _write_fits(derived: _Derived) -> bytes:
+    ny, nx = derived.mask.shape
+    data = derived.mask.astype(np.uint8).tobytes()
+    data += canonical.padding(len(data))
+    cards: list[canonical.Card] = [
+        ("SIMPLE", True, "FITS standard 4.0"),
+        ("BITPIX", 8, ""),
+        ("NAXIS", 2, ""),
+        ("NAXIS1", nx, ""),
+        ("NAXIS2", ny, ""),
+        ("IMAGETYP", "dark mask", "0 good, 1 masked"),
+        ("BUNIT", "", "no unit"),
+        ("CAMERA", derived.camera, ""),
+        ("PRESET", derived.preset, "flags that mask"),
+        ("SRCSHA", derived.source_sha256, ""),
+        ("PIXSHA", derived.pixels_sha256, ""),
+        ("HISTORY", "SRCSHA is the sha256 of the mask file this was derived from,", ""),
+        ("HISTORY", "PIXSHA that of these pixels as bytes.", ""),
+    ]
+    return canonical.header(cards, data_sum=canonical.ones_complement_sum(data)) + data
+
+
+def _write_npy(derived: _Derived) -> bytes:
+    file = io.BytesIO()
+    np.save(file, derived.mask, allow_pickle=False)
+    return file.getvalue()
+
+
+def _write_ecsv(derived: _Derived) -> bytes:
+    from astropy.table import Table
+
+    y, x = np.nonzero(derived.mask)
+    values = derived.dq[y, x]
+    distinct, where = np.unique(values, return_inverse=True)
+    names = np.array([flag_names(int(value)) for value in distinct] or [""])
+    table = Table(
+        {"x": x, "y": y, "dq": values, "flags": names[where]},
+        descriptions={
+            "x": "column, from 0",
+            "y": "row, from 0",
+            "dq": "data-quality bits",
+            "flags": "their names",
+        },
+        units={"x": "pix", "y": "pix"},
+        meta=derived.provenance,
+    )
+    return _ecsv_bytes(table)
+
+
+def _write_lsst(derived: _Derived) -> bytes:
+    from astropy.table import Table
+
+    meta = {
+        "OBSTYPE": "defects",
+        "INSTRUME": derived.camera,
+        "DETECTOR": 0,
+        "CALIBDATE": f"{derived.first_night or '1970-01-01'}T00:00:00",
+        "DEFECTTYPE": "BADPIXEL",
+        "DEFECTS_SCHEMA": "Simple",
+        "DEFECTS_SCHEMA_VERSION": 1,
+    }
+    names = ("x0", "y0", "width", "height")
+    boxes = boxes_of(derived.mask).astype(np.int32)
+    table = Table(boxes, names=names, units=["pix"] * 4, meta=meta | derived.provenance)
+    return _ecsv_bytes(table)
+
+
+def _ecsv_bytes(table: Any) -> bytes:
+    text = io.StringIO()
+    table.write(text, format="ascii.ecsv")
+    return text.getvalue().encode()
+
+
+def _write_ds9(derived: _Derived) -> bytes:
+    lines = ["# Region file format: DS9 version 4.1"]
+    lines += [f"# {key}: {value}" for key, value in derived.provenance.items()]
+    lines += ["global color=red width=1", "image"]
+    for x0, y0, width, height in boxes_of(derived.mask).tolist():
+        # DS9 counts pixels from 1 and puts whole numbers at their centres.
+        lines.append(f"box({x0 + (width + 1) / 2:g},{y0 + (height + 1) / 2:g},{width},{height},0)")
+    return "\n".join((*lines, "")).encode()
+
+
+def _write_siril(derived: _Derived) -> bytes:
+    # Siril reads lines of at most 62 characters, so a digest takes two.
+    lines = [
+        f"# {key}: {part}"
+        for key, value in derived.provenance.items()
+        for part in re.findall(".{1,32}", str(value))
+    ]
+    y, x = np.nonzero(derived.mask)
+    top_down = derived.mask.shape[0] - 1 - y
+    lines += [f"P {column} {row} H" for column, row in zip(x.tolist(), top_down.tolist(), strict=True)]
+    return "\n".join((*lines, "")).encode()
+
+
+_WRITERS: Mapping[str, tuple[str, Callable[[_Derived], bytes]]] = {
+    "fits": (".fits", _write_fits),
+    "npy": (".npy", _write_npy),
+    "ecsv": (".ecsv", _write_ecsv),
+    "ds9": (".reg", _write_ds9),
+    "lsst": (".ecsv", _write_lsst),
+    "siril": (".lst", _write_siril),
+}
+FORMATS = tuple(_WRITERS)
+
+
+def boxes_of(mask: NDArray[np.bool_]) -> Boxes:
+    """Cover a boolean mask (ny, nx) exactly with boxes that do not overlap.
+
+    Pixels are joined along columns, and equal runs of neighbouring columns into one box.
+    """
+    y, x = np.nonzero(mask)
+    y0, x0, heights = _runs(y, x)
+    order = np.lexsort((x0, heights, y0))
+    y0, x0, heights = y0[order], x0[order], heights[order]
+    left, key, widths = _runs(x0, y0 * (mask.shape[0] + 1) + heights)
+    return np.stack((left, key // (mask.shape[0] + 1), widths, key % (mask.shape[0] + 1)), axis=1).astype(
+        np.int64
+    )
+
+
+def _runs(along: NDArray[Any], across: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Runs of consecutive numbers `along` with equal `across`: their first, their across, their length."""
+    order = np.lexsort((along, across))
+    along, across = along[order], across[order]
+    starts = np.flatnonzero(np.diff(along, prepend=-2) - 1 | np.diff(across, prepend=-1))
+    lengths = np.diff(starts, append=along.size)
+    return along[starts], across[starts], lengths
+
+
+# --- imports ----------------------------------------------------------------
+
+
+def read_foreign_mask(
+    path: str | Path, *, shape: tuple[int, int] | None = None, bit: int | None = None, hdu: int | None = None
+) -> NDArray[np.bool_]:
+    """Read a mask that another program wrote as a boolean array (ny, nx), True = masked.
+
+    FITS images (plain or compressed) and `.npy` arrays mask where they are not zero, NaN included; with
+    `bit` (0 is the lowest) only where that bit is set. Defect lists in ECSV with columns x0, y0, width
+    and height (0-based, as LSST writes them) need the `shape` of the detector. The kind of file is
+    known by its first bytes.
+
+    Raises
+    ------
+    UnreadableFrame
+        When the file cannot be read as one of these, or does not fit the shape.
+    UsageError
+        When a defect list comes without a shape.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            magic = file.read(6)
+    except OSError as error:
+        raise UnreadableFrame(f"{path} cannot be opened: {error.strerror}.") from error
+    if magic == b"# %ECS":
+        if shape is None:
+            raise UsageError(
+                f"{path} is a list of boxes, which does not say how large the detector is.",
+                next_step="Give the shape.",
+            )
+        return _mask_of_boxes(path, _read_defects(path), shape)
+    values = _read_npy(path) if magic == b"\x93NUMPY" else _read_image(path, hdu)
+    if shape is not None and values.shape != shape:
+        raise UnreadableFrame(
+            f"{path} has {_size(values.shape)} pixels where {_size(shape)} are needed.",
+            next_step="Cut or bin the mask to the camera's frames first.",
+        )
+    if bit is None:
+        return np.asarray(values != 0)
+    invalid = ~np.isfinite(values)
+    planes = np.where(invalid, 0, values).astype(np.int64)
+    return np.asarray(invalid | (planes >> bit & 1 != 0))
+
+
+def _read_image(path: Path, hdu: int | None) -> NDArray[Any]:
+    with pixels.open_rows(path, hdu=hdu) as rows:
+        return rows.read(0, rows.shape[0])
+
+
+def _read_npy(path: Path) -> NDArray[Any]:
+    try:
+        values: NDArray[Any] = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise UnreadableFrame(f"{path} cannot be read as a NumPy array: {error}.") from error
+    if values.ndim != 2 or values.dtype.kind not in "buif":
+        raise UnreadableFrame(
+            f"{path} is no image but an array {values.shape} of {values.dtype}.",
+            next_step="Save a plane of numbers.",
+        )
+    return values
+
+
+def _read_defects(path: Path) -> Boxes:
+    from astropy.io.ascii import InconsistentTableError
+    from astropy.table import Table
+
+    try:
+        table = Table.read(path, format="ascii.ecsv")
+        columns = [np.asarray(table[name]) for name in ("x0", "y0", "width", "height")]
+        return np.stack(columns, axis=1).astype(np.int64).reshape(-1, 4)
+    except (InconsistentTableError, KeyError, ValueError, TypeError) as error:
+        raise UnreadableFrame(
+            f"{path} is no list of defects: {error}.", next_step="It needs columns x0, y0, width and height."
+        ) from error
+
+
+def _mask_of_boxes(path: Path, boxes: Boxes, shape: tuple[int, int]) -> NDArray[np.bool_]:
+    mask = np.zeros(shape, np.bool_)
+    for x0, y0, width, height in boxes.tolist():
+        if x0 < 0 or y0 < 0 or width < 1 or height < 1 or x0 + width > shape[1] or y0 + height > shape[0]:
+            raise UnreadableFrame(
+                f"{path}: the box {width} x {height} at {x0},{y0} does not lie within {_size(shape)} pixels.",
+                next_step="Check the shape, and whether the list belongs to this detector.",
+            )
+        mask[y0 : y0 + height, x0 : x0 + width] = True
+    return mask
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, reversed(shape)))

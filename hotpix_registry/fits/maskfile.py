@@ -1,0 +1,441 @@
+"""The mask file: a plain FITS file that anyone can read, the same bytes for the same content.
+
+PRIMARY is 0 for good and 1 for masked pixels, DQ the bit planes, DQDEF their meaning, INPUTS the frames.
+What may change or differ between registries (ids, validity, file names, users, library versions) is not
+in it. Its identity is the sha256 of these bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import math
+import textwrap
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hotpix_registry.domain import DQ, DQ_DESCRIPTIONS, Configuration, canonical_json
+from hotpix_registry.errors import UnreadableFrame
+from hotpix_registry.fits import blocks, canonical
+from hotpix_registry.fits.canonical import Card, rounded
+
+_STRIP_PIXELS = 1 << 20
+_WIDTH = 72
+_FORMAT = 1
+
+EQUIVALENTS: Mapping[DQ, tuple[str, str, str, str]] = {
+    DQ.BAD: ("DO_NOT_USE 2^0", "4", "BAD", "BAD 2^0"),
+    DQ.DARK_SATURATED: ("SATURATED 2^1", "256", "SAT", "SATURATED 2^3"),
+    DQ.HOT: ("HOT 2^11", "16", "BAD/SUSPECT", "HOT 2^1"),
+    DQ.WARM: ("WARM 2^12", "64", "SUSPECT", "-"),
+    DQ.DARK_NONLINEAR: ("UNRELIABLE_DARK 2^23", "32", "BAD", "BAD 2^0"),
+    DQ.UNSTABLE: ("TELEGRAPH 2^15", "32", "BAD", "HIGHVAR 2^7"),
+    DQ.PEDESTAL: ("UNRELIABLE_BIAS 2^22", "128", "BAD", "BAD 2^0"),
+    DQ.STUCK: ("DEAD 2^10", "4", "BAD", "DEAD 2^2"),
+    DQ.COLUMN: ("DO_NOT_USE 2^0", "128", "BAD", "BAD 2^0"),
+    DQ.MANUAL: ("DO_NOT_USE 2^0", "4", "BAD", "BAD 2^0"),
+}
+"""What each bit is called by JWST, HST (ACS value), LSST and DESI; '-' where there is none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MaskInput:
+    """A frame that went into a mask; known by its digest, since names differ between places."""
+
+    role: str
+    """what it served as: dark, bias, borrowed dark, mask, import…"""
+    sha256: str
+    kind: str = ""
+    exptime_s: float | None = None
+    ccd_temp_c: float | None = None
+    start: str | None = None
+    """ISO instant of the start of the exposure, UTC"""
+    n_combined: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MaskLimit:
+    """The consistency limit of a mask, or why there is none (`e_per_s` is None)."""
+
+    e_per_s: float | None
+    source: str
+    """given, automatic, cut-off, or the reason for none"""
+    low_e_per_s: float | None = None
+    high_e_per_s: float | None = None
+    charge_e: float | None = None
+    exposures_s: tuple[float, float] | None = None
+    """the exposure times that were compared, shorter first"""
+    tolerance: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class MaskContent:
+    """Everything a mask file says. Measured numbers are kept to six significant digits."""
+
+    dq: NDArray[np.uint16]
+    """(ny, nx), 0 is good; bits of `domain.DQ`"""
+    camera: str
+    configuration: Configuration
+    build_key: str
+    algorithm_version: str
+    recipe: Mapping[str, Any]
+    set_point_c: float | None = None
+    first_night: str | None = None
+    """ISO dates of the evenings of the darks"""
+    last_night: str | None = None
+    exposures_s: tuple[float, ...] = ()
+    """the exposure times tested"""
+    limit: MaskLimit | None = None
+    trim_section: str | None = None
+    """FITS section of the raw frame that this mask covers; None is the whole frame"""
+    inputs: tuple[MaskInput, ...] = ()
+    notes: tuple[str, ...] = ()
+    """further lines for people, wrapped at 72 characters"""
+
+    def __post_init__(self) -> None:
+        if self.dq.ndim != 2 or self.dq.dtype != np.uint16:
+            raise ValueError(f"a DQ plane is (ny, nx) uint16, not {self.dq.shape} {self.dq.dtype}")
+
+
+# --- writing ----------------------------------------------------------------
+
+
+def encode(content: MaskContent) -> bytes:
+    """Write the canonical FITS file of a mask; the same content gives the same bytes for ever.
+
+    Strings that FITS cannot hold are escaped. The peak of memory is the file and a strip.
+    """
+    counts = flag_counts(content.dq)
+    file = io.BytesIO()
+    file.write(canonical.header(_primary_cards(content, counts), data_sum=_sum_of(_bad_strips(content.dq))))
+    _write_data(file, _bad_strips(content.dq))
+    file.write(canonical.header(_dq_cards(content), data_sum=_sum_of(_dq_strips(content.dq))))
+    _write_data(file, _dq_strips(content.dq))
+    file.write(_dqdef_table(counts))
+    file.write(_inputs_table(content.inputs))
+    return file.getvalue()
+
+
+def digest(fits_bytes: bytes) -> str:
+    """sha256 of a mask file, its identity."""
+    return hashlib.sha256(fits_bytes).hexdigest()
+
+
+def flag_counts(dq: NDArray[np.uint16]) -> dict[DQ, int]:
+    """How many pixels carry each flag."""
+    of_value = np.zeros(1 << 16, np.int64)
+    for strip in _strips(dq):
+        of_value += np.bincount(strip[strip != 0], minlength=1 << 16)
+    values = np.flatnonzero(of_value)
+    return {flag: int(of_value[values[values & flag.value != 0]].sum()) for flag in DQ}
+
+
+def _strips(dq: NDArray[np.uint16]) -> Iterator[NDArray[np.uint16]]:
+    step = max(1, _STRIP_PIXELS // max(1, dq.shape[1]))
+    for y in range(0, dq.shape[0], step):
+        yield dq[y : y + step]
+
+
+def _bad_strips(dq: NDArray[np.uint16]) -> Iterator[NDArray[np.uint8]]:
+    for strip in _strips(dq):
+        yield (strip & np.uint16(DQ.BAD.value)).astype(np.uint8)
+
+
+def _dq_strips(dq: NDArray[np.uint16]) -> Iterator[NDArray[Any]]:
+    for strip in _strips(dq):
+        yield (strip ^ np.uint16(0x8000)).astype(">u2")
+
+
+def _sum_of(strips: Iterator[NDArray[Any]]) -> int:
+    """The checksum of strips whose lengths need not be multiples of four."""
+    sums, carry = [], b""
+    for strip in strips:
+        data = carry + strip.tobytes()
+        whole = len(data) // 4 * 4
+        sums.append(canonical.ones_complement_sum(data[:whole]))
+        carry = data[whole:]
+    sums.append(canonical.ones_complement_sum(carry.ljust(4, b"\0")))
+    return canonical.add_sums(sums)
+
+
+def _write_data(file: io.BytesIO, strips: Iterator[NDArray[Any]]) -> None:
+    size = sum(file.write(strip.tobytes()) for strip in strips)
+    file.write(canonical.padding(size))
+
+
+def _primary_cards(content: MaskContent, counts: Mapping[DQ, int]) -> list[Card]:
+    ny, nx = content.dq.shape
+    cards: list[Card] = [
+        ("SIMPLE", True, "FITS standard 4.0"),
+        ("BITPIX", 8, ""),
+        ("NAXIS", 2, ""),
+        ("NAXIS1", nx, ""),
+        ("NAXIS2", ny, ""),
+        ("EXTEND", True, ""),
+        ("IMAGETYP", "dark mask", "0 good, 1 masked"),
+        ("BUNIT", "", "no unit"),
+        ("ORIGIN", "hotpix-registry", ""),
+        ("MASKFORM", _FORMAT, "version of this file's format"),
+        ("CAMERA", content.camera, ""),
+        *_configuration_cards(content.configuration),
+        ("RAWSEC", content.trim_section, "part of the raw frame"),
+        ("SET-TEMP", _measured(content.set_point_c), "[degC] set point"),
+        ("NIGHT1", content.first_night, "first night of the darks"),
+        ("NIGHT2", content.last_night, "last night of the darks"),
+        ("NEXPTEST", len(content.exposures_s), "exposure times tested"),
+    ]
+    for i, exptime_s in enumerate(content.exposures_s, start=1):
+        cards.append((f"EXPTST{i}", rounded(exptime_s), "[s]"))
+    cards += [
+        ("RULE", str(content.recipe.get("rule", "")) or None, "how DQ became BAD"),
+        *_limit_cards(content.limit),
+        ("NMASKED", counts[DQ.BAD], "masked pixels"),
+        ("ALGOVER", content.algorithm_version, "version of the algorithm"),
+        ("BUILDKEY", content.build_key, ""),
+        ("RECIPE", canonical_json(_round_all(content.recipe)), ""),
+    ]
+    lines = _history(content, counts)
+    cards += [("HISTORY", line, "") for text in lines for line in textwrap.wrap(text, _WIDTH)]
+    cards += [("COMMENT", line, "") for note in content.notes for line in textwrap.wrap(note, _WIDTH)]
+    return cards
+
+
+_CONFIGURATION_KEYWORDS = {
+    "readout_mode": "READOUTM",
+    "gain_setting": "GAINSET",
+    "offset_setting": "OFFSTSET",
+    "sub_frame": "SUBFRAME",
+    "row_order": "ROWORDER",
+    "bayer_pattern": "BAYERPAT",
+}
+
+
+def _configuration_cards(configuration: Configuration) -> list[Card]:
+    cards: list[Card] = [
+        ("XBINNING", configuration.binning[0], ""),
+        ("YBINNING", configuration.binning[1], ""),
+    ]
+    for field, keyword in _CONFIGURATION_KEYWORDS.items():
+        value = getattr(configuration, field)
+        if field == "sub_frame" and value is not None:
+            cards.append((keyword, ",".join(map(str, value)), "x0,y0,nx,ny in binned pixels, from 0"))
+        else:
+            cards.append((keyword, value, ""))
+    return cards
+
+
+def _limit_cards(limit: MaskLimit | None) -> list[Card]:
+    if limit is None:
+        return []
+    short_s, long_s = limit.exposures_s or (None, None)
+    return [
+        ("LIMSRC", limit.source, "origin of the limit"),
+        ("LIMIT", _measured(limit.e_per_s), "[e-/s] consistency limit"),
+        ("LIMLOW", _measured(limit.low_e_per_s), "[e-/s] its lower bound"),
+        ("LIMHIGH", _measured(limit.high_e_per_s), "[e-/s] its upper bound"),
+        ("LIMCHRG", _measured(limit.charge_e), "[e-] the limit as charge"),
+        ("LIMEXP1", _measured(short_s), "[s] shorter exposure compared"),
+        ("LIMEXP2", _measured(long_s), "[s] longer exposure compared"),
+        ("LIMTOL", _measured(limit.tolerance), "relative departure at the limit"),
+    ]
+
+
+def _dq_cards(content: MaskContent) -> list[Card]:
+    ny, nx = content.dq.shape
+    return [
+        ("XTENSION", "IMAGE", "image extension"),
+        ("BITPIX", 16, ""),
+        ("NAXIS", 2, ""),
+        ("NAXIS1", nx, ""),
+        ("NAXIS2", ny, ""),
+        ("PCOUNT", 0, ""),
+        ("GCOUNT", 1, ""),
+        ("BSCALE", 1, ""),
+        ("BZERO", 32768, "unsigned 16-bit numbers"),
+        ("EXTNAME", "DQ", "bit planes; DQDEF says what they mean"),
+        ("BUNIT", "", "no unit"),
+    ]
+
+
+def _dqdef_table(counts: Mapping[DQ, int]) -> bytes:
+    jwst, hst, lsst, desi = zip(*(EQUIVALENTS[flag] for flag in DQ), strict=True)
+    return canonical.table(
+        "DQDEF",
+        [
+            ("BIT", "J", "", [flag.value.bit_length() - 1 for flag in DQ]),
+            ("VALUE", "J", "", [flag.value for flag in DQ]),
+            ("NAME", "A", "", [str(flag.name) for flag in DQ]),
+            ("DESCRIPTION", "A", "", [DQ_DESCRIPTIONS[flag] for flag in DQ]),
+            ("COUNT", "K", "pix", [counts[flag] for flag in DQ]),
+            ("JWST", "A", "", jwst),
+            ("HST", "A", "", hst),
+            ("LSST", "A", "", lsst),
+            ("DESI", "A", "", desi),
+        ],
+    )
+
+
+def _inputs_table(inputs: tuple[MaskInput, ...]) -> bytes:
+    ordered = sorted(inputs, key=lambda one: (one.role, one.exptime_s or 0.0, one.start or "", one.sha256))
+    return canonical.table(
+        "INPUTS",
+        [
+            ("ROLE", "A", "", [one.role for one in ordered]),
+            ("KIND", "A", "", [one.kind for one in ordered]),
+            ("EXPTIME", "D", "s", [_or_nan(one.exptime_s) for one in ordered]),
+            ("CCDTEMP", "D", "deg_C", [_or_nan(one.ccd_temp_c) for one in ordered]),
+            ("START", "A", "", [one.start or "" for one in ordered]),
+            ("NCOMBINE", "J", "", [one.n_combined for one in ordered]),
+            ("SHA256", "A", "", [one.sha256 for one in ordered]),
+        ],
+    )
+
+
+def _history(content: MaskContent, counts: Mapping[DQ, int]) -> list[str]:
+    set_point = "" if content.set_point_c is None else f", set point {content.set_point_c:g} degC"
+    lines = [f"Hot-pixel mask of camera {content.camera} ({content.configuration}){set_point}."]
+    if content.exposures_s:
+        times = " and ".join(f"{exptime_s:g}" for exptime_s in content.exposures_s)
+        lines.append(
+            f"Made from {len(content.inputs)} frames; exposure times tested: {times} s; "
+            f"nights {content.first_night} to {content.last_night}."
+        )
+    if content.limit is not None and content.limit.e_per_s is not None:
+        lines.append(f"Consistency limit {content.limit.e_per_s:.4g} e-/s ({content.limit.source}).")
+    masked, pixels = counts[DQ.BAD], content.dq.size
+    lines.append(
+        f"Rule {content.recipe.get('rule', 'unknown')}: {masked} of {pixels} pixels are masked "
+        f"({100 * masked / max(1, pixels):.4g} %)."
+    )
+    lines.append("0 is good, 1 masked; extension DQ says why, table DQDEF what its bits mean.")
+    return lines
+
+
+def _measured(value: float | None) -> float | None:
+    return None if value is None else rounded(value)
+
+
+def _or_nan(value: float | None) -> float:
+    return math.nan if value is None else rounded(value)
+
+
+def _round_all(value: Any) -> Any:
+    if isinstance(value, float):
+        return rounded(value)
+    if isinstance(value, Mapping):
+        return {key: _round_all(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_round_all(item) for item in value]
+    return value
+
+
+# --- reading ----------------------------------------------------------------
+
+
+def decode(fits_bytes: bytes) -> MaskContent:
+    """Read back what `encode` wrote.
+
+    Raises
+    ------
+    UnreadableFrame
+        When the bytes are no mask file of this kind.
+    """
+    from astropy.io import fits
+
+    try:
+        with fits.open(io.BytesIO(fits_bytes), memmap=False) as hdus:
+            header = hdus[0].header
+            dq = hdus["DQ"].data
+            rows = hdus["INPUTS"].data
+            return MaskContent(
+                dq=dq,
+                camera=header["CAMERA"],
+                configuration=_decode_configuration(header),
+                build_key=header["BUILDKEY"],
+                algorithm_version=header["ALGOVER"],
+                recipe=json.loads(header["RECIPE"]),
+                set_point_c=header.get("SET-TEMP"),
+                first_night=header.get("NIGHT1"),
+                last_night=header.get("NIGHT2"),
+                exposures_s=tuple(header[f"EXPTST{i + 1}"] for i in range(header["NEXPTEST"])),
+                limit=_decode_limit(header),
+                trim_section=header.get("RAWSEC"),
+                inputs=tuple(_decode_input(row) for row in rows),
+                notes=tuple(header.get("COMMENT", ())),
+            )
+    except (OSError, KeyError, ValueError) as error:
+        raise _no_mask_file("The file", error) from error
+
+
+def read_bad(source: bytes | str | Path) -> NDArray[np.bool_]:
+    """The boolean mask (ny, nx), True = masked, of a mask file or its bytes.
+
+    Raises
+    ------
+    UnreadableFrame
+        When it is no FITS file with a primary image of bytes.
+    """
+    name, fits_bytes = ("The file", source) if isinstance(source, bytes) else (str(source), b"")
+    try:
+        fits_bytes = fits_bytes or Path(name).read_bytes()
+        found = blocks.read_header(io.BytesIO(fits_bytes).read)
+        if found is None or found[0].get("BITPIX") != 8:
+            raise blocks.NotFits("its primary image is not of bytes")
+        header, start = found
+        nx, ny = blocks.axes(header)
+        pixels = np.frombuffer(fits_bytes, np.uint8, nx * ny, start).reshape(ny, nx)
+        return np.not_equal(pixels, 0)
+    except (OSError, ValueError) as error:
+        raise _no_mask_file(name, error) from error
+
+
+def _decode_configuration(header: Any) -> Configuration:
+    values: dict[str, Any] = {
+        field: header.get(keyword) for field, keyword in _CONFIGURATION_KEYWORDS.items()
+    }
+    if values["sub_frame"] is not None:
+        values["sub_frame"] = tuple(int(part) for part in values["sub_frame"].split(","))
+    return Configuration(binning=(header["XBINNING"], header["YBINNING"]), **values)
+
+
+def _decode_limit(header: Any) -> MaskLimit | None:
+    if "LIMSRC" not in header:
+        return None
+    return MaskLimit(
+        e_per_s=header.get("LIMIT"),
+        source=header["LIMSRC"],
+        low_e_per_s=header.get("LIMLOW"),
+        high_e_per_s=header.get("LIMHIGH"),
+        charge_e=header.get("LIMCHRG"),
+        exposures_s=(header["LIMEXP1"], header["LIMEXP2"]) if "LIMEXP1" in header else None,
+        tolerance=header.get("LIMTOL"),
+    )
+
+
+def _decode_input(row: Any) -> MaskInput:
+    return MaskInput(
+        role=str(row["ROLE"]),
+        sha256=str(row["SHA256"]),
+        kind=str(row["KIND"]),
+        exptime_s=_or_none(row["EXPTIME"]),
+        ccd_temp_c=_or_none(row["CCDTEMP"]),
+        start=str(row["START"]) or None,
+        n_combined=int(row["NCOMBINE"]),
+    )
+
+
+def _or_none(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)
+
+
+def _no_mask_file(name: str, error: Exception) -> UnreadableFrame:
+    return UnreadableFrame(
+        f"{name} is no mask file of hotpix-registry ({error}).",
+        next_step="Use import for masks from elsewhere.",
+    )

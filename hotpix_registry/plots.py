@@ -1,0 +1,347 @@
+"""Pictures of a build, drawn from the numbers that the science stores with it.
+
+`numbers` maps names to arrays; dark currents are in e-/s. What a build could not measure is
+missing or nan, and its picture is left out.
+
+==================================  ==================================================================
+`short_s`, `long_s`                 the two exposure times; one of them alone with a single exposure
+`hist_edges`                        (n + 1,) edges of dark current, shared by both histograms
+`hist_short`, `hist_long`           (n,) numbers of pixels
+`points_short`, `points_long`       (m,) dark currents of single pixels, hot ones first
+`points_dq`                         (m,) their data quality
+`ceiling_short_e_per_s`, `…_long_…` dark current at which each exposure saturates
+`limit`, `limit_low`, `limit_high`  consistency limit with its interval, or the cut-off
+`bins_e_per_s`, `bins_departure`    (k,) dark current and median of (short − long) / long in bins of it
+`bins_low`, `bins_high`, `bins_fit` (k,) the median's interval, and the isotonic regression
+`tolerance`                         the departure that defines the limit
+`z_edges`, `z_counts`               histogram of z of the pixels in the bulk
+`z_sd`                              its standard deviation
+==================================  ==================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+from numpy.typing import NDArray
+
+from hotpix_registry.domain import DQ
+from hotpix_registry.errors import StorageError
+
+Numbers = Mapping[str, NDArray[Any]]
+
+# Okabe and Ito's colours, told apart by every kind of colour vision.
+_BLACK, _ORANGE, _SKY, _GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
+_BLUE, _VERMILION, _PURPLE, _YELLOW = "#0072B2", "#D55E00", "#CC79A7", "#F0E442"
+_GREY, _INK = "#9A9A9A", "#333333"
+
+_FLAGS: Mapping[DQ, tuple[str, str, str]] = {
+    DQ.MANUAL: ("by hand", _BLACK, "x"),
+    DQ.COLUMN: ("bad column", _GREEN, "|"),
+    DQ.STUCK: ("stuck", _YELLOW, "s"),
+    DQ.DARK_SATURATED: ("saturated", _PURPLE, "D"),
+    DQ.UNSTABLE: ("unstable", _BLUE, "^"),
+    DQ.DARK_NONLINEAR: ("non-linear", _VERMILION, "o"),
+    DQ.HOT: ("only hot", _SKY, "o"),
+}
+"""The first flag that a pixel has names it in the pictures: label, colour, marker."""
+
+_RATE = "dark current / e⁻ s⁻¹"
+_MAP_CELLS = 64
+_POINTS_UP_TO_SIDE = 1100
+
+
+def save_plots(
+    numbers: Numbers, dq: NDArray[np.uint16], directory: Path, stem: str, *, caption: str = ""
+) -> list[Path]:
+    """Draw every picture that the numbers allow as `STEM-NAME.png`; return the paths.
+
+    `dq` is the data quality as (ny, nx) uint16; `caption` names camera, configuration and set point.
+
+    Raises
+    ------
+    StorageError
+        When a picture cannot be written.
+    """
+    pictures = {"histogram": histogram(numbers, caption), "threshold": threshold(numbers, caption)}
+    if _has_pair(numbers):
+        pictures["scatter"] = scatter(numbers, caption)
+        pictures["limit"] = zoom(numbers, caption)
+    if "bins_e_per_s" in numbers and numbers["bins_e_per_s"].size:
+        pictures["departure"] = departure(numbers, caption)
+    if "z_edges" in numbers and numbers["z_counts"].sum():
+        pictures["z"] = z_scores(numbers, caption)
+    pictures["map"] = flag_map(dq, caption)
+    paths = []
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for name, figure in pictures.items():
+            path = directory / f"{stem}-{name}.png"
+            figure.savefig(path, metadata={"Software": None})
+            paths.append(path)
+    except OSError as error:
+        raise StorageError(
+            f"Cannot write the pictures to {directory}: {error.strerror or error}.",
+            next_step="Choose another folder.",
+        ) from error
+    return paths
+
+
+def histogram(numbers: Numbers, caption: str = "") -> Figure:
+    """Draw how many pixels have which dark current in each exposure, with the limit or cut-off."""
+    figure, ax = _page("Dark current of all pixels", numbers, caption)
+    edges = numbers["hist_edges"]
+    tallest = 1.0
+    for name, colour, style in (("short", _VERMILION, "-"), ("long", _BLUE, "-")):
+        counts = numbers.get(f"hist_{name}")
+        if counts is None or not np.isfinite(_scalar(numbers, f"{name}_s")):
+            continue
+        tallest = max(tallest, float(counts.max()))
+        label = f"{_scalar(numbers, f'{name}_s'):g} s"
+        ax.stairs(np.maximum(counts, 0.1), edges, baseline=0.1, color=colour, ls=style, lw=1.6, label=label)
+    ax.set(xscale="log", yscale="log", ylim=(0.7, 3 * tallest), xlim=(edges[0], edges[-1]))
+    ax.set(xlabel=_RATE, ylabel="pixels per bin")
+    _draw_limit(ax, numbers)
+    ax.legend(frameon=False, loc="upper right")
+    return figure
+
+
+def threshold(numbers: Numbers, caption: str = "") -> Figure:
+    """Draw how many pixels lie above any threshold in dark current."""
+    figure, ax = _page("Pixels above a threshold", numbers, caption)
+    edges = numbers["hist_edges"]
+    most = 1
+    for name, colour in (("short", _VERMILION), ("long", _BLUE)):
+        counts = numbers.get(f"hist_{name}")
+        if counts is None or not np.isfinite(_scalar(numbers, f"{name}_s")):
+            continue
+        above = np.cumsum(counts[::-1])[::-1]
+        most = max(most, int(above[0]))
+        ax.plot(
+            edges[:-1],
+            np.where(above > 0, above, np.nan),
+            color=colour,
+            lw=1.8,
+            label=f"{_scalar(numbers, f'{name}_s'):g} s",
+        )
+    ax.set(xscale="log", yscale="log", ylim=(0.7, 2.5 * most), xlim=(edges[0], edges[-1]))
+    ax.set(xlabel="threshold in " + _RATE, ylabel="pixels above")
+    _draw_limit(ax, numbers)
+    ax.legend(frameon=False, loc="upper right")
+    return figure
+
+
+def scatter(numbers: Numbers, caption: str = "") -> Figure:
+    """Draw dark current in one exposure against the other, with the ideal line and the ceiling."""
+    figure, ax = _page("Do the exposures agree?", numbers, caption, square=True)
+    short, long = numbers["points_short"], numbers["points_long"]
+    ceilings = [_scalar(numbers, f"ceiling_{name}_e_per_s") for name in ("short", "long")]
+    shown = (short > 0) & (long > 0)
+    positive = np.concatenate([short[shown], long[shown], [c for c in ceilings if np.isfinite(c)]])
+    low, high = (positive.min() / 1.5, positive.max() * 2) if positive.size else (0.01, 100.0)
+    ax.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low, high), aspect="equal")
+    _draw_points(ax, short[shown], long[shown], numbers["points_dq"][shown])
+    ax.plot([low, high], [low, high], color=_INK, lw=1.2, zorder=4, label="ideal: equal dark current")
+    if np.isfinite(ceilings[1]):
+        ax.axhline(ceilings[1], color=_PURPLE, lw=1.2, ls="--", label="saturation ceiling")
+    if np.isfinite(ceilings[0]):
+        ax.axvline(ceilings[0], color=_PURPLE, lw=1.2, ls="--")
+    _draw_limit(ax, numbers, label=False)
+    _label_axes(ax, numbers)
+    _legend(ax, "upper left")
+    return figure
+
+
+def zoom(numbers: Numbers, caption: str = "") -> Figure:
+    """Draw the same around the limit, on linear axes, the limit with its interval."""
+    figure, ax = _page("Where the exposures part", numbers, caption, square=True)
+    short, long = numbers["points_short"], numbers["points_long"]
+    limit = _scalar(numbers, "limit")
+    edge = 2.5 * limit if np.isfinite(limit) and limit > 0 else 10.0
+    low = -0.05 * edge
+    shown = (short > low) & (short < edge) & (long > low) & (long < edge)
+    _draw_points(ax, short[shown], long[shown], numbers["points_dq"][shown], size=12)
+    ax.plot([low, edge], [low, edge], color=_INK, lw=1.2, zorder=4, label="ideal: equal dark current")
+    ax.set(xlim=(low, edge), ylim=(low, edge), aspect="equal")
+    _draw_limit(ax, numbers)
+    _label_axes(ax, numbers)
+    _legend(ax, "upper left")
+    return figure
+
+
+def departure(numbers: Numbers, caption: str = "") -> Figure:
+    """Draw the median departure of the exposures against dark current, the fit and the tolerance."""
+    figure, ax = _page("Median departure of the shorter from the longer exposure", numbers, caption)
+    rate, median = numbers["bins_e_per_s"], 100 * numbers["bins_departure"]
+    error = np.abs(100 * np.stack([numbers["bins_low"], numbers["bins_high"]]) - median)
+    ax.axhline(0, color=_INK, lw=0.8)
+    ax.errorbar(
+        rate, median, error, fmt="o", ms=4.5, color=_BLUE, ecolor="#8FBBD9", label="bins, 99 % interval"
+    )
+    ax.plot(rate, 100 * numbers["bins_fit"], color=_VERMILION, lw=1.8, label="isotonic regression")
+    tolerance = 100 * _scalar(numbers, "tolerance")
+    if np.isfinite(tolerance):
+        ax.axhline(tolerance, color=_INK, lw=1, ls=":", label=f"tolerance {tolerance:g} %")
+    ax.set(
+        xscale="log", xlabel=f"{_RATE}, {_scalar(numbers, 'long_s'):g} s", ylabel="(short − long) / long, %"
+    )
+    inner = median[np.isfinite(median)]
+    top = max(1.3 * float(inner.max(initial=0)), 4 * tolerance if np.isfinite(tolerance) else 20)
+    ax.set_ylim(min(-0.1 * top, 1.2 * float(inner.min(initial=0))), top)
+    _draw_limit(ax, numbers)
+    _legend(ax, "upper left")
+    return figure
+
+
+def z_scores(numbers: Numbers, caption: str = "") -> Figure:
+    """Draw the distribution of z-scores in the bulk over the unit normal that they should follow."""
+    figure, ax = _page("Is the noise model right?", numbers, caption)
+    edges, counts = numbers["z_edges"], numbers["z_counts"].astype(float)
+    centre, width = (edges[1:] + edges[:-1]) / 2, np.diff(edges)
+    density = counts / (counts.sum() * width)
+    ax.stairs(np.maximum(density, 1e-12), edges, baseline=1e-12, color=_BLUE, lw=1.6, label="pixels")
+    z = np.linspace(edges[0], edges[-1], 400)
+    ax.plot(z, np.exp(-z * z / 2) / np.sqrt(2 * np.pi), color=_VERMILION, lw=1.4, label="unit normal")
+    sd = _scalar(numbers, "z_sd")
+    if np.isfinite(sd):
+        ax.plot([], [], " ", label=f"standard deviation {sd:.3f}")
+    floor = 0.5 / (counts.sum() * float(np.median(width)))
+    ax.set(yscale="log", ylim=(floor, 1.5), xlim=(centre[0], centre[-1]))
+    ax.set(xlabel="z = difference of dark currents / its standard deviation", ylabel="density")
+    _legend(ax, "upper right")
+    return figure
+
+
+def flag_map(dq: NDArray[np.uint16], caption: str = "") -> Figure:
+    """Draw where the flagged pixels lie: each one on a small sensor, their density on a large one.
+
+    `dq` is (ny, nx) uint16; row 0 is at the bottom.
+    """
+    ny, nx = dq.shape
+    n_bad = np.count_nonzero(dq & DQ.BAD.value)
+    share = f"{n_bad:,} of {dq.size:,} pixels bad ({n_bad / dq.size:.3%})"
+    figure, ax = _page(
+        "Bad pixels over the sensor", {}, ", ".join(filter(None, (caption, share))), square=True
+    )
+    y, x = np.nonzero(dq & DQ.BAD.value)
+    if max(ny, nx) <= _POINTS_UP_TO_SIDE:
+        _draw_points(ax, x, y, dq[y, x], size=7, good=False)
+        figure.set_size_inches(8.6, 7.4)
+        _legend(ax, "upper left", outside=True)
+    else:
+        cell = -(-max(ny, nx) // _MAP_CELLS)
+        counts = np.zeros((-(-ny // cell), -(-nx // cell)))
+        np.add.at(counts, (y // cell, x // cell), 1)
+        image = ax.imshow(
+            np.where(counts > 0, counts, np.nan),
+            origin="lower",
+            extent=(0, counts.shape[1] * cell, 0, counts.shape[0] * cell),
+            norm=LogNorm(vmin=1, vmax=max(10, counts.max())),
+            cmap="viridis_r",
+            interpolation="nearest",
+        )
+        bar = figure.colorbar(image, ax=ax, shrink=0.8, pad=0.02)
+        bar.set_label(f"bad pixels per {cell} × {cell}")
+    ax.set(xlim=(0, nx), ylim=(0, ny), aspect="equal", xlabel="x / pixel", ylabel="y / pixel")
+    ax.grid(visible=False)
+    return figure
+
+
+# --- the parts they share ---------------------------------------------------
+
+
+def _page(title: str, numbers: Numbers, caption: str, *, square: bool = False) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(7.6, 7.8) if square else (8.4, 5.4), dpi=130, layout="constrained")
+    ax = figure.add_subplot()
+    exposures = [_scalar(numbers, name) for name in ("short_s", "long_s")]
+    times = " and ".join(f"{t:g} s" for t in exposures if np.isfinite(t))
+    ax.set_title(title, loc="left", fontsize=14, color=_INK, pad=24)
+    subtitle = ", ".join(filter(None, (caption, times)))
+    ax.annotate(subtitle, (0, 1), (0, 8), "axes fraction", "offset points", fontsize=9.5, color="#555555")
+    ax.grid(color="#E6E6E6", lw=0.7)
+    ax.set_axisbelow(True)
+    for side in ("top", "right"):
+        ax.spines[side].set_visible(False)
+    return figure, ax
+
+
+def _has_pair(numbers: Numbers) -> bool:
+    return bool(np.isfinite(_scalar(numbers, "short_s")) and np.isfinite(_scalar(numbers, "long_s")))
+
+
+def _scalar(numbers: Numbers, name: str) -> float:
+    return float(numbers[name]) if name in numbers else float("nan")
+
+
+def _label_axes(ax: Axes, numbers: Numbers) -> None:
+    ax.set_xlabel(f"{_RATE}, {_scalar(numbers, 'short_s'):g} s")
+    ax.set_ylabel(f"{_RATE}, {_scalar(numbers, 'long_s'):g} s")
+    if ax.get_xscale() == "log":
+        plain = FuncFormatter(lambda value, _: f"{value:g}")
+        ax.xaxis.set_major_formatter(plain)
+        ax.yaxis.set_major_formatter(plain)
+
+
+def _draw_limit(ax: Axes, numbers: Numbers, *, label: bool = True) -> None:
+    limit, low, high = (_scalar(numbers, name) for name in ("limit", "limit_low", "limit_high"))
+    if not np.isfinite(limit):
+        return
+    name = "limit" if _has_pair(numbers) else "cut-off"
+    text = f"{name} {limit:.3g} e⁻ s⁻¹"
+    if np.isfinite(low) and np.isfinite(high) and high > low:
+        ax.axvspan(low, high, color=_ORANGE, alpha=0.25, lw=0, zorder=0.5)
+        text += f" ({low:.3g} to {high:.3g})"
+    ax.axvline(limit, color=_ORANGE, lw=1.8, zorder=3, label=text if label else name)
+
+
+def _draw_points(
+    ax: Axes,
+    x: NDArray[Any],
+    y: NDArray[Any],
+    dq: NDArray[np.uint16],
+    *,
+    size: float = 9,
+    good: bool = True,
+) -> None:
+    bad = (dq & DQ.BAD.value) != 0
+    if good:
+        ax.scatter(
+            x[~bad], y[~bad], s=0.6 * size, c=_GREY, lw=0, rasterized=True, label=f"good ({(~bad).sum():,})"
+        )
+    left = bad.copy()
+    named = []
+    for flag, style in _FLAGS.items():
+        here = left & ((dq & flag.value) != 0)
+        left &= ~here
+        named.append((here, *style))
+    named.append((left, "bad for another reason", _ORANGE, "*"))
+    for here, label, colour, marker in reversed(named):
+        if here.any():
+            line = {"lw": 1.0} if marker in "x|" else {"lw": 0.3, "edgecolors": "white"}
+            ax.scatter(
+                x[here],
+                y[here],
+                s=size * (1.8 if marker in "sD^x*" else 1.3),
+                c=colour,
+                marker=marker,
+                rasterized=True,
+                label=f"{label} ({here.sum():,})",
+                zorder=2.5,
+                **line,
+            )
+
+
+def _legend(ax: Axes, place: str, *, outside: bool = False) -> None:
+    if not ax.get_legend_handles_labels()[1]:
+        return
+    options: Any = {"loc": place, "fontsize": 8.5, "markerscale": 1.6, "edgecolor": "none"}
+    if outside:
+        options |= {"bbox_to_anchor": (1.01, 1.0), "frameon": False}
+    ax.legend(**options)

@@ -1,0 +1,174 @@
+"""What operators do to cameras and to single frames: profiles, names, merging, splitting, corrections."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from sqlalchemy.engine import Connection
+
+from hotpix_registry.cameras import CameraProfile, load_camera_profile, load_profile_file
+from hotpix_registry.catalogue import queries
+from hotpix_registry.catalogue.queries import CameraRow
+from hotpix_registry.errors import ProfileError, UnknownId, UsageError
+from hotpix_registry.fits import headers, keywords
+from hotpix_registry.registry.frames import (
+    corrected,
+    find_camera,
+    find_twin,
+    record_reading,
+)
+from hotpix_registry.registry.ingest import current_rules, reasons_to_reject
+
+
+def frame_ids(connection: Connection, given: Sequence[str]) -> list[int]:
+    """Frames by id, by path, or by the beginning of their digest (8 characters or more)."""
+    frames = queries.frames(connection)
+    by_id = {str(f.frame_id): f.frame_id for f in frames}
+    by_path = {path: f.frame_id for f in frames for path in f.paths}
+    ids: list[int] = []
+    for text in given:
+        found = by_id.get(text) or by_path.get(os.path.abspath(text))
+        if found is None and len(text) >= 8:
+            matches = [f.frame_id for f in frames if f.sha256.startswith(text.lower())]
+            found = matches[0] if len(matches) == 1 else None
+        if found is None:
+            raise UnknownId(
+                f"There is no catalogued frame {text}.",
+                next_step="Give an id, a path or a digest as `hotpix-registry frames` lists them.",
+            )
+        ids.append(found)
+    return ids
+
+
+def reinterpret(
+    connection: Connection,
+    ids: Sequence[int],
+    tx: int,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> int:
+    """Read stored headers anew under current profiles and corrections; returns how many frames changed."""
+    rules = current_rules(connection)
+    cameras = queries.cameras(connection)
+    corrections = queries.overrides(connection, ids)
+    changed = 0
+    for start in range(0, len(ids), 500):
+        chunk = ids[start : start + 500]
+        texts = queries.headers(connection, chunk)
+        for number, frame in enumerate(queries.frames(connection, ids=chunk)):
+            if progress is not None:
+                progress(start + number, len(ids))
+            mine = corrections.get(frame.frame_id, {})
+            facts = corrected(rules.interpret(headers.parse_header_text(texts[frame.frame_id])), mine)
+            if facts.kind is None or reasons_to_reject(facts):
+                # what the profile can no longer read keeps its last good reading
+                facts = corrected(frame.facts, mine)
+            camera = find_camera(cameras, mine.get("camera", frame.camera))
+            assert camera is not None
+            moved = camera.name != frame.camera
+            twin_of = find_twin(connection, camera.camera_id, facts) if moved else frame.twin_of
+            changed += record_reading(connection, frame.frame_id, camera, facts, twin_of=twin_of, tx=tx)
+    return changed
+
+
+def apply_profile(connection: Connection, path: Path, tx: int) -> str:
+    """Load a profile from TOML into the registry."""
+    kind, text = load_profile_file(path)
+    if kind == "keywords":
+        profile = keywords.load_keyword_profile(text)
+        queries.put_keyword_profile(connection, profile.name, profile.digest, text, tx)
+        return (
+            f"Keyword profile {profile.name} is in force; "
+            "`hotpix-registry ingest --reread` applies it to the frames that are catalogued."
+        )
+    camera = load_camera_profile(text, origin=str(path))
+    row = find_camera(queries.cameras(connection), camera.name)
+    if row is None:
+        queries.add_camera(connection, camera, tx)
+        return f"Camera {camera.name} is registered."
+    if row.profile.digest == camera.digest:
+        return f"Camera {row.name} has this profile already."
+    put_profile(connection, row, dataclasses.replace(camera, name=row.name), tx)
+    return f"The profile of camera {row.name} is changed; later builds use it."
+
+
+def put_profile(connection: Connection, row: CameraRow, profile: CameraProfile, tx: int) -> None:
+    """Make a profile the camera's, and let its frames mean what they mean under it."""
+    queries.put_camera_profile(connection, row.camera_id, profile, tx)
+    frames = queries.frames(connection, camera_id=row.camera_id)
+    reinterpret(connection, [frame.frame_id for frame in frames], tx)
+
+
+def confirm(connection: Connection, row: CameraRow, tx: int) -> None:
+    queries.put_camera_profile(
+        connection, row.camera_id, dataclasses.replace(row.profile, provisional=False), tx
+    )
+
+
+def rename(connection: Connection, row: CameraRow, new_name: str, tx: int) -> None:
+    _check_free(connection, new_name)
+    queries.close_camera_names(connection, [row.name], tx)
+    queries.add_camera_name(connection, row.camera_id, new_name, tx, is_alias=False)
+    queries.add_camera_name(connection, row.camera_id, row.name, tx, is_alias=True)
+    queries.put_camera_profile(connection, row.camera_id, dataclasses.replace(row.profile, name=new_name), tx)
+
+
+def alias(connection: Connection, row: CameraRow, new_name: str, tx: int) -> None:
+    _check_free(connection, new_name)
+    queries.add_camera_name(connection, row.camera_id, new_name, tx, is_alias=True)
+
+
+def _check_free(connection: Connection, name: str) -> None:
+    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", name):
+        raise ProfileError(
+            f"'{name}' is no camera name.", next_step="Use lower-case letters, digits, '-', '_' and '.'."
+        )
+    holder = find_camera(queries.cameras(connection), name)
+    if holder is not None:
+        raise UsageError(f"The name {name} belongs to camera {holder.name}.", next_step="Choose another.")
+
+
+def merge(connection: Connection, row: CameraRow, into: CameraRow, tx: int) -> int:
+    """Give a camera's frames and names to another; its masks stay as they are, under its old series."""
+    if row.camera_id == into.camera_id:
+        raise UsageError(f"{row.name} and {into.name} are one camera already.", next_step="Name two.")
+    frames = queries.frames(connection, camera_id=row.camera_id)
+    queries.close_camera_names(connection, [row.name, *row.aliases], tx)
+    queries.close_camera_profile(connection, row.camera_id, tx)
+    for name in (row.name, *row.aliases):
+        queries.add_camera_name(connection, into.camera_id, name, tx, is_alias=True)
+    joined = dataclasses.replace(
+        into.profile,
+        serials=tuple(dict.fromkeys((*into.profile.serials, *row.profile.serials))),
+        instruments=tuple(dict.fromkeys((*into.profile.instruments, *row.profile.instruments))),
+    )
+    queries.put_camera_profile(connection, into.camera_id, joined, tx)
+    _move(connection, [f.frame_id for f in frames], into.name, f"camera {row.name} is {into.name}", tx)
+    return len(frames)
+
+
+def split(connection: Connection, row: CameraRow, new_name: str, nights: tuple[str, str], tx: int) -> int:
+    """Move the frames of some nights to another camera, which is made when it is new."""
+    target = find_camera(queries.cameras(connection), new_name)
+    if target is None:
+        _check_free(connection, new_name)
+        blank = dataclasses.replace(row.profile, name=new_name, provisional=True, serials=(), instruments=())
+        target = queries.add_camera(connection, blank, tx)
+    frames = queries.frames(connection, camera_id=row.camera_id, nights=nights)
+    if not frames:
+        raise UsageError(
+            f"Camera {row.name} has no frames in the nights {nights[0]} to {nights[1]}.",
+            next_step=f"See `hotpix-registry frames --camera {row.name}`.",
+        )
+    _move(connection, [f.frame_id for f in frames], target.name, f"split from {row.name}", tx)
+    return len(frames)
+
+
+def _move(connection: Connection, ids: Sequence[int], camera: str, reason: str, tx: int) -> None:
+    for frame_id in ids:
+        queries.put_override(connection, frame_id, "camera", camera, reason=reason, tx=tx)
+    reinterpret(connection, ids, tx)

@@ -1,0 +1,239 @@
+"""What a frame means: its camera, its series, its twins; and how people correct that."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy.engine import Connection
+
+from hotpix_registry.cameras import (
+    CameraProfile,
+    provisional_profile,
+    recognise,
+    shipped_camera_profiles,
+)
+from hotpix_registry.catalogue import queries
+from hotpix_registry.catalogue.queries import CameraRow
+from hotpix_registry.domain import Facts, Kind, iso
+from hotpix_registry.errors import UnknownCamera, UnreadableFrame, UsageError
+
+CORRECTABLE: Mapping[str, type] = {
+    "exptime_s": float,
+    "start": str,
+    "kind": str,
+    "set_temp_c": float,
+    "ccd_temp_c": float,
+    "n_combined": int,
+    "unit": str,
+    "bias_subtracted": bool,
+    "gain_e_per_adu": float,
+    "camera": str,
+}
+"""What `frames fix --set` takes, and as what."""
+
+
+class CameraBook:
+    """The cameras of a registry within one transaction, found by name or by a frame's header."""
+
+    def __init__(self, connection: Connection, tx: int) -> None:
+        self._connection, self._tx = connection, tx
+        self._rows = queries.cameras(connection)
+        self._shipped: tuple[CameraProfile, ...] | None = None
+        self.notices: list[str] = []
+
+    def camera_of(self, facts: Facts, given: str | None) -> CameraRow:
+        """The camera of a frame: the one given, one that its header fits, or a new one.
+
+        Raises
+        ------
+        UnreadableFrame
+            The header fits no camera or several, or the camera was not in service then.
+        UnknownCamera
+            The name that was given looks like a mistyped one.
+        """
+        camera = self._given(given, facts) if given is not None else self._recognised(facts)
+        start_us = facts.start_us or 0
+        if not camera.profile.in_service(start_us):
+            raise UnreadableFrame(
+                f"Its date {iso(start_us)} lies outside the service of camera {camera.name} "
+                f"({camera.profile.service_from or '…'} to {camera.profile.service_to or '…'}).",
+                next_step="Correct the header's date or the camera's [service].",
+            )
+        return camera
+
+    def _given(self, name: str, facts: Facts) -> CameraRow:
+        found = find_camera(self._rows, name)
+        if found is not None:
+            return found
+        for profile in self._from_shelf():
+            if profile.name == name:
+                return self._register(profile)
+        if difflib.get_close_matches(name, known_names(self._rows), 1, 0.8):
+            raise unknown_camera(self._rows, name)
+        blank = provisional_profile(dataclasses.replace(facts, instrument=facts.instrument or name), set())
+        # a name given by hand says which body it is; a header's "ASCOM Camera" must not recognise it later
+        instruments = blank.instruments if facts.instrument is not None else ()
+        return self._register(dataclasses.replace(blank, name=name, instruments=instruments))
+
+    def _recognised(self, facts: Facts) -> CameraRow:
+        profiles = [row.profile for row in self._rows]
+        fitting = recognise(facts, profiles)
+        if not fitting:
+            fitting = recognise(facts, self._from_shelf())
+            if len(fitting) == 1:
+                return self._register(fitting[0])
+        if len(fitting) > 1:
+            names = " and ".join(sorted(profile.name for profile in fitting))
+            raise UnreadableFrame(
+                f"Its header fits the cameras {names}.", next_step="Say which with --camera."
+            )
+        if fitting:
+            return next(row for row in self._rows if row.profile is fitting[0])
+        if facts.instrument is None:
+            raise UnreadableFrame(
+                "Its header does not say which camera took it.", next_step="Name it with --camera."
+            )
+        return self._register(provisional_profile(facts, set(known_names(self._rows))))
+
+    def _from_shelf(self) -> tuple[CameraProfile, ...]:
+        if self._shipped is None:
+            taken = set(known_names(self._rows))
+            self._shipped = tuple(p for p in shipped_camera_profiles() if p.name not in taken)
+        return self._shipped
+
+    def _register(self, profile: CameraProfile) -> CameraRow:
+        row = queries.add_camera(self._connection, profile, self._tx)
+        self._rows.append(row)
+        self._shipped = None
+        if not profile.provisional:
+            self.notices.append(f"Camera {row.name} is registered from the profile that ships with us.")
+            return row
+        bodies = (
+            f"It is told from others of its model by its serial number {profile.serials[0]}."
+            if profile.serials
+            else "Its header has no serial number, so all bodies of this name are assumed to be one."
+        )
+        self.notices.append(
+            f"Camera {row.name} is new and provisional: {profile.summary}. {bodies} "
+            f"See `hotpix-registry cameras show {row.name}`, then `cameras confirm {row.name}`."
+        )
+        return row
+
+
+def known_names(rows: list[CameraRow]) -> list[str]:
+    return [name for row in rows for name in (row.name, *row.aliases)]
+
+
+def find_camera(rows: list[CameraRow], name: str) -> CameraRow | None:
+    return next((row for row in rows if name == row.name or name in row.aliases), None)
+
+
+def unknown_camera(rows: list[CameraRow], name: str) -> UnknownCamera:
+    names = known_names(rows)
+    nearest = difflib.get_close_matches(name, names, 1, 0.5)
+    if nearest:
+        hint = f"Did you mean {nearest[0]}?"
+    elif names:
+        hint = f"Known are {', '.join(sorted(names))}."
+    else:
+        hint = "No camera is registered yet: `hotpix-registry ingest` registers them from their frames."
+    return UnknownCamera(f"There is no camera {name}.", next_step=hint)
+
+
+def find_twin(connection: Connection, camera_id: int, facts: Facts) -> int | None:
+    """The frame that is the same exposure, if one is catalogued."""
+    twins = queries.same_exposures(
+        connection,
+        camera_id,
+        str(facts.kind),
+        facts.start_us or 0,
+        facts.exptime_s or 0.0,
+        facts.shape,
+    )
+    return twins[0] if twins else None
+
+
+def record_reading(
+    connection: Connection,
+    frame_id: int,
+    camera: CameraRow,
+    facts: Facts,
+    *,
+    twin_of: int | None,
+    tx: int,
+) -> bool:
+    """Write what a frame means under its camera's profile; False when nothing changed."""
+    set_point = camera.profile.set_point_of(facts)
+    series = (
+        queries.series_id(connection, camera.camera_id, facts.configuration, set_point, tx)
+        if set_point is not None
+        else None
+    )
+    return queries.put_reading(
+        connection,
+        frame_id,
+        camera_id=camera.camera_id,
+        series=series,
+        night=camera.profile.night_of(facts.start_us or 0),
+        facts=facts,
+        twin_of=twin_of,
+        tx=tx,
+    )
+
+
+def parse_correction(text: str) -> tuple[str, Any]:
+    """Read `exptime_s=60` of `frames fix --set`.
+
+    Raises
+    ------
+    UsageError
+        An unknown field, or a value that does not fit it.
+    """
+    name, equals, value = text.partition("=")
+    name, value = name.strip(), value.strip()
+    if not equals or name not in CORRECTABLE:
+        raise UsageError(
+            f"'{text}' is no correction.",
+            next_step=f"Write FIELD=VALUE; fields are {', '.join(CORRECTABLE)}.",
+        )
+    kind = CORRECTABLE[name]
+    try:
+        if kind is bool:
+            return name, {"true": True, "yes": True, "false": False, "no": False}[value.lower()]
+        if name == "kind":
+            return name, str(Kind(value))
+        if name == "start":
+            return name, _instant_us(value)
+        return name, kind(value)
+    except (ValueError, KeyError) as error:
+        raise UsageError(
+            f"'{value}' does not fit {name}: {error}.", next_step="Write another value."
+        ) from None
+
+
+def _instant_us(text: str) -> int:
+    from hotpix_registry.domain import parse_date
+
+    instant = parse_date(text)
+    if not isinstance(instant, int):
+        raise ValueError("it needs a time, such as 2018-08-22T04:00:00Z")
+    return instant
+
+
+def corrected(facts: Facts, corrections: Mapping[str, Any]) -> Facts:
+    """Facts with an operator's corrections, each of which says `correction` as its source."""
+    values: dict[str, Any] = {}
+    for name, value in corrections.items():
+        if name == "start":
+            values |= {"start_us": value, "start_precision_s": 1e-6}
+        elif name == "kind":
+            values["kind"] = Kind(value)
+        elif name not in ("camera", "excluded"):
+            values[name] = value
+    if not values:
+        return facts
+    sources = dict(facts.sources) | dict.fromkeys(values, "correction")
+    return dataclasses.replace(facts, **values, sources=sources, problems=())

@@ -1,0 +1,154 @@
+"""Dark current in e-/s, and how far it depends on the exposure time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hotpix_registry.science.combine import Floats
+
+_SYSTEMATIC = 0.003
+"""relative error of the exposure times and of the converter's linearity"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Charge:
+    """Dark charge of one exposure time, referred to the temperature of the longest; (ny, nx) arrays."""
+
+    exptime_s: float
+    charge_e: Floats
+    exposures: Floats | float
+    """number of exposures in the mean"""
+    level_e: float
+    """bulk charge of one exposure: no shot noise is believed smaller"""
+    usable: NDArray[np.bool_]
+    """False where saturated"""
+    ratio: float = 1.0
+    """rate of the group over that of the longest exposure; `charge_e` is divided by it already"""
+    ratio_sigma: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """A straight line through zero charge at zero time, per pixel; (ny, nx) float32 arrays."""
+
+    rate_e_per_s: Floats
+    """pooled dark current: independent of `z` where the line holds"""
+    rate_sigma: Floats
+    chi2: Floats
+    """of the line, n_points - 1 degrees of freedom"""
+    n_points: NDArray[np.uint8]
+    """usable exposure times; the line is tested where there are two"""
+    z: Floats
+    """departure of the shortest usable exposure over its error: > 0 where dark current falls with time"""
+    departure: Floats
+    """largest difference of an exposure's dark current from the longest one's, relative to the latter"""
+
+
+def fit_line(points: Sequence[Charge], floor_e2: float, offset_variance_e2: float, passes: int = 2) -> Line:
+    """Fit rate × time to the charges of each pixel, all variances as they are if it is a line.
+
+    What the exposures of a pixel share besides charge (the noise of the master bias, or the fixed
+    pattern where there are no bias frames) enters as an intercept known to be 0 within
+    `offset_variance_e2`: the same as a generalised least-squares fit with that covariance between all
+    points. With two exposure times this is the two-exposure difference over its full error under the
+    null hypothesis, and the pooled rate has no covariance with the difference.
+    """
+    by_time = sorted(points, key=lambda point: point.exptime_s)
+    times = [np.float32(point.exptime_s) for point in by_time]
+    prior = np.float32(1 / max(offset_variance_e2, 1e-4))
+    counts = np.zeros(by_time[0].charge_e.shape, np.uint8)
+    rate = np.zeros(by_time[0].charge_e.shape, np.float32)
+    for point, t in zip(by_time, times, strict=True):  # ends with the longest usable exposure's rate
+        counts += point.usable
+        rate = np.where(point.usable, point.charge_e / t, rate)
+
+    intercept = np.zeros_like(rate)
+    weights: list[Floats] = []
+    for _ in range(passes):
+        weights = [_weight(point, t, rate, floor_e2) for point, t in zip(by_time, times, strict=True)]
+        s = np.full_like(rate, prior)
+        sx, sxx, sy, sxy = (np.zeros_like(rate) for _ in range(4))
+        for point, t, w in zip(by_time, times, weights, strict=True):
+            wy = w * point.charge_e
+            s += w
+            sx += w * t
+            sxx += w * (t * t)
+            sy += wy
+            sxy += wy * t
+        det = s * sxx - sx * sx
+        with np.errstate(divide="ignore", invalid="ignore"):
+            rate = np.where(det > 0, (s * sxy - sx * sy) / det, rate)
+            intercept = np.where(det > 0, (sxx * sy - sx * sxy) / det, 0)
+
+    chi2 = intercept * intercept * prior
+    for point, t, w in zip(by_time, times, weights, strict=True):
+        residual = point.charge_e - intercept - rate * t
+        chi2 += w * residual * residual
+    with np.errstate(divide="ignore", invalid="ignore"):
+        sigma = np.sqrt(np.where(det > 0, s / det, np.inf))
+        z = _studentised(by_time, times, weights, rate, intercept, s, sx, sxx, det)
+    z[counts < 2] = 0
+    return Line(
+        rate_e_per_s=rate,
+        rate_sigma=sigma,
+        chi2=chi2,
+        n_points=counts,
+        z=z,
+        departure=_departure(by_time),
+    )
+
+
+def _weight(point: Charge, t: np.float32, rate: Floats, floor_e2: float) -> Floats:
+    expected = rate * t
+    # a maximum of level and noisy expectation would be too large on average
+    surely = np.float32(point.level_e + 3 * np.sqrt((floor_e2 + point.level_e) / np.mean(point.exposures)))
+    shot = np.where(expected > surely, expected, np.float32(point.level_e))
+    variance = (shot * np.float32(1 / point.ratio) + np.float32(floor_e2 / point.ratio**2)) / point.exposures
+    relative = np.float32(_SYSTEMATIC**2 + point.ratio_sigma**2)
+    variance += relative * np.square(np.maximum(expected, np.float32(0)))
+    weight: Floats = np.where(point.usable, 1 / variance, np.float32(0))
+    return weight
+
+
+def _studentised(
+    by_time: Sequence[Charge],
+    times: Sequence[np.float32],
+    weights: Sequence[Floats],
+    rate: Floats,
+    intercept: Floats,
+    s: Floats,
+    sx: Floats,
+    sxx: Floats,
+    det: Floats,
+) -> Floats:
+    """Residual of the shortest usable exposure over its standard deviation."""
+    z = np.zeros_like(rate)
+    done = np.zeros(rate.shape, np.bool_)
+    for point, t, w in zip(by_time, times, weights, strict=True):
+        of_fit = (sxx - 2 * t * sx + t * t * s) / det
+        left = 1 / w - of_fit
+        value = (point.charge_e - intercept - rate * t) / np.sqrt(np.maximum(left, np.float32(1e-6)))
+        np.copyto(z, value, where=point.usable & ~done)
+        done |= point.usable
+    np.nan_to_num(z, copy=False, nan=0.0)
+    return z
+
+
+def _departure(by_time: Sequence[Charge]) -> Floats:
+    shape = by_time[0].charge_e.shape
+    reference = np.zeros(shape, np.float32)
+    most = np.zeros(shape, np.float32)
+    for point in by_time:
+        reference = np.where(point.usable, point.charge_e / np.float32(point.exptime_s), reference)
+    for point in by_time:
+        difference = point.charge_e / np.float32(point.exptime_s) - reference
+        difference[~point.usable] = 0
+        np.copyto(most, difference, where=np.abs(difference) > np.abs(most))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        relative = most / np.abs(reference)
+    departure: Floats = np.nan_to_num(relative, copy=False, nan=0.0, posinf=np.inf, neginf=-np.inf)
+    return departure

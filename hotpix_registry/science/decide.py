@@ -1,0 +1,134 @@
+"""Which pixels to condemn, so that a stated share of them, and no more, is innocent."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+Doubles = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+BULK_SIGMA = 6.0
+"""up to so many standard deviations above the local bulk a pixel belongs to the bulk"""
+_STRATUM_DEX = 0.2
+_FEWEST_IN_STRATUM = 50
+_FEWEST_IN_COLUMN = 50
+_BRIDGED_ROWS = 30
+
+
+def strata(excess: Doubles, sigma: Doubles) -> NDArray[np.intp]:
+    """Stratum of each pixel by its pooled dark current above the local bulk: 0 the bulk, 1… the hot ones.
+
+    The pooled dark current is independent of the difference that is tested, so that choosing by it
+    costs nothing (independent filtering: Bourgon and others 2010, PNAS 107, 9546). Strata are a fifth
+    of a dex wide; small ones are joined to their cooler neighbour.
+    """
+    found = np.zeros(excess.size, np.intp)
+    hot = np.flatnonzero(excess > BULK_SIGMA * sigma)
+    if hot.size == 0:
+        return found
+    bins = np.floor(np.log10(excess[hot]) / _STRATUM_DEX).astype(np.intp)
+    labels, counts = np.unique(bins, return_counts=True)
+    joined, number, held = {}, 0, 0
+    for label, count in zip(labels.tolist(), counts.tolist(), strict=True):
+        if held >= _FEWEST_IN_STRATUM or number == 0:
+            number, held = number + 1, 0
+        joined[label] = number
+        held += count
+    if held < _FEWEST_IN_STRATUM and number > 1:
+        joined = {label: min(n, number - 1) for label, n in joined.items()}
+    found[hot] = [joined[b] for b in bins.tolist()]
+    return found
+
+
+def benjamini_hochberg(p: Doubles, rate: float) -> float:
+    """Largest p-value that may be rejected at a false-discovery rate; -1 for none.
+
+    Benjamini and Hochberg 1995, J. R. Stat. Soc. B 57, 289, with the share of true null hypotheses
+    from the p-values above one half (Storey 2002, J. R. Stat. Soc. B 64, 479). In astronomy: Miller
+    and others 2001, AJ 122, 3492.
+    """
+    n = p.size
+    if n == 0:
+        return -1.0
+    null_share = min(1.0, 2 * (float(np.sum(p > 0.5)) + 1) / n)
+    ordered = np.sort(p)
+    accepted = np.flatnonzero(ordered * n * null_share <= rate * np.arange(1, n + 1))
+    return float(ordered[accepted[-1]]) if accepted.size else -1.0
+
+
+def condemn(
+    p: Doubles,
+    stratum: NDArray[np.intp],
+    *,
+    rate: float,
+    bulk_p: float,
+    highest_p: float,
+) -> tuple[Bools, dict[int, float]]:
+    """Pixels whose p-value passes in their stratum, and the p-value of each stratum's threshold.
+
+    In the bulk the threshold is `bulk_p`; in the hot strata it controls the false-discovery rate,
+    never above `highest_p`. A hot stratum never judges more strictly than the bulk.
+    """
+    guilty = np.zeros(p.size, np.bool_)
+    thresholds = {}
+    for label in np.unique(stratum).tolist():
+        members = stratum == label
+        if label == 0:
+            threshold = bulk_p
+        else:
+            threshold = max(bulk_p, min(highest_p, benjamini_hochberg(p[members], rate)))
+        thresholds[label] = threshold
+        guilty[members] = p[members] <= threshold
+    return guilty, thresholds
+
+
+def fisher(p: Doubles, q: Doubles) -> Doubles:
+    """Joint p-value of two independent p-values (Fisher 1932)."""
+    product = np.maximum(p * q, 1e-300)
+    return np.asarray(product * (1 - np.log(product)), np.float64)
+
+
+def bulk_p(expected_false: float, n_pixels: int, n_tests: int) -> float:
+    """p-value at which the bulk yields so many false flags over all its tests."""
+    return min(0.5, expected_false / max(1, n_pixels) / n_tests)
+
+
+def gaussian_z(p: float) -> float:
+    """One-sided Gaussian equivalent of a p-value; 0 for p at or above one half."""
+    from scipy import stats
+
+    return max(0.0, float(stats.norm.isf(p))) if p > 0 else math.inf
+
+
+def bad_columns(bad: Bools, column_z: Doubles, band_rows: int) -> Bools:
+    """Parts of columns that are bad as a whole, as (ny, nx) bool.
+
+    A run of at least 50 bad pixels with gaps under 30 rows (as Rubin's cp_pipe joins them), and
+    stretches of two bands and more along which the mean z-score passes ±1 throughout: each of their
+    pixels departs by less than its own noise, all of them together beyond doubt.
+
+    Parameters
+    ----------
+    bad : (ny, nx) bool
+    column_z : (bands, nx)
+        Mean z-scores along the columns of each band of `band_rows` rows.
+    """
+    ny = bad.shape[0]
+    found = np.zeros(bad.shape, np.bool_)
+    for x in np.flatnonzero(bad.sum(axis=0) >= _FEWEST_IN_COLUMN):
+        rows = np.flatnonzero(bad[:, x])
+        for run in np.split(rows, np.flatnonzero(np.diff(rows) > _BRIDGED_ROWS) + 1):
+            if run.size >= _FEWEST_IN_COLUMN:
+                found[run[0] : run[-1] + 1, x] = True
+    departs = column_z - np.median(column_z, axis=1, keepdims=True)
+    for sign in (1, -1):
+        strong = sign * departs > 1
+        joined = np.zeros_like(strong)
+        joined[1:] |= strong[1:] & strong[:-1]
+        joined[:-1] |= strong[1:] & strong[:-1]
+        for band, x in zip(*np.nonzero(joined), strict=True):
+            found[band * band_rows : min((band + 1) * band_rows, ny), x] = True
+    return found

@@ -1,0 +1,412 @@
+"""The pass over all pixels: bands of rows are combined, compared, and the few that matter kept."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hotpix_registry.domain import Recipe
+from hotpix_registry.science.combine import Combined, Floats, Rejection, combine
+from hotpix_registry.science.current import Charge, Line, fit_line
+from hotpix_registry.science.survey import (
+    CalibratedGroup,
+    Survey,
+    bands,
+    block_edges,
+    block_medians,
+    read_stack,
+    spread_blocks,
+)
+
+_STRIP_BYTES = 8 << 20
+_MOST_BYTES = 32 << 20
+"""frames' rows that may wait to be combined"""
+_SUSPECT_SIGMA = 3.0
+_SUSPECT_P = 0.002
+
+HISTOGRAM_BITS = 20
+"""Histograms of dark current drop so many bits of a float32: eight bins per factor of two."""
+_HISTOGRAM_RANGE = (2.0**-10, 2.0**17)
+Z_EDGES = np.linspace(-8, 8, 321)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suspects:
+    """Pixels that any test might condemn, and all hot ones; arrays are (n,).
+
+    All others are normal pixels, of which only numbers are kept: memory does not grow with planes.
+    """
+
+    index: NDArray[np.int64]
+    """into the flat image"""
+    short: Floats
+    """dark current in the pair's shorter exposure, e-/s, as the guide has it"""
+    long: Floats
+    short_excess: Floats
+    """the same above the local bulk"""
+    long_excess: Floats
+    pooled: Floats
+    """dark current from all exposures, referred to the longest one's temperature"""
+    sigma: Floats
+    chi2: Floats
+    """of the line"""
+    n_points: NDArray[np.uint8]
+    z: Floats
+    departure: Floats
+    temporal_chi2: Floats
+    """(n, groups and biases)"""
+    temporal_dof: Floats
+    n_rejected: NDArray[np.uint16]
+    saturated: NDArray[np.bool_]
+    """in any frame of any exposure"""
+    comparable: NDArray[np.bool_]
+    """saturated in neither exposure of the pair"""
+    above_limit: NDArray[np.bool_]
+    """above a given limit"""
+    offset: NDArray[np.bool_]
+    """an intercept in the bias frames"""
+    still: NDArray[np.bool_]
+    """varies from frame to frame by less than read noise allows"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BandMeasure:
+    """What is kept of one band."""
+
+    suspects: Suspects
+    bulk: Floats
+    """(colours, blocks) medians of the pooled dark current"""
+    column_z: Floats
+    """(nx,) mean of the clipped z-scores along the band's columns"""
+    short_counts: NDArray[np.int64]
+    long_counts: NDArray[np.int64]
+    z_counts: NDArray[np.int64]
+    """of the bulk's z-scores"""
+    excess_counts: NDArray[np.int64]
+    """of the excess over the local bulk, over its error, on every eighth row"""
+    n_hits: NDArray[np.int64]
+    """cosmic-ray hits per group"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What the judgement of a band needs besides the survey."""
+
+    survey: Survey
+    recipe: Recipe
+    pair: tuple[int, int]
+    """positions of the shorter and the longer exposure that the guide's rule compares"""
+    short_sigma_e_per_s: float
+    """noise of the shorter exposure's dark current in the bulk"""
+    still_chi2: float
+    """χ² in time, for read noise alone, below which a pixel is stuck; negative: not tested"""
+    offset_threshold_adu: float
+    colours: bool
+
+
+def histogram_edges() -> NDArray[np.float64]:
+    """Edges of the histograms of dark current, e-/s."""
+    first, last = (int(np.float32(x).view(np.int32)) >> HISTOGRAM_BITS for x in _HISTOGRAM_RANGE)
+    bits = (np.arange(first, last + 1, dtype=np.int32) << HISTOGRAM_BITS).astype(np.int32)
+    return bits.view(np.float32).astype(np.float64)
+
+
+def _histogram(rate: Floats) -> NDArray[np.int64]:
+    """Count dark currents, (first, …, last bin, above): the bits of a float are its logarithm."""
+    low, high = _HISTOGRAM_RANGE
+    first = int(np.float32(low).view(np.int32)) >> HISTOGRAM_BITS
+    clipped = np.clip(rate, np.float32(low / 2), np.float32(high)).astype(np.float32, copy=False)
+    bins = (clipped.reshape(-1).view(np.int32) >> HISTOGRAM_BITS) - (first - 1)
+    np.maximum(bins, 0, out=bins)
+    n_bins = histogram_edges().size
+    return np.bincount(bins, minlength=n_bins + 1)[1:].astype(np.int64)
+
+
+def measure(
+    plan: Plan,
+    *,
+    progress: Callable[[], None],
+    strip_rows: int | None,
+    threads: int | None,
+) -> Iterator[BandMeasure]:
+    """Combine and compare all bands in order.
+
+    One thread reads, in order, so that compressed files can be read as streams; `threads` others
+    compute. What is found does not depend on either number.
+    """
+    workers = threads or min(2, os.cpu_count() or 1)
+    everyone = [*([plan.survey.biases] if plan.survey.biases else []), *plan.survey.groups]
+    with ThreadPoolExecutor(workers) as pool:
+        waiting: deque[tuple[tuple[int, int], list[list[Future[Combined]]]]] = deque()
+        unfinished: deque[tuple[int, Future[Combined]]] = deque()
+        measured: deque[Future[BandMeasure]] = deque()
+
+        def judge_oldest() -> None:
+            band, parts = waiting.popleft()
+            combined = [_joined([future.result() for future in of_group]) for of_group in parts]
+            measured.append(pool.submit(_measure_band, plan, band, combined))
+
+        for y0, y1 in bands(plan.survey.shape[0]):
+            parts: list[list[Future[Combined]]] = []
+            for group in everyone:
+                rows = strip_rows or max(1, _STRIP_BYTES // (2 * group.n * plan.survey.shape[1]))
+                submitted = []
+                biases = parts[0] if parts and not group.bias_subtracted and plan.survey.biases else None
+                for start in range(y0, y1, rows):
+                    stop = min(start + rows, y1)
+                    stack = read_stack(
+                        group.frames, group.exptime_s, plan.survey.noise.gain_e_per_adu, start, stop
+                    )
+                    within = slice(start - y0, stop - y0)
+                    future = pool.submit(_combine, plan, group, stack, biases, within)
+                    submitted.append(future)
+                    unfinished.append((stack.nbytes, future))
+                    del stack
+                    while sum(size for size, _ in unfinished) > _MOST_BYTES:
+                        unfinished.popleft()[1].result()
+                parts.append(submitted)
+                progress()
+            waiting.append(((y0, y1), parts))
+            while len(waiting) > 1:
+                judge_oldest()
+            while len(measured) > workers:
+                yield measured.popleft().result()
+        while waiting:
+            judge_oldest()
+        while measured:
+            yield measured.popleft().result()
+
+
+def _combine(
+    plan: Plan,
+    group: CalibratedGroup,
+    stack: NDArray[Any],
+    biases: Sequence[Future[Combined]] | None,
+    within: slice,
+) -> Combined:
+    # biases were submitted before, so that a worker that waits here waits for one that works
+    base: Floats | float = group.offset_adu
+    if biases is not None:
+        base = _joined([future.result() for future in biases]).mean_adu[within]
+    return combine(
+        stack,
+        group.scale,
+        plan.survey.noise,
+        saturation_adu=group.saturation_adu,
+        least_adu=group.level_e / plan.survey.noise.gain_e_per_adu,
+        base_adu=base,
+        charged=group.exptime_s > 0,
+        rejection=Rejection(sigma=plan.recipe.cosmic_ray_sigma, most=plan.recipe.max_cosmic_rays),
+        n_combined=group.n_combined,
+    )
+
+
+def _joined(parts: Sequence[Combined]) -> Combined:
+    if len(parts) == 1:
+        return parts[0]
+    return Combined(
+        **{f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Combined)}
+    )
+
+
+def joined_suspects(parts: Sequence[Suspects]) -> Suspects:
+    """Suspects of all bands in one."""
+    return Suspects(
+        **{f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Suspects)}
+    )
+
+
+def _measure_band(plan: Plan, band: tuple[int, int], combined: Sequence[Combined]) -> BandMeasure:
+    survey, noise = plan.survey, plan.survey.noise
+    bias = combined[0] if survey.biases else None
+    of_groups = combined[1:] if survey.biases else combined
+    shape = of_groups[0].mean_adu.shape
+    g = np.float32(noise.gain_e_per_adu)
+
+    charges, rates, bulks = [], [], []
+    for group, mean in zip(survey.groups, of_groups, strict=True):
+        zero = (
+            bias.mean_adu if bias is not None and not group.bias_subtracted else np.float32(group.offset_adu)
+        )
+        charge = (mean.mean_adu - zero) * g
+        charges.append(charge)
+        rates.append(charge * np.float32(1 / group.exptime_s))
+        bulks.append(spread_blocks(block_medians(rates[-1], plan.colours), shape))
+    points = [
+        _point(group, mean, charge, bulk, bulks[-1])
+        for group, mean, charge, bulk in zip(survey.groups, of_groups, charges, bulks, strict=True)
+    ]
+    line = fit_line(points, noise.floor_e2, survey.offset_variance_e2)
+    line_bulk = block_medians(line.rate_e_per_s, plan.colours)
+    excess = line.rate_e_per_s - spread_blocks(line_bulk, shape)
+
+    short, long = plan.pair
+    saturated = np.zeros(shape, np.bool_)
+    for mean in of_groups:
+        saturated |= mean.n_saturated > 0
+    chi2, dof = _temporal(combined)
+    n_rejected = np.sum([c.n_rejected for c in combined], axis=0, dtype=np.uint16)
+    offset = _offsets(plan, bias, shape)
+    above_limit = np.zeros(shape, np.bool_)
+    if plan.recipe.limit_e_per_s is not None:
+        above_limit = rates[short] > np.float32(plan.recipe.limit_e_per_s)
+    short_excess = rates[short] - bulks[short]
+
+    suspect = excess > np.float32(min(_SUSPECT_SIGMA, plan.recipe.cutoff_sigma)) * line.rate_sigma
+    hot = excess > np.float32(6) * line.rate_sigma
+    suspect |= short_excess > np.float32(3.5 * plan.short_sigma_e_per_s)
+    still = _still(plan, bias, charges, chi2) & ~saturated
+    suspect |= saturated | offset | above_limit | still | (n_rejected > 1)
+    suspect |= _doubtful_in_time(chi2, dof)
+    suspect |= _doubtful_line(line)
+    chosen = np.flatnonzero(suspect)
+
+    def pick(plane: Any) -> Any:
+        return plane.reshape(-1)[chosen]
+
+    z_bulk = line.z[(line.n_points > 1) & ~hot]
+    return BandMeasure(
+        suspects=Suspects(
+            index=chosen.astype(np.int64) + band[0] * shape[1],
+            short=pick(rates[short]),
+            long=pick(rates[long]),
+            short_excess=pick(short_excess),
+            long_excess=pick(rates[long]) - pick(bulks[long]),
+            pooled=pick(line.rate_e_per_s),
+            sigma=pick(line.rate_sigma),
+            chi2=pick(line.chi2),
+            n_points=pick(line.n_points),
+            z=pick(line.z),
+            departure=pick(line.departure),
+            temporal_chi2=np.stack([pick(c) for c in chi2], axis=1),
+            temporal_dof=np.stack([pick(d) for d in dof], axis=1),
+            n_rejected=pick(n_rejected),
+            saturated=pick(saturated),
+            comparable=pick((of_groups[short].n_saturated == 0) & (of_groups[long].n_saturated == 0)),
+            above_limit=pick(above_limit),
+            offset=pick(offset),
+            still=pick(still),
+        ),
+        bulk=line_bulk,
+        column_z=np.clip(line.z, -3, 3).mean(axis=0, dtype=np.float64).astype(np.float32),
+        short_counts=_histogram(rates[short]),
+        long_counts=_histogram(rates[long]),
+        z_counts=np.histogram(z_bulk, Z_EDGES)[0],
+        excess_counts=np.histogram((excess / line.rate_sigma)[::8], Z_EDGES)[0],
+        n_hits=np.array([c.n_rejected.sum(dtype=np.int64) for c in combined]),
+    )
+
+
+def _point(
+    group: CalibratedGroup, mean: Combined, charge: Floats, bulk: Floats, reference_bulk: Floats
+) -> Charge:
+    """A group's charge, its bulk aligned with the longest exposure's where they are, block by block.
+
+    What pedestals drift between the groups, and glow, which cares little for temperature, leave the
+    comparison this way; only the excess over the bulk is brought to the longest exposure's temperature.
+    """
+    t = np.float32(group.exptime_s)
+    aligned = (charge - bulk * t) * np.float32(1 / group.ratio.ratio) + reference_bulk * t
+    return Charge(
+        exptime_s=group.exptime_s,
+        charge_e=aligned,
+        exposures=mean.n_used.astype(np.float32) * np.float32(group.n_combined),
+        level_e=group.level_e,
+        usable=mean.n_saturated == 0,
+        ratio=group.ratio.ratio,
+        ratio_sigma=group.ratio.sigma / group.ratio.ratio,
+    )
+
+
+def _temporal(combined: Sequence[Combined]) -> tuple[list[Floats], list[Floats]]:
+    """χ² and degrees of freedom of each group in time; none where frames are saturated."""
+    chi2, dof = [], []
+    for c in combined:
+        clear = c.n_saturated == 0
+        chi2.append(np.where(clear, c.chi2, np.float32(0)))
+        dof.append(np.where(clear, c.n_used.astype(np.float32) - np.float32(1), np.float32(0)))
+    return chi2, dof
+
+
+def _still(
+    plan: Plan,
+    bias: Combined | None,
+    charges: Sequence[Floats],
+    chi2: Sequence[Floats],
+) -> NDArray[np.bool_]:
+    floor = plan.survey.noise.floor_e2
+    of_groups = chi2 if bias is None else chi2[1:]
+    total = np.zeros(charges[0].shape, np.float32) if bias is None else chi2[0].copy()
+    for group, charge, values in zip(plan.survey.groups, charges, of_groups, strict=True):
+        shot = np.maximum(charge, np.float32(group.level_e)) * np.float32(1 / max(floor, 1e-6))
+        total += values * (1 + shot)
+    return np.asarray(total <= np.float32(plan.still_chi2), np.bool_)
+
+
+def _doubtful_in_time(chi2: Sequence[Floats], dof: Sequence[Floats]) -> NDArray[np.bool_]:
+    from scipy import stats
+
+    doubtful = np.zeros(chi2[0].shape, np.bool_)
+    full = [float(d.max()) for d in dof]
+    for values, most in zip(chi2, full, strict=True):
+        if most > 0:
+            doubtful |= values > np.float32(stats.chi2.isf(_SUSPECT_P, most))
+    total = np.sum(chi2, axis=0, dtype=np.float32)
+    if sum(full) > 0:
+        doubtful |= total > np.float32(stats.chi2.isf(_SUSPECT_P, sum(full)))
+    return doubtful
+
+
+def _doubtful_line(line: Line) -> NDArray[np.bool_]:
+    from scipy import stats
+
+    doubtful = np.abs(line.z) > np.float32(_SUSPECT_SIGMA)
+    most = int(line.n_points.max()) - 1
+    for dof in range(2, most + 1):
+        doubtful |= (line.n_points == dof + 1) & (line.chi2 > np.float32(stats.chi2.isf(_SUSPECT_P, dof)))
+    return np.asarray(doubtful, np.bool_)
+
+
+def _offsets(plan: Plan, bias: Combined | None, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    if bias is None or not math.isfinite(plan.offset_threshold_adu):
+        return np.zeros(shape, np.bool_)
+    level = bias.mean_adu - spread_blocks(block_medians(bias.mean_adu, plan.colours), bias.mean_adu.shape)
+    return np.abs(level) > np.float32(plan.offset_threshold_adu)
+
+
+def local_bulk(grid: Floats, shape: tuple[int, int], index: NDArray[np.int64], colours: bool) -> Floats:
+    """Bulk dark current around given pixels, interpolated between blocks, (n,) e-/s.
+
+    `grid` is (colours, bands, blocks). Beyond the outer blocks' centres the slope goes on, so that
+    glow in a corner is followed into it.
+    """
+    y, x = np.divmod(index, shape[1])
+    plane = ((y & 1) * 2 + (x & 1)) if colours and grid.shape[0] == 4 else np.zeros(index.size, np.int64)
+    row_edges = np.array([0, *(band[1] for band in bands(shape[0]))])
+    ys, yf = _between(y, row_edges)
+    xs, xf = _between(x, block_edges(shape[1]))
+    corners = (grid[plane, ys + dy, xs + dx] for dy in (0, 1) for dx in (0, 1))
+    if grid.shape[1] == 1 or grid.shape[2] == 1:
+        ys1, xs1 = np.minimum(ys + 1, grid.shape[1] - 1), np.minimum(xs + 1, grid.shape[2] - 1)
+        corners = (grid[plane, a, b] for a in (ys, ys1) for b in (xs, xs1))
+    a, b, c, d = corners
+    bulk: Floats = ((a * (1 - xf) + b * xf) * (1 - yf) + (c * (1 - xf) + d * xf) * yf).astype(np.float32)
+    return bulk
+
+
+def _between(at: NDArray[np.int64], edges: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """Block centre before each position, and how far it lies on the way to the next one."""
+    centres = (edges[:-1] + edges[1:] - 1) / 2
+    if centres.size == 1:
+        return np.zeros(at.size, np.intp), np.zeros(at.size)
+    before = np.clip(np.searchsorted(centres, at, side="right") - 1, 0, centres.size - 2)
+    share = (at - centres[before]) / (centres[before + 1] - centres[before])
+    return before, share

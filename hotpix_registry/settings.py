@@ -1,0 +1,60 @@
+"""What can be set from outside: flags over HOTPIX_* over hotpix.toml over defaults."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+
+from hotpix_registry.errors import UsageError
+
+KEYS = ("database_url", "cache_dir", "server_url")
+
+
+def data_dir(name: str) -> Path:
+    """A folder of data that ships with the package: `config` or `migrations`."""
+    package = Path(__file__).parent
+    shipped = package / "_data" / name
+    return shipped if shipped.is_dir() else package.parent / name
+
+
+def setting(key: str) -> str | None:
+    """A value from the environment (`HOTPIX_DATABASE_URL`) or from hotpix.toml (`database_url`)."""
+    return os.environ.get(f"HOTPIX_{key.upper()}") or _from_file().get(key)
+
+
+def database_url(given: str | None) -> str:
+    """The registry's address: the flag, the environment, hotpix.toml, or the user's data directory."""
+    if chosen := given or setting("database_url"):
+        return chosen
+    import platformdirs
+
+    return str(platformdirs.user_data_path("hotpix-registry") / "registry.sqlite")
+
+
+def cache_dir() -> Path:
+    """Where served masks are kept as files; may be emptied at any time."""
+    if chosen := setting("cache_dir"):
+        return Path(chosen).expanduser()
+    import platformdirs
+
+    return platformdirs.user_cache_path("hotpix-registry")
+
+
+def _from_file() -> dict[str, str]:
+    path = Path(os.environ.get("HOTPIX_CONFIG") or "hotpix.toml")
+    if not path.is_file():
+        if "HOTPIX_CONFIG" in os.environ:
+            raise UsageError(
+                f"HOTPIX_CONFIG names {path}, which is no file.", next_step="Correct or unset it."
+            )
+        return {}
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is no valid TOML: {error}.", next_step="Correct it.") from None
+    if unknown := sorted(set(values) - set(KEYS)):
+        raise UsageError(
+            f"{path} has the unknown key '{unknown[0]}'.", next_step=f"Known are {', '.join(KEYS)}."
+        )
+    return {key: str(value) for key, value in values.items()}
