@@ -1,3 +1,19 @@
 """A registry of hot-pixel masks for astronomical cameras."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hotpix_registry.registry import Mask, Registry
+
 __version__ = "0.1.0"
+__all__ = ["Mask", "Registry", "__version__"]
+
+
+def __getattr__(name: str) -> object:
+    if name in ("Mask", "Registry"):
+        from hotpix_registry import registry
+
+        return getattr(registry, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -45,6 +45,10 @@ class Campaign:
     last_night: str
 
     @property
+    def used(self) -> list[Frame]:
+        return [frame for frame, _ in self.inputs]
+
+    @property
     def inputs(self) -> list[tuple[Frame, Role]]:
         sets = (*self.sets, *([self.biases] if self.biases else []))
         return [(frame, dark_set.role) for dark_set in sets for frame in dark_set.frames]
@@ -83,13 +87,15 @@ def plan(
         out = refused[series_id] + odd
         runs = split_campaigns([f for f in members if not f.is_bias], profile)
         biases = [f for f in members if f.is_bias]
-        if not runs:
-            strays += out + [(f, "no darks of its series to go with") for f in biases]
-        campaigns += [
-            _campaign(series[series_id], run, runs, biases, out, profile)
-            for run in runs
-            if nights is None or (run[0].night <= nights[1] and run[-1].night >= nights[0])
-        ]
+        planned = [_campaign(series[series_id], run, runs, biases, out, profile) for run in runs]
+        told = {f.frame_id for c in planned for f in (*c.used, *(frame for frame, _ in c.refused))}
+        strays += [(f, reason) for f, reason in out if f.frame_id not in told]
+        why = "other biases are nearer to the darks" if runs else "there are no darks of its series"
+        strays += [(f, why) for f in biases if f.frame_id not in told]
+        campaigns += planned
+    if nights is not None:
+        campaigns = [c for c in campaigns if c.first_night <= nights[1] and c.last_night >= nights[0]]
+        strays = [(f, reason) for f, reason in strays if nights[0] <= f.night <= nights[1]]
     return campaigns, strays
 
 

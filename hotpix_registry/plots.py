@@ -3,20 +3,21 @@
 `numbers` maps names to arrays; dark currents are in e-/s. What a build could not measure is
 missing or nan, and its picture is left out.
 
-==================================  ==================================================================
-`short_s`, `long_s`                 the two exposure times; one of them alone with a single exposure
-`hist_edges`                        (n + 1,) edges of dark current, shared by both histograms
-`hist_short`, `hist_long`           (n,) numbers of pixels
-`points_short`, `points_long`       (m,) dark currents of single pixels, hot ones first
-`points_dq`                         (m,) their data quality
-`ceiling_short_e_per_s`, `…_long_…` dark current at which each exposure saturates
-`limit`, `limit_low`, `limit_high`  consistency limit with its interval, or the cut-off
-`bins_e_per_s`, `bins_departure`    (k,) dark current and median of (short − long) / long in bins of it
-`bins_low`, `bins_high`, `bins_fit` (k,) the median's interval, and the isotonic regression
-`tolerance`                         the departure that defines the limit
-`z_edges`, `z_counts`               histogram of z of the pixels in the bulk
-`z_sd`                              its standard deviation
-==================================  ==================================================================
+====================================== =============================================================
+`short_s`, `long_s`                    the two exposure times; the same, or one alone, with a single one
+`hist_edges`                           (n + 1,) edges of dark current, shared by both histograms
+`hist_short`, `hist_long`              (n,) numbers of pixels
+`points_short`, `points_long`          (m,) dark currents of single pixels
+`points_dq`                            (m,) their data quality
+`ceiling_short_e_per_s`, `…_long_…`    dark current at which each exposure saturates
+`limit`, `limit_low`, `limit_high`     consistency limit with its interval, in the shorter exposure
+`cutoff`                               the cut-off where there is no limit
+`departure_rate`, `departure_median`   (k,) dark current, and median of (short − long) / long in bins of it
+`departure_low`, `…_high`, `…_fit`     (k,) the median's interval, and the isotonic regression
+`tolerance`                            the departure that defines the limit
+`z_edges`, `z_counts`                  histogram of z of the pixels in the bulk
+`z_sd`                                 its standard deviation
+====================================== =============================================================
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ def save_plots(
     if _has_pair(numbers):
         pictures["scatter"] = scatter(numbers, caption)
         pictures["limit"] = zoom(numbers, caption)
-    if "bins_e_per_s" in numbers and numbers["bins_e_per_s"].size:
+    if "departure_rate" in numbers and numbers["departure_rate"].size:
         pictures["departure"] = departure(numbers, caption)
     if "z_edges" in numbers and numbers["z_counts"].sum():
         pictures["z"] = z_scores(numbers, caption)
@@ -97,17 +98,15 @@ def save_plots(
 def histogram(numbers: Numbers, caption: str = "") -> Figure:
     """Draw how many pixels have which dark current in each exposure, with the limit or cut-off."""
     figure, ax = _page("Dark current of all pixels", numbers, caption)
-    edges = numbers["hist_edges"]
+    edges, first = _wide_bins(numbers["hist_edges"])
+    decades = np.diff(np.log10(edges))
     tallest = 1.0
-    for name, colour, style in (("short", _VERMILION, "-"), ("long", _BLUE, "-")):
-        counts = numbers.get(f"hist_{name}")
-        if counts is None or not np.isfinite(_scalar(numbers, f"{name}_s")):
-            continue
-        tallest = max(tallest, float(counts.max()))
-        label = f"{_scalar(numbers, f'{name}_s'):g} s"
-        ax.stairs(np.maximum(counts, 0.1), edges, baseline=0.1, color=colour, ls=style, lw=1.6, label=label)
-    ax.set(xscale="log", yscale="log", ylim=(0.7, 3 * tallest), xlim=(edges[0], edges[-1]))
-    ax.set(xlabel=_RATE, ylabel="pixels per bin")
+    for label, colour, counts in _exposures(numbers):
+        density = np.add.reduceat(counts, first) / decades
+        tallest = max(tallest, float(density.max()))
+        ax.stairs(np.maximum(density, 0.1), edges, baseline=0.1, color=colour, lw=1.6, label=label)
+    ax.set(xscale="log", yscale="log", ylim=(1, 3 * tallest), xlim=_rate_range(numbers))
+    ax.set(xlabel=_RATE, ylabel="pixels per decade of dark current")
     _draw_limit(ax, numbers)
     ax.legend(frameon=False, loc="upper right")
     return figure
@@ -118,20 +117,11 @@ def threshold(numbers: Numbers, caption: str = "") -> Figure:
     figure, ax = _page("Pixels above a threshold", numbers, caption)
     edges = numbers["hist_edges"]
     most = 1
-    for name, colour in (("short", _VERMILION), ("long", _BLUE)):
-        counts = numbers.get(f"hist_{name}")
-        if counts is None or not np.isfinite(_scalar(numbers, f"{name}_s")):
-            continue
+    for label, colour, counts in _exposures(numbers):
         above = np.cumsum(counts[::-1])[::-1]
         most = max(most, int(above[0]))
-        ax.plot(
-            edges[:-1],
-            np.where(above > 0, above, np.nan),
-            color=colour,
-            lw=1.8,
-            label=f"{_scalar(numbers, f'{name}_s'):g} s",
-        )
-    ax.set(xscale="log", yscale="log", ylim=(0.7, 2.5 * most), xlim=(edges[0], edges[-1]))
+        ax.plot(edges[:-1], np.where(above > 0, above, np.nan), color=colour, lw=1.8, label=label)
+    ax.set(xscale="log", yscale="log", ylim=(0.7, 2.5 * most), xlim=_rate_range(numbers))
     ax.set(xlabel="threshold in " + _RATE, ylabel="pixels above")
     _draw_limit(ax, numbers)
     ax.legend(frameon=False, loc="upper right")
@@ -177,21 +167,25 @@ def zoom(numbers: Numbers, caption: str = "") -> Figure:
 
 
 def departure(numbers: Numbers, caption: str = "") -> Figure:
-    """Draw the median departure of the exposures against dark current, the fit and the tolerance."""
+    """Draw the median departure of the exposures against dark current, the fit and the tolerance.
+
+    Bins are made in the longer exposure and drawn where their pixels lie in the shorter one, as the
+    limit is.
+    """
     figure, ax = _page("Median departure of the shorter from the longer exposure", numbers, caption)
-    rate, median = numbers["bins_e_per_s"], 100 * numbers["bins_departure"]
-    error = np.abs(100 * np.stack([numbers["bins_low"], numbers["bins_high"]]) - median)
+    fit, median = numbers["departure_fit"], 100 * numbers["departure_median"]
+    rate = numbers["departure_rate"] * (1 + fit)
+    error = np.abs(100 * np.stack([numbers["departure_low"], numbers["departure_high"]]) - median)
     ax.axhline(0, color=_INK, lw=0.8)
     ax.errorbar(
         rate, median, error, fmt="o", ms=4.5, color=_BLUE, ecolor="#8FBBD9", label="bins, 99 % interval"
     )
-    ax.plot(rate, 100 * numbers["bins_fit"], color=_VERMILION, lw=1.8, label="isotonic regression")
+    ax.plot(rate, 100 * fit, color=_VERMILION, lw=1.8, label="isotonic regression")
     tolerance = 100 * _scalar(numbers, "tolerance")
     if np.isfinite(tolerance):
         ax.axhline(tolerance, color=_INK, lw=1, ls=":", label=f"tolerance {tolerance:g} %")
-    ax.set(
-        xscale="log", xlabel=f"{_RATE}, {_scalar(numbers, 'long_s'):g} s", ylabel="(short − long) / long, %"
-    )
+    ax.set(xscale="log", ylabel="(short − long) / long, %")
+    ax.set_xlabel(f"{_RATE}, {_scalar(numbers, 'short_s'):g} s")
     inner = median[np.isfinite(median)]
     top = max(1.3 * float(inner.max(initial=0)), 4 * tolerance if np.isfinite(tolerance) else 20)
     ax.set_ylim(min(-0.1 * top, 1.2 * float(inner.min(initial=0))), top)
@@ -260,8 +254,7 @@ def flag_map(dq: NDArray[np.uint16], caption: str = "") -> Figure:
 def _page(title: str, numbers: Numbers, caption: str, *, square: bool = False) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(7.6, 7.8) if square else (8.4, 5.4), dpi=130, layout="constrained")
     ax = figure.add_subplot()
-    exposures = [_scalar(numbers, name) for name in ("short_s", "long_s")]
-    times = " and ".join(f"{t:g} s" for t in exposures if np.isfinite(t))
+    times = " and ".join(label for label, _, _ in _exposures(numbers))
     ax.set_title(title, loc="left", fontsize=14, color=_INK, pad=24)
     subtitle = ", ".join(filter(None, (caption, times)))
     ax.annotate(subtitle, (0, 1), (0, 8), "axes fraction", "offset points", fontsize=9.5, color="#555555")
@@ -272,8 +265,31 @@ def _page(title: str, numbers: Numbers, caption: str, *, square: bool = False) -
     return figure, ax
 
 
+def _exposures(numbers: Numbers) -> list[tuple[str, str, NDArray[Any]]]:
+    """Label, colour and histogram of each exposure there is."""
+    seen: dict[float, tuple[str, str, NDArray[Any]]] = {}
+    for name, colour in (("long", _BLUE), ("short", _VERMILION)):
+        exptime_s = _scalar(numbers, f"{name}_s")
+        if np.isfinite(exptime_s) and f"hist_{name}" in numbers:
+            seen.setdefault(exptime_s, (f"{exptime_s:g} s", colour, numbers[f"hist_{name}"]))
+    return [seen[exptime_s] for exptime_s in sorted(seen)]
+
+
+def _wide_bins(edges: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp]]:
+    """Join bins narrower than a twelfth of a decade, in which steps of the converter show as a comb."""
+    at = np.log10(edges[:-1])
+    _, first = np.unique(np.floor(12 * (at - at[0]) + 1e-6), return_index=True)
+    return np.append(edges[first], edges[-1]), first
+
+
+def _rate_range(numbers: Numbers) -> tuple[float, float]:
+    edges = numbers["hist_edges"]
+    filled = [np.flatnonzero(counts).max(initial=0) for _, _, counts in _exposures(numbers)]
+    return float(edges[0]), 2 * float(edges[max(filled, default=0) + 1])
+
+
 def _has_pair(numbers: Numbers) -> bool:
-    return bool(np.isfinite(_scalar(numbers, "short_s")) and np.isfinite(_scalar(numbers, "long_s")))
+    return len(_exposures(numbers)) == 2
 
 
 def _scalar(numbers: Numbers, name: str) -> float:
@@ -291,9 +307,11 @@ def _label_axes(ax: Axes, numbers: Numbers) -> None:
 
 def _draw_limit(ax: Axes, numbers: Numbers, *, label: bool = True) -> None:
     limit, low, high = (_scalar(numbers, name) for name in ("limit", "limit_low", "limit_high"))
+    name = "limit" if _has_pair(numbers) else "cut-off"
+    if not np.isfinite(limit):
+        limit, name = _scalar(numbers, "cutoff"), "cut-off"
     if not np.isfinite(limit):
         return
-    name = "limit" if _has_pair(numbers) else "cut-off"
     text = f"{name} {limit:.3g} e⁻ s⁻¹"
     if np.isfinite(low) and np.isfinite(high) and high > low:
         ax.axvspan(low, high, color=_ORANGE, alpha=0.25, lw=0, zorder=0.5)

@@ -42,11 +42,11 @@ def numbers_of_two_exposures() -> Numbers:
         "limit": np.float64(4.4),
         "limit_low": np.float64(4.2),
         "limit_high": np.float64(4.7),
-        "bins_e_per_s": bins,
-        "bins_departure": np.maximum(0, np.log(bins / 4)),
-        "bins_low": np.maximum(0, np.log(bins / 4)) - 0.02,
-        "bins_high": np.maximum(0, np.log(bins / 4)) + 0.02,
-        "bins_fit": np.maximum(0, np.log(bins / 4)),
+        "departure_rate": bins,
+        "departure_median": np.maximum(0, np.log(bins / 4)),
+        "departure_low": np.maximum(0, np.log(bins / 4)) - 0.02,
+        "departure_high": np.maximum(0, np.log(bins / 4)) + 0.02,
+        "departure_fit": np.maximum(0, np.log(bins / 4)),
         "tolerance": np.float64(0.05),
         "z_edges": np.linspace(-6, 6, 121),
         "z_counts": np.histogram(rng.normal(size=50_000), np.linspace(-6, 6, 121))[0],
@@ -81,12 +81,20 @@ def test_a_build_of_two_exposures_gives_every_picture(tmp_path: Path) -> None:
 
 def test_a_single_exposure_gives_the_histogram_with_its_cut_off(tmp_path: Path) -> None:
     both = numbers_of_two_exposures()
-    single = {name: both[name] for name in ("hist_edges", "hist_long", "long_s")} | {"limit": np.float64(1)}
+    single = {name: both[name] for name in ("hist_edges", "hist_long", "long_s")} | {"cutoff": np.float64(1)}
     paths = plots.save_plots(single, some_flags((20, 20)), tmp_path, "one")
     assert {path.stem for path in paths} == {"one-histogram", "one-threshold", "one-map"}
     legend = plots.histogram(single).axes[0].get_legend()
     assert legend is not None
     assert [text.get_text() for text in legend.get_texts()] == ["1000 s", "cut-off 1 e⁻ s⁻¹"]
+
+
+def test_one_exposure_that_stands_for_both_is_drawn_once(tmp_path: Path) -> None:
+    numbers = numbers_of_two_exposures()
+    numbers |= {"short_s": numbers["long_s"], "hist_short": numbers["hist_long"]}
+    paths = plots.save_plots(numbers, some_flags((20, 20)), tmp_path, "one")
+    assert "one-scatter" not in {path.stem for path in paths}
+    assert plots.histogram(numbers).axes[0].texts[0].get_text() == "1000 s"
 
 
 def test_nan_stands_for_an_exposure_and_a_limit_that_are_not_there() -> None:
@@ -138,10 +146,10 @@ def test_the_map_counts_bad_pixels_on_sensors_of_any_size(shape: tuple[int, int]
 def test_nothing_measured_and_nothing_flagged_still_draw(tmp_path: Path) -> None:
     empty = {name: np.zeros_like(value) for name, value in numbers_of_two_exposures().items()}
     empty["hist_edges"] = np.geomspace(0.001, 3000, 101)
-    empty["z_edges"] = np.linspace(-6, 6, 121)
+    empty |= {"z_edges": np.linspace(-6, 6, 121), "short_s": np.float64(90), "long_s": np.float64(1000)}
     for name in ("limit", "limit_low", "limit_high", "ceiling_short_e_per_s", "ceiling_long_e_per_s"):
         empty[name] = np.float64(np.nan)
-    for name in ("points_short", "points_long", "points_dq", "bins_e_per_s"):
+    for name in ("points_short", "points_long", "points_dq", "departure_rate"):
         empty[name] = empty[name][:0]
     assert len(plots.save_plots(empty, np.zeros((9, 9), np.uint16), tmp_path, "empty")) == 5
 

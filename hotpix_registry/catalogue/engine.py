@@ -140,12 +140,20 @@ def translated(engine: Engine) -> Iterator[None]:
             raise DatabaseUnavailable(
                 f"The registry {where} was busy for {_BUSY_TIMEOUT_S} s.", next_step="Try again."
             ) from error
-        if isinstance(error, sa.exc.OperationalError):
+        if _is_unreachable(error):
             raise DatabaseUnavailable(
                 f"The registry {where} cannot be reached: {text}.",
                 next_step="Check --database or HOTPIX_DATABASE_URL, and that the server runs.",
             ) from error
         raise
+
+
+def _is_unreachable(error: sa.exc.DBAPIError) -> bool:
+    if isinstance(error.orig, sqlite3.Error):
+        return "unable to open database file" in str(error.orig)
+    state = getattr(error.orig, "sqlstate", None)
+    refused = ("08", "28", "3D", "53", "57")  # connection, log-in, no such database, resources, shut down
+    return isinstance(error, sa.exc.OperationalError) and (state is None or state.startswith(refused))
 
 
 def describe(engine: Engine) -> str:
@@ -171,6 +179,15 @@ def open_database(url: URL, *, create: bool) -> Engine:
         The database does not answer.
     """
     engine = connect(url)
+    try:
+        _open(engine, create=create)
+    except BaseException:
+        engine.dispose()
+        raise
+    return engine
+
+
+def _open(engine: Engine, *, create: bool) -> None:
     if engine.dialect.name == "sqlite":
         path = Path(str(engine.url.database))
         if path.is_dir():
@@ -182,13 +199,12 @@ def open_database(url: URL, *, create: bool) -> Engine:
                     next_step="`hotpix-registry ingest` makes one; --database names another.",
                 )
             upgrade(engine)
-            return engine
+            return
     found = current_revision(engine)
     if found is None and create:
         upgrade(engine)
     elif found != schema.REVISION:
         raise _wrong_revision(engine, found)
-    return engine
 
 
 def _wrong_revision(engine: Engine, found: str | None) -> SchemaError:
@@ -240,11 +256,20 @@ def known_revisions() -> list[str]:
 
 
 def upgrade(engine: Engine) -> None:
-    """Bring a database to the newest schema, in one transaction."""
+    """Bring a database to the newest schema, in one transaction.
+
+    Raises
+    ------
+    SchemaError
+        It holds something else, or a schema that this version does not know; nothing is changed.
+    """
     from alembic import command
 
     if engine.dialect.name == "sqlite":
-        _prepare_sqlite(Path(str(engine.url.database)))
+        _prepare_sqlite(engine, Path(str(engine.url.database)))
+    found = current_revision(engine)
+    if found is not None and found not in known_revisions():
+        raise _wrong_revision(engine, found)
     with writing(engine) as connection:
         config = _alembic()
         config.attributes["connection"] = connection
@@ -252,7 +277,9 @@ def upgrade(engine: Engine) -> None:
         _identify(connection)
 
 
-def _prepare_sqlite(path: Path) -> None:
+def _prepare_sqlite(engine: Engine, path: Path) -> None:
+    if path.exists() and path.stat().st_size and current_revision(engine) is not None:
+        return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()

@@ -172,6 +172,8 @@ def _print_results(results: list[BuildResult], fmt: Format) -> None:
         out(f"  {result.limit_reason}")
         share = 100 * result.flagged / result.pixels
         out(f"  {result.flagged} of {result.pixels} pixels masked ({share:.3g} %): {_counts(result.counts)}")
+        for gate in result.failed_gates:
+            out(f"  failed the gate {gate}")
         for warning in result.warnings:
             say(f"  Warning: {warning}")
         _print_changes(result.changes)

@@ -129,7 +129,9 @@ def check_complete(path: Path | str, header: FrameHeader, *, decompress: bool = 
 def _open(path: Path) -> Iterator[tuple[IO[bytes], int | None, str]]:
     """The decompressed bytes, the size of the file (None: compressed, not known), the compression."""
     about = path.stat()
-    if not stat.S_ISREG(about.st_mode) and not stat.S_ISDIR(about.st_mode):
+    if stat.S_ISDIR(about.st_mode):
+        raise IsADirectoryError
+    if not stat.S_ISREG(about.st_mode):
         # Opening a pipe would wait for somebody to write into it.
         raise UnreadableFrame("This is a device or a pipe, not a file.", next_step="Give files and folders.")
     with path.open("rb", buffering=0) as file:
@@ -156,16 +158,12 @@ def _read_header(stream: IO[bytes], size: int | None, compression: str) -> Frame
         )
     image: _HDU | None = None
     n_images = 0
-    for unit in units:
-        if not unit.is_image:
-            continue
-        if image is None:
+    for unit in filter(_is_image, units):
+        if image is None or (_is_companion(image) and not _is_companion(unit)):
             image = unit
-            n_images = 1
-            if size is None and first.cards[0].get("NEXTEND", 1) == 1:
-                break
-        elif not unit.is_companion:
-            n_images += 1
+        n_images += not _is_companion(unit)
+        if size is None and n_images and first.cards[0].get("NEXTEND", 1) == 1:
+            break
     if image is None:
         raise UnreadableFrame(
             "The file holds no image, only an empty primary header or tables.",
@@ -191,18 +189,16 @@ class _HDU:
     start: int
     n_bytes: int
 
-    @property
-    def is_image(self) -> bool:
-        values = self.cards[0]
-        kind = values.get("XTENSION")
-        return self.n_bytes > 0 and (
-            kind in ("IMAGE", "IUEIMAGE")
-            or (kind in ("BINTABLE", "A3DTABLE") and values.get("ZIMAGE") is True)
-        )
 
-    @property
-    def is_companion(self) -> bool:
-        return bool(_COMPANIONS.fullmatch(str(self.cards[0].get("EXTNAME", ""))))
+def _is_image(unit: _HDU) -> bool:
+    values = unit.cards[0]
+    kind = values.get("XTENSION")
+    compressed = kind in ("BINTABLE", "A3DTABLE") and values.get("ZIMAGE") is True
+    return unit.n_bytes > 0 and (compressed or kind in ("IMAGE", "IUEIMAGE"))
+
+
+def _is_companion(unit: _HDU) -> bool:
+    return _COMPANIONS.fullmatch(str(unit.cards[0].get("EXTNAME", ""))) is not None
 
 
 def _hdus(stream: IO[bytes], size: int | None) -> Iterator[_HDU]:
@@ -324,7 +320,7 @@ def _walk_to_the_end(path: Path, header: FrameHeader) -> None:
     start, n_bytes = header.data_span or (0, 0)
     with _open(path) as (stream, size, _):
         if header.hdu:
-            n_images = sum(unit.is_image and not unit.is_companion for unit in _hdus(stream, size))
+            n_images = sum(_is_image(unit) and not _is_companion(unit) for unit in _hdus(stream, size))
             if n_images > 1:
                 raise _mosaic(n_images)
         total = stream.tell()

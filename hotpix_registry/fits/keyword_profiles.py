@@ -193,7 +193,7 @@ def load_keyword_profile(text: str) -> KeywordProfile:
     priority = head.get("priority", 10)
     if not isinstance(priority, int) or isinstance(priority, bool):
         raise _wrong(name, "priority", "a whole number")
-    rules = own if name == "generic" else _merge(_generic_rules(), own)
+    rules = _merge(_generic_rules(), own)
     match = own.get("match", [])
     match = match if isinstance(match, list) else [match]
     try:
@@ -223,7 +223,8 @@ def _generic_rules() -> dict[str, Any]:
 
 def _merge(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     """A profile's sections laid over the generic ones key by key; its rejects come first."""
-    merged = {**base, "reject": [*_list("", "reject", own.get("reject", [])), *base.get("reject", [])]}
+    rejects = _list(own["keywords"]["name"], "reject", own.get("reject", []))
+    merged = {**base, "reject": [*rejects, *(rule for rule in base.get("reject", []) if rule not in rejects)]}
     for key, section in own.items():
         if key in _SECTIONS and isinstance(section, dict) and isinstance(base.get(key), dict):
             merged[key] = {**base[key], **section}

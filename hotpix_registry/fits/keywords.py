@@ -431,6 +431,7 @@ def _instrument(reading: _Reading) -> str | None:
 # --- for people -------------------------------------------------------------
 
 _ROWS = (
+    ("frame_type", "type as written", ""),
     ("kind", "kind", ""),
     ("exptime_s", "exposure time", "s"),
     ("start_us", "start", "UTC"),
@@ -463,6 +464,8 @@ _ROWS = (
 def describe(header: FrameHeader, facts: Facts) -> list[tuple[str, str, str, str]]:
     """Rows (fact, value, unit, keyword) that show what was understood of a header, `''` where nothing was."""
     fixed = {"shape": "NAXIS1, NAXIS2" if header.shape else ""}
+    if facts.frame_type:
+        fixed["frame_type"] = facts.sources.get("kind", "")
     rows = []
     for key, label, unit in _ROWS:
         value = getattr(facts, key) if hasattr(facts, key) else getattr(facts.configuration, key)
@@ -475,7 +478,7 @@ def _written(key: str, value: object, facts: Facts) -> str:
     if key == "start_us":
         return iso(facts.start_us) or ""
     if key == "kind" and value is None:
-        return f"none of ours ({facts.frame_type})" if facts.frame_type else "not given"
+        return "no dark, bias or master of them" if facts.frame_type else "not given"
     if value is None or (key == "shape" and facts.shape == (0, 0)):
         return ""
     if isinstance(value, bool):

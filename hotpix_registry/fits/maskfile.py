@@ -303,7 +303,7 @@ def _history(content: MaskContent, counts: Mapping[DQ, int]) -> list[str]:
     if content.exposures_s:
         times = " and ".join(f"{exptime_s:g}" for exptime_s in content.exposures_s)
         lines.append(
-            f"Made from {len(content.inputs)} frames; exposure times tested: {times} s; "
+            f"Made from {len(content.inputs)} inputs; exposure times tested: {times} s; "
             f"nights {content.first_night} to {content.last_night}."
         )
     if content.limit is not None and content.limit.e_per_s is not None:

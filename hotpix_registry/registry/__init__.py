@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import getpass
 import socket
 import time
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from hotpix_registry.planning import Campaign
     from hotpix_registry.registry.build import BuiltMask
     from hotpix_registry.registry.ingest import IngestReport
+    from hotpix_registry.science.gates import GateResult
 
 Progress = Callable[[int, int], None]
 
@@ -66,6 +68,8 @@ class BuildResult:
     limit_reason: str
     bias_method: str
     changes: tuple[MaskChange, ...] = ()
+    failed_gates: tuple[str, ...] = ()
+    """why it is a candidate only: what was found, and what was wanted"""
     warnings: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
@@ -371,20 +375,45 @@ class Registry:
                     progress(label, done, total)
 
             built = build.compute(ingredients, progress=step)
-            results.append(self._store(built, row))
+            results.append(self._store(built, self._judge(built), row))
         return results
 
-    def _store(self, built: BuiltMask, camera: CameraRow) -> BuildResult:
+    def _judge(self, built: BuiltMask) -> list[GateResult]:
+        """The quality gates, against the newest earlier mask of the same rule and exposures."""
+        from hotpix_registry.science.gates import judge
+
+        campaign, detection = built.ingredients.campaign, built.detection
+        rule, exposures = str(built.ingredients.recipe.rule), detection.exposures_s
+        with reading(self._engine) as connection:
+            held = [
+                _mask(connection, a.mask_id)
+                for a in queries.assignments(connection, [campaign.series.series_id])
+            ]
+        earlier = [
+            m
+            for m in held
+            if m.last_night < campaign.first_night
+            and (m.rule, m.shortest_s, m.longest_s) == (rule, min(exposures), max(exposures))
+        ]
+        newest = max(earlier, key=lambda m: (m.last_night, m.id), default=None)
+        previous_dq = None if newest is None else self.mask_dq(newest.id)
+        return judge(detection.dq, detection.report, previous_dq=previous_dq)
+
+    def _store(self, built: BuiltMask, gates: list[GateResult], camera: CameraRow) -> BuildResult:
         campaign = built.ingredients.campaign
+        failed = tuple(
+            f"{gate.name}: {gate.found}, wanted {gate.wanted}" for gate in gates if not gate.passed
+        )
         with self._writing("build") as (connection, tx):
             before = queries.mask_by_build_key(connection, built.ingredients.build_key)
             if before is not None:
                 return _known_result(connection, before, campaign)
-            mask_id, version = queries.add_mask(connection, _mask_values(built, camera, tx))
+            values = _mask_values(built, gates, camera, tx)
+            mask_id, version = queries.add_mask(connection, values)
             queries.add_mask_inputs(
                 connection, mask_id, ((frame.frame_id, role) for frame, role in campaign.inputs)
             )
-            certified = camera.profile.certify == "auto"
+            certified = camera.profile.certify == "auto" and not failed
             changes = _certify(connection, camera, mask_id, tx) if certified else ()
         detection = built.detection
         return BuildResult(
@@ -403,6 +432,7 @@ class Registry:
             limit_reason=detection.limit.reason,
             bias_method=detection.bias_method,
             changes=changes,
+            failed_gates=failed,
             warnings=tuple(detection.report.get("warnings", ())),
         )
 
@@ -580,7 +610,7 @@ def _recipe_for(campaign: Campaign, recipe: Recipe | None) -> Recipe:
     return Recipe() if len(campaign.sets) > 1 else Recipe(rule=Rule.CUTOFF)
 
 
-def _mask_values(built: BuiltMask, camera: CameraRow, tx: int) -> dict[str, Any]:
+def _mask_values(built: BuiltMask, gates: list[GateResult], camera: CameraRow, tx: int) -> dict[str, Any]:
     from hotpix_registry.registry.build import software
     from hotpix_registry.science.detection import ALGORITHM_VERSION
 
@@ -610,7 +640,11 @@ def _mask_values(built: BuiltMask, camera: CameraRow, tx: int) -> dict[str, Any]
         "warnings": list(detection.report.get("warnings", ())),
         "software": software(),
         "report": detection.report
-        | {"limit_reason": detection.limit.reason, "bias_method": detection.bias_method},
+        | {
+            "limit_reason": detection.limit.reason,
+            "bias_method": detection.bias_method,
+            "gates": [dataclasses.asdict(gate) for gate in gates],
+        },
         "encoding": packed.encoding,
         "blob_sha256": packed.blob_sha256,
         "numbers": built.numbers,

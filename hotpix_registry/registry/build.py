@@ -126,14 +126,14 @@ def compute(ingredients: Ingredients, *, progress: Progress | None = None) -> Bu
     from hotpix_registry.science.detection import detect
 
     campaign = ingredients.campaign
-    paths = locate([frame for frame, _ in campaign.inputs])
+    paths = locate(campaign.used)
     with contextlib.ExitStack() as stack:
         groups = [_group(s, ingredients, paths, stack) for s in campaign.sets]
         biases = None if campaign.biases is None else _group(campaign.biases, ingredients, paths, stack)
         detection = detect(
             groups, _detector(ingredients), ingredients.recipe, biases=biases, progress=progress
         )
-    locate([frame for frame, _ in campaign.inputs])
+    locate(campaign.used)
     content = _content(ingredients, detection)
     return BuiltMask(
         ingredients=ingredients,

@@ -12,7 +12,7 @@ Bools = NDArray[np.bool_]
 
 BULK_SIGMA = 6.0
 """up to so many standard deviations above the local bulk a pixel belongs to the bulk"""
-_STRATUM_DEX = 0.2
+_STRATUM_DEX = 0.1
 _FEWEST_IN_STRATUM = 50
 _FEWEST_IN_COLUMN = 50
 _BRIDGED_ROWS = 30
@@ -22,7 +22,7 @@ def strata(excess: Doubles, sigma: Doubles) -> NDArray[np.intp]:
     """Stratum of each pixel by its pooled dark current above the local bulk: 0 the bulk, 1… the hot ones.
 
     The pooled dark current is independent of the difference that is tested, so that choosing by it
-    costs nothing (independent filtering: Bourgon and others 2010, PNAS 107, 9546). Strata are a fifth
+    costs nothing (independent filtering: Bourgon and others 2010, PNAS 107, 9546). Strata are a tenth
     of a dex wide; small ones are joined to their cooler neighbour.
     """
     found = np.zeros(excess.size, np.intp)
@@ -124,8 +124,9 @@ def bad_columns(bad: Bools, column_z: Doubles, band_rows: int) -> Bools:
             if run.size >= _FEWEST_IN_COLUMN:
                 found[run[0] : run[-1] + 1, x] = True
     departs = column_z - np.median(column_z, axis=1, keepdims=True)
+    usual = 1.4826 * np.median(np.abs(departs))
     for sign in (1, -1):
-        strong = sign * departs > 1
+        strong = sign * departs > max(1.0, 6 * float(usual))
         joined = np.zeros_like(strong)
         joined[1:] |= strong[1:] & strong[:-1]
         joined[:-1] |= strong[1:] & strong[:-1]

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 Doubles = NDArray[np.float64]
 
 _FEWEST_PIXELS = 60
+_WINDOW_DEX = 0.1
+_STEP_DEX = 0.02
 _CONFIDENCE_SD = 2.576
 """99 %"""
 
@@ -41,7 +43,7 @@ def no_limit(reason: str, tolerance: float, exposures_s: tuple[float, float] | N
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DepartureCurve:
-    """Relative departure of the shorter exposure's dark current, in bins of the longer one's."""
+    """Relative departure of the shorter exposure's dark current, against the longer one's."""
 
     rate_e_per_s: Doubles
     """dark current in the shorter exposure's scale"""
@@ -58,33 +60,40 @@ class DepartureCurve:
 
 
 def departure_curve(short: Doubles, long: Doubles, least_e_per_s: float) -> DepartureCurve:
-    """Bin pixels by the longer exposure's dark current and take the median departure of each bin.
+    """Take the median departure of pixels in windows of the longer exposure's dark current.
 
-    Binning on the noisier shorter exposure would bias the departures. `short` and `long` are (n,)
+    Sorting by the noisier shorter exposure would bias the departures. `short` and `long` are (n,)
     e-/s above the bulk, `long` already in the shorter exposure's temperature; pixels below
-    `least_e_per_s` are too noisy to serve. Intervals are 99 % order-statistic intervals.
+    `least_e_per_s` are too noisy to serve. Windows overlap; each is a tenth of a dex wide, or as wide
+    as it takes to hold enough pixels. Intervals are 99 % order-statistic intervals.
     """
     order = np.argsort(long, kind="stable")
     order = order[long[order] >= least_e_per_s]
     n = order.size
     if n < _FEWEST_PIXELS:
         return DepartureCurve.empty()
-    rate, departure = long[order], (short[order] - long[order]) / long[order]
+    half = min(50, max(20, n // 8))
+    log_rate = np.log(long[order])
+    departure = (short[order] - long[order]) / long[order]
+    dex = math.log(10)
     rows = []
-    start = 0
-    while n - start >= _FEWEST_PIXELS:
-        stop = max(start + _FEWEST_PIXELS, int(np.searchsorted(rate, rate[start] * 10**0.03)))
-        if n - stop < _FEWEST_PIXELS:
-            stop = n
-        part = np.sort(departure[start:stop])
-        half = 0.5 * _CONFIDENCE_SD * math.sqrt(part.size)
-        low = part[max(0, math.floor(part.size / 2 - half))]
-        high = part[min(part.size - 1, math.ceil(part.size / 2 + half))]
-        rows.append((math.exp(float(np.log(rate[start:stop]).mean())), float(np.median(part)), low, high))
-        start = stop
-    at, median, lows, highs = (np.array(column, np.float64) for column in zip(*rows, strict=True))
+    for centre in np.arange(log_rate[half], log_rate[n - half], _STEP_DEX * dex):
+        middle = int(np.searchsorted(log_rate, centre))
+        start = min(int(np.searchsorted(log_rate, centre - _WINDOW_DEX / 2 * dex)), middle - half)
+        stop = max(int(np.searchsorted(log_rate, centre + _WINDOW_DEX / 2 * dex)), middle + half)
+        if stop > n:
+            break
+        part = np.sort(departure[max(start, 0) : stop])
+        reach = 0.5 * _CONFIDENCE_SD * math.sqrt(part.size)
+        low = part[max(0, math.floor(part.size / 2 - reach))]
+        high = part[min(part.size - 1, math.ceil(part.size / 2 + reach))]
+        at = math.exp(float(log_rate[max(start, 0) : stop].mean()))
+        rows.append((at, float(np.median(part)), float(low), float(high)))
+    if not rows:
+        return DepartureCurve.empty()
+    at_, median, lows, highs = (np.array(column, np.float64) for column in zip(*rows, strict=True))
     weight = 1 / np.maximum(highs - lows, 1e-6) ** 2
-    return DepartureCurve(rate_e_per_s=at, median=median, low=lows, high=highs, fit=isotonic(median, weight))
+    return DepartureCurve(rate_e_per_s=at_, median=median, low=lows, high=highs, fit=isotonic(median, weight))
 
 
 def isotonic(values: Doubles, weights: Doubles) -> Doubles:

@@ -379,7 +379,7 @@ def _offsets(plan: Plan, bias: Combined | None, shape: tuple[int, ...]) -> NDArr
     if bias is None or not math.isfinite(plan.offset_threshold_adu):
         return np.zeros(shape, np.bool_)
     level = bias.mean_adu - spread_blocks(block_medians(bias.mean_adu, plan.colours), bias.mean_adu.shape)
-    return np.abs(level) > np.float32(plan.offset_threshold_adu)
+    return np.asarray(np.abs(level) > np.float32(plan.offset_threshold_adu), np.bool_)
 
 
 def local_bulk(grid: Floats, shape: tuple[int, int], index: NDArray[np.int64], colours: bool) -> Floats:

@@ -37,6 +37,7 @@ _HOT_PIXELS = 60_000
 _MOST_VALUES = 6_000_000
 _MEDIAN_OF = 9
 _FRAME_OFF_K = 0.5
+_CLAMPED_SHARE = 0.02
 _GROUP_OFF_K = 3.0
 
 
@@ -181,6 +182,10 @@ class _Look:
     hot: Doubles
     sound: NDArray[np.bool_]
     """hot pixels that are saturated in no frame"""
+    hot_local: Doubles
+    """level of the bulk around each hot pixel, above the pedestal"""
+    clamped: bool
+    """the converter cuts off what lies below the black level"""
     saturation_adu: float
     pedestals_adu: Doubles
     factors: FrameFactors | None = None
@@ -243,6 +248,11 @@ def survey(
         )
     warnings += [f"{name} was left out: {reason}." for look in looks for name, reason in look.rejected]
 
+    if any(look.clamped for look in looks):
+        warnings.append(
+            "The camera cuts off its black level: the noise of the bulk cannot be seen, and faint dark "
+            "current is overestimated; raise the camera's offset."
+        )
     reference = looks[-1]
     bulk_e_per_s = max(0.0, _bulk_rate(reference, bias, noise))
     ratios = [_ratio(look, reference, bias, noise) for look in looks[:-1]] + [RateRatio()]
@@ -281,6 +291,7 @@ def _gather(
     frames = [tuple(sorted(group.frames, key=lambda frame: frame.name)) for group in groups]
     lattice: list[list[Floats]] = [[] for _ in groups]
     hot: list[list[Floats]] = [[] for _ in groups]
+    local: list[list[Floats]] = [[] for _ in groups]
     peaks: list[list[Floats]] = [[] for _ in groups]
     phase = 0
     for y0, y1 in chosen:
@@ -295,6 +306,9 @@ def _gather(
             flat = stack.reshape(len(stack), -1)
             lattice[i].append(flat[:, every].astype(np.float32))
             hot[i].append(flat[:, where].astype(np.float32))
+            mean = np.nan_to_num(stack[:_MEDIAN_OF].mean(axis=0, dtype=np.float32))
+            blocks = block_medians(mean, detector.bayer_pattern is not None)
+            local[i].append(spread_blocks(blocks, mean.shape).reshape(-1)[where])
             if groups[i].frames[0].n_combined > 1:
                 top = np.nan_to_num(flat, nan=-np.inf, posinf=-np.inf).max(axis=0)
                 peaks[i].append(np.sort(top)[-8:].astype(np.float32))
@@ -321,6 +335,8 @@ def _gather(
                 lattice=raw - pedestals[:, np.newaxis],
                 hot=np.nan_to_num(raw_hot) - pedestals[:, np.newaxis],
                 sound=np.all(raw_hot < ceiling, axis=0),
+                hot_local=np.concatenate(local[i]).astype(np.float64) - pedestals[:_MEDIAN_OF].mean(),
+                clamped=bool(np.mean(raw == raw.min()) > _CLAMPED_SHARE),
                 saturation_adu=ceiling,
                 pedestals_adu=pedestals,
             )
@@ -405,6 +421,14 @@ def _zero(look: _Look, bias: _Look | None, which: str) -> Doubles | float:
     return _centre(bias.lattice if which == "lattice" else bias.hot)
 
 
+def _hot_excess(look: _Look, bias: _Look | None) -> Doubles:
+    """Charge of the hot pixels above their surroundings, in ADU, (n frames, n pixels)."""
+    excess = look.hot - look.hot_local
+    if bias is not None and not look.bias_subtracted:
+        excess -= _centre(bias.hot) - bias.hot_local
+    return excess
+
+
 def _bulk_rate(look: _Look, bias: _Look | None, noise: NoiseModel) -> float:
     zero = look.offset_adu if bias is None or look.bias_subtracted else bias.bulk_adu
     return (look.bulk_adu - zero) * noise.gain_e_per_adu / look.group.exptime_s
@@ -415,7 +439,7 @@ def _read_thermometers(look: _Look, bias: _Look | None, detector: Detector) -> N
     g = detector.gain_e_per_adu
     zero = _zero(look, bias, "hot")
     floor_e2 = (detector.read_noise_e or 0.0) ** 2 + g * g / 12
-    found = frame_factors(((look.hot - zero) * g)[:, look.sound], floor_e2)
+    found = frame_factors((_hot_excess(look, bias) * g)[:, look.sound], floor_e2)
     if found is None:
         return
     off_k = np.log(found.factors / np.median(found.factors)) / LOG_RATE_PER_K
@@ -441,6 +465,8 @@ def _repeats(looks: Sequence[_Look], bias: _Look | None) -> list[Repeats]:
         if look.n < 3 or look.n_combined > 1:
             continue
         for values, which in ((look.lattice, "lattice"), (look.hot[:, look.sound], "hot")):
+            if look.clamped and (which == "lattice" or look is bias):
+                continue
             variance = values.var(axis=0, ddof=1)
             if look is bias:
                 level = np.zeros(variance.size)
@@ -474,9 +500,7 @@ def _ratio(look: _Look, reference: _Look, bias: _Look | None, noise: NoiseModel)
     g, exptime_s = noise.gain_e_per_adu, look.group.exptime_s
     sound = look.sound & reference.sound
     rates = [
-        ((_centre(each.hot) - _zero(each, bias, "hot")) * g / each.group.exptime_s)[sound]
-        - _bulk_rate(each, bias, noise)
-        for each in (look, reference)
+        (_centre(_hot_excess(each, bias)) * g / each.group.exptime_s)[sound] for each in (look, reference)
     ]
     charge = np.maximum(rates[1], 0) * exptime_s + noise.floor_e2
     sigma = np.sqrt(charge / (look.n * look.n_combined)) / exptime_s

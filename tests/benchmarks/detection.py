@@ -109,23 +109,26 @@ def score(mask: NDArray[np.bool_], camera: SimulatedCamera, scenario: Scenario) 
     truth, exposures_s = camera.truth, list(scenario.darks)
     bad = truth.uncorrectable(exposures_s, scenario.n_biases > 0, across_epochs=len(exposures_s) > 1)
     doubtful = truth.doubtful(exposures_s, scenario.n_biases > 0)
-    hits, flagged = np.count_nonzero(mask & bad), np.count_nonzero(mask)
+    hits, flagged = _count(mask & bad), _count(mask)
     return {
-        "found": hits / max(np.count_nonzero(bad), 1),
-        "pure": hits / max(flagged, 1),
-        "aside": hits / max(np.count_nonzero(mask & ~doubtful), 1),
-        "false_normal": float(np.count_nonzero(mask & truth.normal)),
+        "found": hits / (_count(bad) or 1),
+        "pure": hits / (flagged or 1),
+        "aside": hits / (_count(mask & ~doubtful) or 1),
+        "false_normal": float(_count(mask & truth.normal)),
         "flagged_fraction": flagged / mask.size,
     }
+
+
+def _count(mask: NDArray[np.bool_]) -> int:
+    return int(np.count_nonzero(mask))
 
 
 def found_by_kind(mask: NDArray[np.bool_], camera: SimulatedCamera, scenario: Scenario) -> Numbers:
     """Return the share found of each kind of uncorrectable pixel."""
     truth, exposures_s = camera.truth, list(scenario.darks)
     departure = truth.nonlinearity(exposures_s)
-    strength = np.zeros(mask.size)
-    strength[truth.telegraph_index] = truth.telegraph_strength(exposures_s)
-    strength = strength.reshape(mask.shape)
+    strength = np.zeros(mask.shape)
+    strength.reshape(-1)[truth.telegraph_index] = truth.telegraph_strength(exposures_s)
     kinds = {
         "non-linear 5 to 20 %": (departure > 0.05) & (departure <= 0.2),
         "non-linear > 20 %": departure > 0.2,
@@ -198,15 +201,17 @@ def _range(runs: Sequence[Numbers], key: str, form: str) -> str:
     return low if low == high else f"{low} to {high}"
 
 
-def _print_rows(rows: Mapping[str, Sequence[Numbers] | str], columns: Mapping[str, tuple[str, str]]) -> None:
+def _print_header(columns: Mapping[str, tuple[str, str]]) -> None:
     print(f"| | {' | '.join(columns)} |")
-    print("|---" * (len(columns) + 1) + "|")
-    for name, runs in rows.items():
-        if isinstance(runs, str):
-            print(f"| {name} | refused: {runs} |" + " |" * (len(columns) - 1))
-        else:
-            cells = (_range(runs, key, form) for key, form in columns.values())
-            print(f"| {name} | {' | '.join(cells)} |", flush=True)
+    print("|---" * (len(columns) + 1) + "|", flush=True)
+
+
+def _print_row(name: str, result: Mapping[str, Any], columns: Mapping[str, tuple[str, str]]) -> None:
+    if "refused" in result:
+        cells = [f"refused: {result['refused']}"] + [""] * (len(columns) - 1)
+    else:
+        cells = [_range(result["runs"], key, form) for key, form in columns.values()]
+    print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
 
 def _print_kinds(results: Mapping[str, Any]) -> None:
@@ -247,15 +252,20 @@ def main() -> None:
     print(f"{arguments.size} × {arguments.size}, 10 × 90 s and 20 × 1000 s, {arguments.seeds} seeds\n")
     if "peers" in tables:
         results["peers"] = compare_with_peers(arguments.size, seeds)
-        _print_rows(results["peers"], _SCORES)
+        _print_header(_SCORES)
+        for name, runs in results["peers"].items():
+            _print_row(name, {"runs": runs}, _SCORES)
         print()
     for table, scenarios in (("ours", OURS), ("disturbances", DISTURBANCES)):
         if table not in tables:
             continue
-        chosen = [s for s in scenarios if arguments.only in s.name]
-        results[table] = {s.name: measure_ours(s, arguments.size, seeds) for s in chosen}
-        rows = {name: result.get("runs", result.get("refused")) for name, result in results[table].items()}
-        _print_rows(rows, _DETAILS)
+        results[table] = {}
+        _print_header(_DETAILS)
+        for scenario in scenarios:
+            if arguments.only in scenario.name:
+                result = measure_ours(scenario, arguments.size, seeds)
+                results[table][scenario.name] = result
+                _print_row(scenario.name, result, _DETAILS)
         print()
         if table == "ours":
             _print_kinds(results[table])

@@ -159,7 +159,7 @@ FAMILIES = {
         "bin 1x1", "ZWO ASI2600MM Pro", None,
     ),
     "SIRIL": (
-        "generic", Kind.MASTER_DARK, 120.0, "2021-02-03T04:05:06Z", 1e-3, None, None, None,
+        "camera-gain", Kind.MASTER_DARK, 120.0, "2021-02-03T04:05:06Z", 1e-3, None, None, None,
         "bin 1x1, gain 100, offset 30", "ZWO ASI2600MC Pro", None,
     ),
     "APP": (
@@ -562,6 +562,7 @@ def test_a_description_shows_fact_value_unit_and_keyword() -> None:
     header = parse_header_text(texts.CCDSOFT)
     rows = describe(header, interpret(header, choose_profile(header, shipped_keyword_profiles())))
 
+    assert rows[:2] == [("type as written", "Dark Frame", "", "IMAGETYP"), ("kind", "dark", "", "IMAGETYP")]
     assert ("exposure time", "120", "s", "EXPTIME") in rows
     assert ("start", "2016-04-02T03:04:05.678000Z", "UTC", "DATE-OBS") in rows
     assert ("gain", "2.2", "e-/adu", "EGAIN") in rows
@@ -633,6 +634,13 @@ def test_a_mistake_in_a_profile_is_one_sentence_and_what_to_do(text: str, what: 
 
     assert what in str(caught.value)
     assert caught.value.next_step
+
+
+def test_a_users_own_generic_profile_keeps_what_it_does_not_change() -> None:
+    mine = load_keyword_profile("[keywords]\nname = 'generic'\npriority = 0\n[exptime_s]\nfrom = ['T']")
+    header = parse_header_text("T = 5\nIMAGETYP= 'DARK'")
+
+    assert (interpret(header, mine).exptime_s, interpret(header, mine).kind) == (5.0, Kind.DARK)
 
 
 def test_a_digest_changes_with_the_rules_and_not_with_the_words_around_them() -> None:
@@ -908,6 +916,6 @@ def test_any_header_has_facts_that_can_be_stored(
         facts = interpret(header, profile, kind=kind)
         canonical_json(facts.as_dict())
         assert Facts.from_dict(facts.as_dict()) == facts
-        assert len(describe(header, facts)) == 26
+        assert len(describe(header, facts)) == 27
         assert facts.exptime_s is None or (facts.exptime_s >= 0 and math.isfinite(facts.exptime_s))
         assert (facts.start_us is None) <= bool(facts.problems)
