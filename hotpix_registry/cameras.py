@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -29,11 +30,12 @@ class Sections:
     """FITS notation, 1-based, x first: `[4097:4109, :]`; None takes the header's BIASSEC"""
     trim_section: str | None = None
     sections_shape: tuple[int, int] | None = None
-    """(nx, ny) of the raw frames that the two sections are meant for; others use their header's"""
+    """(nx, ny) of the raw frames that the two sections are meant for, 0 for any; others use their header's"""
 
     def sections_of(self, facts: Facts) -> tuple[str | None, str | None]:
         """(overscan, trim) of a frame: the profile's where its shape fits, else the header's."""
-        if self.sections_shape in (None, facts.shape[::-1]):
+        meant = self.sections_shape or (0, 0)
+        if all(wanted in (0, n) for wanted, n in zip(meant, facts.shape[::-1], strict=True)):
             return (
                 self.overscan_section or facts.overscan_section,
                 self.trim_section or facts.trim_section,
@@ -192,6 +194,14 @@ _SECTION_KEYS = tuple(field.name for field in dataclasses.fields(Sections))
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
 
+def check_camera_name(name: str) -> None:
+    """Raise `ProfileError` for what cannot be a camera's name."""
+    if not _NAME.fullmatch(name):
+        raise ProfileError(
+            f"'{name}' is no camera name.", next_step="Use lower-case letters, digits, '-', '_' and '.'."
+        )
+
+
 def load_camera_profile(text: str, *, origin: str) -> CameraProfile:
     """Read a camera profile from TOML; `origin` is what error messages call it.
 
@@ -243,9 +253,9 @@ def _sections(content: Any, origin: str, where: str, base: Sections | None = Non
             good, kind = isinstance(value, str), "a section such as '[1:4096, :]'"
         elif key == "sections_shape":
             good = (
-                isinstance(value, list) and len(value) == 2 and all(type(n) is int and n > 0 for n in value)
+                isinstance(value, list) and len(value) == 2 and all(type(n) is int and n >= 0 for n in value)
             )
-            kind = "columns and rows, such as [4109, 4096]"
+            kind = "columns and rows, such as [4109, 4096], 0 for any"
         else:
             good, kind = _is_number(value) and value > 0, "a positive number"
         if not good:
@@ -265,7 +275,7 @@ def _dated(content: Any, base: Sections, origin: str) -> tuple[tuple[str, Sectio
         raise ProfileError(f"{origin}: dated must be a list of tables, written [[dated]].")
     dated = []
     for entry in content:
-        if "from" not in entry:
+        if not isinstance(entry, dict) or "from" not in entry:
             raise ProfileError(
                 f"{origin}: a [[dated]] entry has no `from`.", next_step="Add its first night."
             )
@@ -278,7 +288,7 @@ def _dated(content: Any, base: Sections, origin: str) -> tuple[tuple[str, Sectio
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _checked(origin: str, where: str, field: str, value: Any) -> Any:

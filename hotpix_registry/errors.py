@@ -82,6 +82,10 @@ class SchemaError(HotpixError):
     code, exit_code, http_status = "schema", 6, 503
 
 
+class NoRegistry(SchemaError):
+    """Nothing yet where the registry should be."""
+
+
 class DatabaseUnavailable(HotpixError):
     """A database that cannot be opened, read or written."""
 

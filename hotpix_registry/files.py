@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from hotpix_registry import settings
 from hotpix_registry.errors import IntegrityError, StorageError
 
 _NEXT_STEPS = {
@@ -39,15 +40,19 @@ def write_atomic(path: str | Path, content: bytes | Iterable[bytes]) -> Path:
         When the place is full, forbidden, read-only or no folder; nothing is left behind.
     """
     path = Path(path)
+    pieces = (content,) if isinstance(content, bytes | bytearray | memoryview) else content
     temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(8)}.tmp")
     try:
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        if path.exists() and not path.is_file():
+            # a device or a pipe, such as /dev/null: a new file must not take its name
+            with path.open("wb") as device:
+                device.writelines(pieces)
+            return path
         try:
             with temporary.open("xb") as file:
-                file.writelines(
-                    (content,) if isinstance(content, bytes | bytearray | memoryview) else content
-                )
+                file.writelines(pieces)
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)
@@ -81,12 +86,8 @@ def _sync_folder(folder: Path) -> None:
 
 
 def cache_folder() -> Path:
-    """`HOTPIX_CACHE_DIR`, or the place where this system keeps caches."""
-    if folder := os.environ.get("HOTPIX_CACHE_DIR"):
-        return Path(folder).expanduser()
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("hotpix-registry", appauthor=False))
+    """`HOTPIX_CACHE_DIR`, `cache_dir` of hotpix.toml, or the place where this system keeps caches."""
+    return settings.cache_dir()
 
 
 def cache_file(sha256: str, produce: Callable[[], bytes]) -> Path:

@@ -51,6 +51,10 @@ def _from_file() -> dict[str, str]:
         return {}
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(
+            f"{path} cannot be read: {error.strerror}.", next_step="Change its permissions."
+        ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is no valid TOML: {error}.", next_step="Correct it.") from None
     if unknown := sorted(set(values) - set(KEYS)):

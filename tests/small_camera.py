@@ -66,7 +66,9 @@ def write_frame(
         "YBINNING": 1,
         "EGAIN": _GAIN,
     } | dict(header or {})
-    hdu = fits.PrimaryHDU(pixels(exptime_s, crc32(f"{moment} {exptime_s}".encode()), shape) if data is None else data)
+    if data is None:
+        data = pixels(exptime_s, crc32(f"{moment} {exptime_s}".encode()), shape)
+    hdu = fits.PrimaryHDU(data)
     for keyword, value in cards.items():
         if value is not None:
             hdu.header[keyword] = value

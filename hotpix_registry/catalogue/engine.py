@@ -17,7 +17,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import URL, Connection, Engine, make_url
 
 from hotpix_registry.catalogue import schema
-from hotpix_registry.errors import DatabaseUnavailable, SchemaError, StorageError, UsageError
+from hotpix_registry.errors import DatabaseUnavailable, NoRegistry, SchemaError, StorageError, UsageError
 from hotpix_registry.settings import data_dir
 
 if TYPE_CHECKING:
@@ -136,6 +136,11 @@ def translated(engine: Engine) -> Iterator[None]:
             raise SchemaError(
                 f"{where} is no registry: {text}.", next_step="Choose another file with --database."
             ) from error
+        if "permission denied" in text:
+            raise DatabaseUnavailable(
+                f"The registry {where} may not be used: {text}.",
+                next_step="Ask its owner for the right, or use another role.",
+            ) from error
         if "database is locked" in text:
             raise DatabaseUnavailable(
                 f"The registry {where} was busy for {_BUSY_TIMEOUT_S} s.", next_step="Try again."
@@ -188,18 +193,6 @@ def open_database(url: URL, *, create: bool) -> Engine:
 
 
 def _open(engine: Engine, *, create: bool) -> None:
-    if engine.dialect.name == "sqlite":
-        path = Path(str(engine.url.database))
-        if path.is_dir():
-            raise SchemaError(f"{path} is a folder.", next_step="Name the registry's file with --database.")
-        if not path.exists():
-            if not create:
-                raise SchemaError(
-                    f"There is no registry at {path} yet.",
-                    next_step="`hotpix-registry ingest` makes one; --database names another.",
-                )
-            upgrade(engine)
-            return
     found = current_revision(engine)
     if found is None and create:
         upgrade(engine)
@@ -210,7 +203,10 @@ def _open(engine: Engine, *, create: bool) -> None:
 def _wrong_revision(engine: Engine, found: str | None) -> SchemaError:
     where = describe(engine)
     if found is None:
-        return SchemaError(f"{where} is empty.", next_step="`hotpix-registry ingest` makes a registry of it.")
+        return NoRegistry(
+            f"There is no registry at {where} yet.",
+            next_step="`hotpix-registry ingest` makes one; --database names another.",
+        )
     if found in known_revisions():
         return SchemaError(
             f"The registry {where} has the older schema {found}.",
@@ -223,13 +219,19 @@ def _wrong_revision(engine: Engine, found: str | None) -> SchemaError:
 
 
 def current_revision(engine: Engine) -> str | None:
-    """The schema's revision; None for a database without any table.
+    """The schema's revision; None for a database without any table, or a file that is not there.
 
     Raises
     ------
     SchemaError
         The database holds tables of something else.
     """
+    if engine.dialect.name == "sqlite":
+        path = Path(str(engine.url.database))
+        if path.is_dir():
+            raise SchemaError(f"{path} is a folder.", next_step="Name the registry's file with --database.")
+        if not path.exists():
+            return None
     with reading(engine) as connection:
         if engine.dialect.name == "sqlite":
             tables = (
@@ -242,7 +244,9 @@ def current_revision(engine: Engine) -> str | None:
         if not tables:
             return None
         if "registries" in tables and "alembic_version" in tables:
-            return str(connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar_one())
+            found = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
+            if found is not None:
+                return str(found)
     raise SchemaError(
         f"{describe(engine)} is a database of something else.", next_step="Choose another with --database."
     )
@@ -288,7 +292,12 @@ def _prepare_sqlite(engine: Engine, path: Path) -> None:
             f"No registry can be made at {path}: {error.strerror}.",
             next_step="Name another file with --database.",
         ) from error
-    connection = sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S, isolation_level=None)
+    try:
+        connection = sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S, isolation_level=None)
+    except sqlite3.Error as error:
+        raise DatabaseUnavailable(
+            f"The registry {path} cannot be opened: {error}.", next_step="Name another file with --database."
+        ) from error
     try:
         if connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
             connection.execute("PRAGMA journal_mode = WAL")

@@ -645,6 +645,11 @@ def _assignment(row: Any) -> Assignment:
     return Assignment(row.id, row.series_id, row.mask_id, Validity(row.valid_from_us, row.valid_to_us))
 
 
+def was_ever_assigned(connection: Connection, mask_id: int) -> bool:
+    a = t.assignments.c
+    return connection.execute(sa.select(a.id).where(a.mask_id == mask_id).limit(1)).first() is not None
+
+
 def close_assignments(connection: Connection, ids: Sequence[int], tx: int) -> None:
     if ids:
         _close(connection, t.assignments, tx, t.assignments.c.id.in_(ids))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from io import TextIOWrapper
 from typing import Annotated
 
 import typer
@@ -45,6 +46,10 @@ database_commands.register(app)
 
 def main() -> None:
     """Run the command line; what a user did wrong ends in one sentence on standard error."""
+    for stream in (sys.stdout, sys.stderr):
+        # a terminal without a degree sign, or a file name that is no text, must not end in a traceback
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except HotpixError as error:

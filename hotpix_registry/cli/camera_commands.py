@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from hotpix_registry.cli.options import Database, Format, OutputFormat, parse_nights
-from hotpix_registry.cli.output import out, print_json, print_rows, say
+from hotpix_registry.cli.output import count, out, print_json, print_rows, say
 from hotpix_registry.registry import Registry
 
 cameras_app = typer.Typer(help="List cameras, and say what is known about them.")
@@ -92,7 +92,7 @@ def apply(
             say(registry.apply_profile(file))
 
 
-@cameras_app.command()
+@cameras_app.command(epilog="Example: hotpix-registry cameras confirm st-7")
 def confirm(name: Name, database: Database = None) -> None:
     """Say that a provisional camera's profile is right."""
     with Registry(database, create=False) as registry:
@@ -100,7 +100,7 @@ def confirm(name: Name, database: Database = None) -> None:
     say(f"Camera {name} is confirmed.")
 
 
-@cameras_app.command()
+@cameras_app.command(epilog="Example: hotpix-registry cameras rename st-7 dome-camera")
 def rename(name: Name, new: NewName, database: Database = None) -> None:
     """Give a camera another name; the old one keeps working as an alias."""
     with Registry(database, create=False) as registry:
@@ -108,7 +108,7 @@ def rename(name: Name, new: NewName, database: Database = None) -> None:
     say(f"Camera {name} is {new} now; {name} still finds it.")
 
 
-@cameras_app.command()
+@cameras_app.command(epilog="Example: hotpix-registry cameras alias st-7 sbig")
 def alias(name: Name, new: NewName, database: Database = None) -> None:
     """Let a camera be found under one more name."""
     with Registry(database, create=False) as registry:
@@ -125,7 +125,7 @@ def merge(
     """Say that two cameras are one body; masks already built stay with the old series."""
     with Registry(database, create=False) as registry:
         moved = registry.merge_cameras(name, into)
-    say(f"{moved} frames of {name} belong to {into} now; build again to have masks of all of them.")
+    say(f"Moved {count(moved, 'frame')} of {name} to {into}; build again to have masks of all of them.")
 
 
 @cameras_app.command(
@@ -142,4 +142,4 @@ def split(
     assert span is not None
     with Registry(database, create=False) as registry:
         moved = registry.split_camera(name, new, nights=span)
-    say(f"{moved} frames of {name} belong to {new} now.")
+    say(f"Moved {count(moved, 'frame')} of {name} to {new}.")

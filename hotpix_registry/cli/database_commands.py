@@ -11,7 +11,9 @@ from hotpix_registry.cli.options import Database
 from hotpix_registry.cli.output import out, say
 from hotpix_registry.errors import SchemaError
 
-db_app = typer.Typer(help="Look after the database.", no_args_is_help=True)
+db_app = typer.Typer(
+    help="Look after the database.", epilog="Example: hotpix-registry db check", no_args_is_help=True
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -26,14 +28,14 @@ def upgrade(database: Database = None) -> None:
     say(f"{databases.describe(engine)} has schema {schema.REVISION}.")
 
 
-@db_app.command()
+@db_app.command(epilog="Example: hotpix-registry db current")
 def current(database: Database = None) -> None:
     """Print the registry's schema revision."""
     engine = databases.connect(databases.parse_url(settings.database_url(database)))
     out(databases.current_revision(engine) or "none")
 
 
-@db_app.command()
+@db_app.command(epilog="Example: hotpix-registry db check")
 def check(database: Database = None) -> None:
     """Compare the registry's tables and guards with what this version needs."""
     engine = databases.open_database(databases.parse_url(settings.database_url(database)), create=False)

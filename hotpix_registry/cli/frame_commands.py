@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -19,9 +21,9 @@ from hotpix_registry.cli.options import (
     parse_exposures,
     parse_nights,
 )
-from hotpix_registry.cli.output import out, print_json, print_rows, print_table, progress_bar, say
+from hotpix_registry.cli.output import count, out, print_json, print_rows, print_table, progress_bar, say
 from hotpix_registry.domain import Frame, Kind, iso
-from hotpix_registry.errors import SomeRefused, UsageError
+from hotpix_registry.errors import NoRegistry, SomeRefused, UsageError
 from hotpix_registry.registry import Registry
 
 if TYPE_CHECKING:
@@ -43,7 +45,9 @@ def ingest(
             metavar="PATH…", help="Files, folders, globs, @list.txt, or - for a list on standard input."
         ),
     ] = None,
-    recursive: Annotated[bool, typer.Option("-r", "--recursive", help="Descend into folders.")] = False,
+    recursive: Annotated[
+        bool, typer.Option("-r", "--recursive", help="Descend into folders, not into links to them.")
+    ] = False,
     camera: Annotated[
         str | None, typer.Option("--camera", metavar="NAME", help="The camera that took them all.")
     ] = None,
@@ -74,20 +78,14 @@ def ingest(
             progress_bar("Reading headers", unit="frames") as bar,
         ):
             changed = registry.reread(progress=bar)
-        say(f"{changed} frames mean something else now.")
+        say(f"Changed what is known of {count(changed, 'frame')}.")
     if not paths:
         if not reread:
             raise UsageError("Nothing to ingest.", next_step="Name files or folders, such as -r DARKS.")
         return
-    named = [path for path in paths if path != "-"]
-    if "-" in paths:
-        listed = [line.strip() for line in sys.stdin if line.strip()]
-        if missing := [path for path in listed if not Path(path).exists()]:
-            say(f"{len(missing)} paths on standard input do not exist; the first is {missing[0]}.")
-        named += [path for path in listed if path not in set(missing)]
-    with Registry(database) as registry, progress_bar("Ingesting", unit="files") as bar:
+    with _opened(database, dry_run) as registry, progress_bar("Ingesting", unit="files") as bar:
         report = registry.ingest(
-            named,
+            paths,
             recursive=recursive,
             camera=camera,
             kind=kind,
@@ -97,7 +95,20 @@ def ingest(
         )
     _print_ingest(report, fmt)
     if fail_on_rejected and report.rejected:
-        raise SomeRefused(f"{len(report.rejected)} files were rejected.")
+        raise SomeRefused(f"Rejected {count(len(report.rejected), 'file')}.")
+
+
+@contextmanager
+def _opened(database: str | None, dry_run: bool) -> Iterator[Registry]:
+    """The registry; for a dry run where none is yet, an empty one that is thrown away."""
+    try:
+        registry = Registry(database, create=not dry_run)
+    except NoRegistry:
+        with TemporaryDirectory() as folder, Registry(str(Path(folder) / "registry.sqlite")) as registry:
+            yield registry
+        return
+    with registry:
+        yield registry
 
 
 def _print_ingest(report: IngestReport, fmt: Format) -> None:
@@ -139,14 +150,18 @@ def header(
         Kind | None, typer.Option("--type", help="What it is, where its header does not say.")
     ] = None,
     fmt: OutputFormat = Format.TABLE,
+    database: Database = None,
 ) -> None:
-    """Show what is understood of a file's header, and from which keyword."""
-    from hotpix_registry.fits import headers, keywords
-    from hotpix_registry.registry.ingest import Rules, reasons_to_reject
+    """Show what is understood of a file's header, and from which keyword.
 
-    rules = Rules(profiles=keywords.shipped_keyword_profiles(), kind=kind, n_combined=None)
+    The registry's own keyword profiles are used beside those that ship with us.
+    """
+    from hotpix_registry.fits import headers, keywords
+    from hotpix_registry.registry.ingest import reasons_to_reject
+
     read = headers.read_header(file)
-    facts = rules.interpret(read)
+    with _opened(database, dry_run=True) as registry:
+        facts = registry.interpret(read, kind=kind)
     if fmt is Format.JSON:
         print_json(facts.as_dict())
         return
@@ -269,15 +284,15 @@ def exclude(frames: FrameNames, reason: Reason, database: Database = None) -> No
     """Take frames out of all later builds."""
     with Registry(database, create=False) as registry:
         ids = registry.exclude(frames, reason=reason)
-    say(f"{len(ids)} frames are excluded from later builds; masks already built keep them.")
+    say(f"Excluded {count(len(ids), 'frame')} from later builds; masks already built keep them.")
 
 
-@frames_app.command()
+@frames_app.command(epilog="Example: hotpix-registry frames include 17 --reason 'it was the dome light'")
 def include(frames: FrameNames, reason: Reason, database: Database = None) -> None:
     """Let excluded frames take part again."""
     with Registry(database, create=False) as registry:
         ids = registry.include(frames, reason=reason)
-    say(f"{len(ids)} frames take part in builds again.")
+    say(f"Included {count(len(ids), 'frame')} in builds again.")
 
 
 @frames_app.command(
@@ -298,4 +313,4 @@ def fix(
     with Registry(database, create=False) as registry:
         ids = registry.fix(frames, values, reason=reason)
     out(", ".join(map(str, ids)))
-    say(f"{len(ids)} frames are corrected; later builds use that.")
+    say(f"Corrected {count(len(ids), 'frame')}; later builds use that.")

@@ -22,8 +22,9 @@ from hotpix_registry.cli.options import (
 )
 from hotpix_registry.cli.output import labelled_progress_bar, out, print_json, print_rows, print_table, say
 from hotpix_registry.domain import Recipe, Rule
-from hotpix_registry.errors import SomeRefused, UsageError
-from hotpix_registry.registry import BuildResult, Mask, MaskChange, Plan, Registry
+from hotpix_registry.errors import HotpixError, SomeRefused, UsageError
+from hotpix_registry.registry import Mask, Registry
+from hotpix_registry.registry.masks import BuildResult, MaskChange, Plan
 
 if TYPE_CHECKING:
     from hotpix_registry.planning import Campaign
@@ -59,7 +60,9 @@ def build(
     ] = None,
     cutoff: Annotated[
         float | None,
-        typer.Option("--cutoff", metavar="E_PER_S", min=0.0, help="Cut-off for one exposure time, in e-/s."),
+        typer.Option(
+            "--cutoff", metavar="E_PER_S", min=0.0, max=1e9, help="Cut-off for one exposure time, in e-/s."
+        ),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say which frames pair, and why others do not; build nothing.")
@@ -74,9 +77,21 @@ def build(
         if dry_run:
             _print_plan(registry.plan(camera, nights=span, exposures_s=seconds), fmt)
             return
+        failures: list[HotpixError] = []
         with labelled_progress_bar("Building") as bar:
-            results = registry.build(camera, nights=span, exposures_s=seconds, recipe=recipe, progress=bar)
+            results = registry.build(
+                camera,
+                nights=span,
+                exposures_s=seconds,
+                recipe=recipe,
+                progress=bar,
+                failed=lambda _, error: failures.append(error),
+            )
     _print_results(results, fmt)
+    for failure in failures[1:]:
+        say(f"hotpix-registry: {failure}")
+    if failures:
+        raise failures[0]
     if results and all(result.status == "candidate" for result in results):
         raise SomeRefused(
             "Only candidates were built.", next_step="Look at them with `show`, then `certify ID`."
@@ -94,7 +109,7 @@ def _recipe(rule: Rule | None, limit: str | None, cutoff: float | None) -> Recip
             values["limit_e_per_s"] = float(limit)
         except ValueError:
             values["limit_e_per_s"] = -1.0
-        if not values["limit_e_per_s"] > 0:
+        if not 0 < values["limit_e_per_s"] <= 1e9:
             raise UsageError(f"'{limit}' is no limit.", next_step="Write auto, or e-/s such as 4.")
     if cutoff is not None:
         values |= {"rule": values.get("rule", Rule.CUTOFF), "cutoff_e_per_s": cutoff}

@@ -17,6 +17,11 @@ def say(message: str) -> None:
     sys.stderr.write(message + "\n")
 
 
+def count(number: int, noun: str) -> str:
+    """`1 frame`, `2 frames`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def out(text: str) -> None:
     """A line of data, on standard output."""
     sys.stdout.write(text + "\n")

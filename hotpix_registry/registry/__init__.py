@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 import getpass
+import os
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -18,72 +19,24 @@ from hotpix_registry import __version__, settings
 from hotpix_registry.catalogue import engine as databases
 from hotpix_registry.catalogue import queries
 from hotpix_registry.catalogue.engine import reading, writing
-from hotpix_registry.catalogue.queries import Act, CameraRow, MaskRow
-from hotpix_registry.domain import Frame, Kind, Night, Recipe, Rule, Series, Validity, iso
-from hotpix_registry.errors import NothingToBuild, UnknownId, UsageError
+from hotpix_registry.catalogue.queries import Act, CameraRow
+from hotpix_registry.domain import Facts, Frame, Kind, Recipe
+from hotpix_registry.errors import HotpixError, NothingToBuild
+from hotpix_registry.registry import masks
 from hotpix_registry.registry.answer import Answer, Fallback, Question, resolve
 from hotpix_registry.registry.frames import find_camera, unknown_camera
+from hotpix_registry.registry.masks import BuildResult, MaskChange, Plan
 
 if TYPE_CHECKING:
     import numpy as np
     from ccdproc import ImageFileCollection
     from numpy.typing import NDArray
 
+    from hotpix_registry.fits.headers import FrameHeader
     from hotpix_registry.planning import Campaign
-    from hotpix_registry.registry.build import BuiltMask
     from hotpix_registry.registry.ingest import IngestReport
-    from hotpix_registry.science.gates import GateResult
 
 Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MaskChange:
-    """An interval of dates that another mask answers than before."""
-
-    valid_from: str
-    valid_to: str | None
-    before: int | None
-    after: int | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BuildResult:
-    """What one campaign's build left in the registry."""
-
-    mask_id: int
-    version: int
-    series: str
-    status: str
-    """certified or candidate"""
-    new: bool
-    """False: this very build had been made before"""
-    sha256: str
-    nights: tuple[str, str]
-    exposures_s: tuple[float, ...]
-    flagged: int
-    pixels: int
-    counts: dict[str, int]
-    limit_e_per_s: float | None
-    limit_reason: str
-    bias_method: str
-    changes: tuple[MaskChange, ...] = ()
-    failed_gates: tuple[str, ...] = ()
-    """why it is a candidate only: what was found, and what was wanted"""
-    warnings: tuple[str, ...] = ()
-
-    def as_dict(self) -> dict[str, Any]:
-        values = {name: getattr(self, name) for name in self.__slots__}
-        changes = [{name: getattr(c, name) for name in c.__slots__} for c in self.changes]
-        return values | {"changes": changes}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """What a build would do: campaigns with their frames, and the frames that fit nowhere."""
-
-    campaigns: tuple[Campaign, ...]
-    strays: tuple[tuple[Frame, str], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,6 +147,13 @@ class Registry:
             dry_run=dry_run,
             progress=progress,
         )
+
+    def interpret(self, header: FrameHeader, *, kind: Kind | None = None) -> Facts:
+        """What a header means under the keyword profiles that ship with us and the registry's own."""
+        from hotpix_registry.registry import ingest
+
+        with reading(self._engine) as connection:
+            return ingest.current_rules(connection, kind=kind).interpret(header)
 
     def reread(self, *, progress: Progress | None = None) -> int:
         """Read the stored headers anew under today's profiles; returns how many frames now mean otherwise."""
@@ -335,6 +295,7 @@ class Registry:
         exposures_s: Sequence[float] | None = None,
         recipe: Recipe | None = None,
         progress: Callable[[str, int, int], None] | None = None,
+        failed: Callable[[str, HotpixError], None] | None = None,
     ) -> list[BuildResult]:
         """Build the mask of every campaign, one after the other; each is stored as soon as it is done.
 
@@ -344,14 +305,15 @@ class Registry:
             None takes the default rule, or the cut-off where a campaign has one exposure time
         progress
             called with the campaign's name, steps done and steps in all
+        failed
+            called with the series and the error of a campaign that cannot be built, and the others go
+            on; without it the first such error is raised
 
         Raises
         ------
         NothingToBuild, FrameChanged, UnreadableFrame
             With nothing stored of that campaign.
         """
-        from hotpix_registry.registry import build
-
         row = self.camera(camera)
         plan = self.plan(camera, nights=nights, exposures_s=exposures_s)
         if not plan.campaigns:
@@ -362,88 +324,50 @@ class Registry:
             )
         results = []
         for campaign in plan.campaigns:
-            ingredients = build.gather(campaign, row.profile, _recipe_for(campaign, recipe))
-            with reading(self._engine) as connection:
-                before = queries.mask_by_build_key(connection, ingredients.build_key)
-                if before is not None:
-                    results.append(_known_result(connection, before, campaign))
-                    continue
-            label = f"{campaign.series.camera} {campaign.first_night}"
-
-            def step(done: int, total: int, label: str = label) -> None:
-                if progress is not None:
-                    progress(label, done, total)
-
-            built = build.compute(ingredients, progress=step)
-            results.append(self._store(built, self._judge(built), row))
+            try:
+                results.append(self._build_one(campaign, row, recipe, progress))
+            except HotpixError as error:
+                if failed is None:
+                    raise
+                failed(str(campaign.series), error)
         return results
 
-    def _judge(self, built: BuiltMask) -> list[GateResult]:
-        """The quality gates, against the newest earlier mask of the same rule and exposures."""
+    def _build_one(
+        self,
+        campaign: Campaign,
+        camera: CameraRow,
+        recipe: Recipe | None,
+        progress: Callable[[str, int, int], None] | None,
+    ) -> BuildResult:
+        from hotpix_registry.registry import build
         from hotpix_registry.science.gates import judge
 
-        campaign, detection = built.ingredients.campaign, built.detection
-        rule, exposures = str(built.ingredients.recipe.rule), detection.exposures_s
+        ingredients = build.gather(campaign, camera.profile, masks.recipe_for(campaign, recipe))
         with reading(self._engine) as connection:
-            held = [
-                _mask(connection, a.mask_id)
-                for a in queries.assignments(connection, [campaign.series.series_id])
-            ]
-        earlier = [
-            m
-            for m in held
-            if m.last_night < campaign.first_night
-            and (m.rule, m.shortest_s, m.longest_s) == (rule, min(exposures), max(exposures))
-        ]
-        newest = max(earlier, key=lambda m: (m.last_night, m.id), default=None)
-        previous_dq = None if newest is None else self.mask_dq(newest.id)
-        return judge(detection.dq, detection.report, previous_dq=previous_dq)
-
-    def _store(self, built: BuiltMask, gates: list[GateResult], camera: CameraRow) -> BuildResult:
-        campaign = built.ingredients.campaign
-        failed = tuple(
-            f"{gate.name}: {gate.found}, wanted {gate.wanted}" for gate in gates if not gate.passed
+            before = queries.mask_by_build_key(connection, ingredients.build_key)
+            if before is not None:
+                return masks.known_result(connection, before, campaign)
+        label = f"{campaign.series.camera} {campaign.first_night}"
+        built = build.compute(ingredients, progress=None if progress is None else partial(progress, label))
+        with reading(self._engine) as connection:
+            earlier = masks.earlier_mask(connection, built)
+        gates = judge(
+            built.detection.dq,
+            built.detection.report,
+            rule=ingredients.recipe.rule,
+            previous_dq=None if earlier is None else self.mask_dq(earlier.id),
         )
         with self._writing("build") as (connection, tx):
-            before = queries.mask_by_build_key(connection, built.ingredients.build_key)
-            if before is not None:
-                return _known_result(connection, before, campaign)
-            values = _mask_values(built, gates, camera, tx)
-            mask_id, version = queries.add_mask(connection, values)
-            queries.add_mask_inputs(
-                connection, mask_id, ((frame.frame_id, role) for frame, role in campaign.inputs)
-            )
-            certified = camera.profile.certify == "auto" and not failed
-            changes = _certify(connection, camera, mask_id, tx) if certified else ()
-        detection = built.detection
-        return BuildResult(
-            mask_id=mask_id,
-            version=version,
-            series=str(campaign.series),
-            status="certified" if certified else "candidate",
-            new=True,
-            sha256=built.packed.sha256,
-            nights=(campaign.first_night, campaign.last_night),
-            exposures_s=detection.exposures_s,
-            flagged=detection.counts["BAD"],
-            pixels=detection.dq.size,
-            counts=detection.counts,
-            limit_e_per_s=detection.limit.e_per_s,
-            limit_reason=detection.limit.reason,
-            bias_method=detection.bias_method,
-            changes=changes,
-            failed_gates=failed,
-            warnings=tuple(detection.report.get("warnings", ())),
-        )
+            return masks.store_build(connection, built, gates, camera, tx)
 
     # --- masks ----------------------------------------------------------------------
 
     def certify(self, mask_id: int, *, reason: str | None = None) -> tuple[MaskChange, ...]:
         """Let a candidate answer for its dates; returns the dates that now answer otherwise."""
         with self._writing("certify", reason) as (connection, tx):
-            mask = _mask(connection, mask_id)
+            mask = masks.find_mask(connection, mask_id)
             series = queries.series(connection)[mask.series_id]
-            return _certify(connection, _camera(connection, series.camera), mask_id, tx)
+            return masks.certify(connection, _camera(connection, series.camera), mask_id, tx)
 
     def mask(
         self,
@@ -479,43 +403,14 @@ class Registry:
         """Mask versions, each with its series, its status and its validity."""
         with reading(self._engine) as connection:
             camera_id = None if camera is None else _camera(connection, camera).camera_id
-            rows = queries.masks(connection, camera_id)
             series = queries.series(connection)
-            held: dict[int, list[Validity]] = {}
-            for assignment in queries.assignments(connection, sorted({row.series_id for row in rows})):
-                held.setdefault(assignment.mask_id, []).append(assignment.validity)
-        return [_listed(row, series[row.series_id], held.get(row.id, [])) for row in rows]
+            rows = queries.masks(connection, camera_id)
+            return [masks.summary(connection, row, series[row.series_id]) for row in rows]
 
     def show(self, mask_id: int) -> dict[str, Any]:
         """Everything known about one mask version: recipe, inputs, report, software, who and when."""
         with reading(self._engine) as connection:
-            row = _mask(connection, mask_id)
-            series = queries.series(connection)[row.series_id]
-            held = [
-                a.validity for a in queries.assignments(connection, [row.series_id]) if a.mask_id == mask_id
-            ]
-            details = queries.mask_details(connection, mask_id)
-            roles = queries.mask_inputs(connection, mask_id)
-            frames = {f.frame_id: f for f in queries.frames(connection, ids=[i for i, _ in roles])}
-        inputs = [
-            {
-                "frame_id": frame_id,
-                "role": role,
-                "sha256": frames[frame_id].sha256,
-                "kind": str(frames[frame_id].kind),
-                "exptime_s": frames[frame_id].exptime_s,
-                "ccd_temp_c": frames[frame_id].facts.ccd_temp_c,
-                "start": iso(frames[frame_id].start_us),
-                "path": frames[frame_id].name,
-            }
-            for frame_id, role in roles
-        ]
-        return (
-            _listed(row, series, held)
-            | {"warnings": row.warnings, "built": iso(details.pop("at_us"))}
-            | details
-            | {"inputs": inputs}
-        )
+            return masks.details(connection, mask_id)
 
     def mask_file(self, mask_id: int) -> bytes:
         """The canonical FITS file of a mask, verified by its digest.
@@ -528,7 +423,7 @@ class Registry:
         from hotpix_registry.fits.packing import unpack
 
         with reading(self._engine) as connection:
-            _mask(connection, mask_id)
+            masks.find_mask(connection, mask_id)
             encoding, blob, _, sha256 = queries.mask_blob(connection, mask_id)
         return unpack(encoding, blob, sha256=sha256)
 
@@ -537,7 +432,7 @@ class Registry:
         from hotpix_registry.files import cache_file
 
         with reading(self._engine) as connection:
-            sha256 = _mask(connection, mask_id).sha256
+            sha256 = masks.find_mask(connection, mask_id).sha256
         return cache_file(sha256, lambda: self.mask_file(mask_id))
 
     def mask_array(self, mask_id: int) -> NDArray[np.bool_]:
@@ -545,7 +440,7 @@ class Registry:
         from hotpix_registry.fits.packing import unpack_bad
 
         with reading(self._engine) as connection:
-            _mask(connection, mask_id)
+            masks.find_mask(connection, mask_id)
             encoding, blob, blob_sha256, _ = queries.mask_blob(connection, mask_id)
         return unpack_bad(encoding, blob, blob_sha256=blob_sha256)
 
@@ -554,7 +449,7 @@ class Registry:
         from hotpix_registry.fits.packing import unpack_dq
 
         with reading(self._engine) as connection:
-            _mask(connection, mask_id)
+            masks.find_mask(connection, mask_id)
             encoding, blob, blob_sha256, _ = queries.mask_blob(connection, mask_id)
         return unpack_dq(encoding, blob, blob_sha256=blob_sha256)
 
@@ -565,7 +460,7 @@ class Registry:
         import numpy as np
 
         with reading(self._engine) as connection:
-            _mask(connection, mask_id)
+            masks.find_mask(connection, mask_id)
             stored = queries.mask_numbers(connection, mask_id)
         with np.load(io.BytesIO(stored), allow_pickle=False) as archive:
             return dict(archive)
@@ -575,7 +470,11 @@ class Registry:
 
 
 def _act() -> Act:
-    return Act(actor=getpass.getuser(), host=socket.gethostname(), software=f"hotpix-registry {__version__}")
+    try:
+        actor = getpass.getuser()
+    except (KeyError, OSError):  # a container's user has a number and no name
+        actor = f"uid {os.getuid()}"
+    return Act(actor=actor, host=socket.gethostname(), software=f"hotpix-registry {__version__}")
 
 
 def _now_us() -> int:
@@ -588,155 +487,3 @@ def _camera(connection: Connection, name: str) -> CameraRow:
     if found is None:
         raise unknown_camera(rows, name)
     return found
-
-
-def _mask(connection: Connection, mask_id: int) -> MaskRow:
-    found = queries.mask(connection, mask_id)
-    if found is None:
-        raise UnknownId(f"There is no mask {mask_id}.", next_step="`hotpix-registry masks` lists them.")
-    return found
-
-
-def _recipe_for(campaign: Campaign, recipe: Recipe | None) -> Recipe:
-    """The recipe asked for; by default the cut-off where there is one exposure time."""
-    if recipe is not None:
-        if len(campaign.sets) < 2 and recipe.rule not in (Rule.CUTOFF, Rule.NONE):
-            raise UsageError(
-                f"Rule {recipe.rule} compares exposure times, and the campaign of {campaign.first_night} of "
-                f"{campaign.series} has only {campaign.sets[0].exptime_s:g} s.",
-                next_step="Take another exposure time, or use --rule cutoff.",
-            )
-        return recipe
-    return Recipe() if len(campaign.sets) > 1 else Recipe(rule=Rule.CUTOFF)
-
-
-def _mask_values(built: BuiltMask, gates: list[GateResult], camera: CameraRow, tx: int) -> dict[str, Any]:
-    from hotpix_registry.registry.build import software
-    from hotpix_registry.science.detection import ALGORITHM_VERSION
-
-    ingredients, detection, packed = built.ingredients, built.detection, built.packed
-    campaign = ingredients.campaign
-    nights = _campaign_validity(campaign.first_night, campaign.last_night, camera)
-    return {
-        "series_id": campaign.series.series_id,
-        "sha256": packed.sha256,
-        "build_key": ingredients.build_key,
-        "rule": str(ingredients.recipe.rule),
-        "algorithm_version": ALGORITHM_VERSION,
-        "first_night": campaign.first_night,
-        "last_night": campaign.last_night,
-        "campaign_start_us": nights.start_us,
-        "campaign_end_us": nights.end_us,
-        "shortest_s": min(detection.exposures_s),
-        "longest_s": max(detection.exposures_s),
-        "nx": detection.dq.shape[1],
-        "ny": detection.dq.shape[0],
-        "flagged": detection.counts["BAD"],
-        "limit_e_per_s": detection.limit.e_per_s,
-        "profile_id": camera.profile_id,
-        "created_tx": tx,
-        "recipe": ingredients.recipe.as_dict(),
-        "counts": detection.counts,
-        "warnings": list(detection.report.get("warnings", ())),
-        "software": software(),
-        "report": detection.report
-        | {
-            "limit_reason": detection.limit.reason,
-            "bias_method": detection.bias_method,
-            "gates": [dataclasses.asdict(gate) for gate in gates],
-        },
-        "encoding": packed.encoding,
-        "blob_sha256": packed.blob_sha256,
-        "numbers": built.numbers,
-        "blob": packed.blob,
-    }
-
-
-def _campaign_validity(first_night: str, last_night: str, camera: CameraRow) -> Validity:
-    from datetime import date
-
-    longitude = camera.profile.longitude_deg_east
-    first = Night(date.fromisoformat(first_night), longitude).validity
-    last = Night(date.fromisoformat(last_night), longitude).validity
-    return Validity(first.start_us, last.end_us)
-
-
-def _certify(connection: Connection, camera: CameraRow, mask_id: int, tx: int) -> tuple[MaskChange, ...]:
-    """Place a mask among those of its series, and write what that closes and opens."""
-    from hotpix_registry.timeline import Placed, place
-
-    mask = _mask(connection, mask_id)
-    current = []
-    for assignment in queries.assignments(connection, [mask.series_id]):
-        held = _mask(connection, assignment.mask_id)
-        current.append(
-            Placed(
-                assignment.id,
-                assignment.mask_id,
-                assignment.validity,
-                Validity(held.campaign_start_us, held.campaign_end_us),
-            )
-        )
-    placement = place(
-        current,
-        Validity(mask.campaign_start_us, mask.campaign_end_us),
-        reach_back_days=camera.profile.reach_back_days,
-        service_from_us=camera.profile.service_from_us,
-    )
-    queries.close_assignments(connection, placement.closed, tx)
-    for held_id, validity in (*placement.opened, (mask_id, placement.validity)):
-        queries.add_assignment(connection, mask.series_id, held_id, validity, tx)
-    return tuple(
-        MaskChange(
-            valid_from=iso(change.validity.start_us) or "",
-            valid_to=iso(change.validity.end_us),
-            before=change.before,
-            after=mask_id,
-        )
-        for change in placement.changes
-        if change.before != mask_id
-    )
-
-
-def _known_result(connection: Connection, mask: MaskRow, campaign: Campaign) -> BuildResult:
-    report = queries.mask_details(connection, mask.id)["report"]
-    certified = any(a.mask_id == mask.id for a in queries.assignments(connection, [mask.series_id]))
-    return BuildResult(
-        mask_id=mask.id,
-        version=mask.version,
-        series=str(campaign.series),
-        status="certified" if certified else "candidate",
-        new=False,
-        sha256=mask.sha256,
-        nights=(mask.first_night, mask.last_night),
-        exposures_s=tuple(s.exptime_s for s in campaign.sets),
-        flagged=mask.flagged,
-        pixels=mask.nx * mask.ny,
-        counts=mask.counts,
-        limit_e_per_s=mask.limit_e_per_s,
-        limit_reason=report["limit_reason"],
-        bias_method=report["bias_method"],
-        warnings=tuple(mask.warnings),
-    )
-
-
-def _listed(row: MaskRow, series: Series, held: list[Validity]) -> dict[str, Any]:
-    return {
-        "mask_id": row.id,
-        "version": row.version,
-        "camera": series.camera,
-        "series": str(series),
-        "status": "certified" if held else "candidate",
-        "valid": [{"from": iso(v.start_us), "to": iso(v.end_us)} for v in held],
-        "first_night": row.first_night,
-        "last_night": row.last_night,
-        "exposures_tested_s": [row.shortest_s, row.longest_s],
-        "rule": row.rule,
-        "limit_e_per_s": row.limit_e_per_s,
-        "flagged": row.flagged,
-        "pixels": row.nx * row.ny,
-        "counts": row.counts,
-        "sha256": row.sha256,
-        "build_key": row.build_key,
-        "algorithm_version": row.algorithm_version,
-    }

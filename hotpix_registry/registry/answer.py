@@ -78,6 +78,11 @@ def resolve(connection: Connection, question: Question) -> Answer:
     AmbiguousMask
         Several series or several masks answer; the sentence lists them.
     """
+    temperature_c, exposure_s = question.temperature_c, question.exposure_s
+    if temperature_c is not None and not -273.15 <= temperature_c <= 100:
+        raise UsageError(f"{temperature_c:g} °C is no temperature of a detector.", next_step="Correct it.")
+    if exposure_s is not None and not 0 <= exposure_s <= 1e9:
+        raise UsageError(f"{exposure_s:g} s is no exposure time.", next_step="Correct it.")
     rows = queries.cameras(connection)
     camera = find_camera(rows, question.camera)
     if camera is None:

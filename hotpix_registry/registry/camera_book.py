@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy.engine import Connection
 
-from hotpix_registry.cameras import CameraProfile, load_camera_profile, load_profile_file
+from hotpix_registry.cameras import (
+    CameraProfile,
+    check_camera_name,
+    load_camera_profile,
+    load_profile_file,
+)
 from hotpix_registry.catalogue import queries
 from hotpix_registry.catalogue.queries import CameraRow
-from hotpix_registry.errors import ProfileError, UnknownId, UsageError
+from hotpix_registry.domain import Facts
+from hotpix_registry.errors import UnknownId, UsageError
 from hotpix_registry.fits import headers, keywords
 from hotpix_registry.registry.frames import (
     corrected,
@@ -69,10 +75,17 @@ def reinterpret(
                 facts = corrected(frame.facts, mine)
             camera = find_camera(cameras, mine.get("camera", frame.camera))
             assert camera is not None
-            moved = camera.name != frame.camera
-            twin_of = find_twin(connection, camera.camera_id, facts) if moved else frame.twin_of
+            twin_of = frame.twin_of
+            if (camera.name, _exposure(facts)) != (frame.camera, _exposure(frame.facts)):
+                # only an ingest compares the pixels of exposures too short for their clock
+                same_as = "" if (facts.exptime_s or 0.0) <= facts.start_precision_s else None
+                twin_of = find_twin(connection, camera.camera_id, facts, same_as=same_as)
             changed += record_reading(connection, frame.frame_id, camera, facts, twin_of=twin_of, tx=tx)
     return changed
+
+
+def _exposure(facts: Facts) -> tuple[Any, ...]:
+    return facts.kind, facts.start_us, facts.exptime_s
 
 
 def apply_profile(connection: Connection, path: Path, tx: int) -> str:
@@ -110,7 +123,10 @@ def confirm(connection: Connection, row: CameraRow, tx: int) -> None:
 
 
 def rename(connection: Connection, row: CameraRow, new_name: str, tx: int) -> None:
-    _check_free(connection, new_name)
+    if new_name in row.aliases:
+        queries.close_camera_names(connection, [new_name], tx)
+    else:
+        _check_free(connection, new_name)
     queries.close_camera_names(connection, [row.name], tx)
     queries.add_camera_name(connection, row.camera_id, new_name, tx, is_alias=False)
     queries.add_camera_name(connection, row.camera_id, row.name, tx, is_alias=True)
@@ -123,10 +139,7 @@ def alias(connection: Connection, row: CameraRow, new_name: str, tx: int) -> Non
 
 
 def _check_free(connection: Connection, name: str) -> None:
-    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", name):
-        raise ProfileError(
-            f"'{name}' is no camera name.", next_step="Use lower-case letters, digits, '-', '_' and '.'."
-        )
+    check_camera_name(name)
     holder = find_camera(queries.cameras(connection), name)
     if holder is not None:
         raise UsageError(f"The name {name} belongs to camera {holder.name}.", next_step="Choose another.")
@@ -158,6 +171,8 @@ def split(connection: Connection, row: CameraRow, new_name: str, nights: tuple[s
         _check_free(connection, new_name)
         blank = dataclasses.replace(row.profile, name=new_name, provisional=True, serials=(), instruments=())
         target = queries.add_camera(connection, blank, tx)
+    if target.camera_id == row.camera_id:
+        raise UsageError(f"{new_name} is camera {row.name} itself.", next_step="Give the new camera a name.")
     frames = queries.frames(connection, camera_id=row.camera_id, nights=nights)
     if not frames:
         raise UsageError(

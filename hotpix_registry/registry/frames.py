@@ -11,6 +11,7 @@ from sqlalchemy.engine import Connection
 
 from hotpix_registry.cameras import (
     CameraProfile,
+    check_camera_name,
     provisional_profile,
     recognise,
     shipped_camera_profiles,
@@ -33,6 +34,15 @@ CORRECTABLE: Mapping[str, type] = {
     "camera": str,
 }
 """What `frames fix --set` takes, and as what."""
+
+_UNITS = ("adu", "electron", "adu/s", "electron/s")
+_RANGES: Mapping[str, tuple[float, float]] = {
+    "exptime_s": (0.0, 1e9),
+    "set_temp_c": (-273.15, 100.0),
+    "ccd_temp_c": (-273.15, 100.0),
+    "n_combined": (1, 1_000_000),
+    "gain_e_per_adu": (1e-6, 1e6),
+}
 
 
 class CameraBook:
@@ -73,6 +83,7 @@ class CameraBook:
                 return self._register(profile)
         if difflib.get_close_matches(name, known_names(self._rows), 1, 0.8):
             raise unknown_camera(self._rows, name)
+        check_camera_name(name)
         blank = provisional_profile(dataclasses.replace(facts, instrument=facts.instrument or name), set())
         # a name given by hand says which body it is; a header's "ASCOM Camera" must not recognise it later
         instruments = blank.instruments if facts.instrument is not None else ()
@@ -143,8 +154,10 @@ def unknown_camera(rows: list[CameraRow], name: str) -> UnknownCamera:
     return UnknownCamera(f"There is no camera {name}.", next_step=hint)
 
 
-def find_twin(connection: Connection, camera_id: int, facts: Facts) -> int | None:
-    """The frame that is the same exposure, if one is catalogued."""
+def find_twin(
+    connection: Connection, camera_id: int, facts: Facts, *, same_as: str | None = None
+) -> int | None:
+    """The frame that is the same exposure, if one is catalogued; `same_as` says which digest it must have."""
     twins = queries.same_exposures(
         connection,
         camera_id,
@@ -153,6 +166,9 @@ def find_twin(connection: Connection, camera_id: int, facts: Facts) -> int | Non
         facts.exptime_s or 0.0,
         facts.shape,
     )
+    if same_as is not None:
+        named = queries.frame_ids(connection, [same_as]).get(same_as)
+        twins = [frame_id for frame_id in twins if frame_id == named]
     return twins[0] if twins else None
 
 
@@ -207,7 +223,15 @@ def parse_correction(text: str) -> tuple[str, Any]:
             return name, str(Kind(value))
         if name == "start":
             return name, _instant_us(value)
-        return name, kind(value)
+        if name == "unit" and value not in _UNITS:
+            raise ValueError(f"it is none of {', '.join(_UNITS)}")
+        if kind is str:
+            return name, value
+        number = kind(value)
+        low, high = _RANGES[name]
+        if not low <= number <= high:
+            raise ValueError(f"it must lie between {low:g} and {high:g}")
+        return name, number
     except (ValueError, KeyError) as error:
         raise UsageError(
             f"'{value}' does not fit {name}: {error}.", next_step="Write another value."

@@ -6,11 +6,13 @@ import dataclasses
 import glob
 import hashlib
 import os
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from stat import S_ISDIR
 from typing import Any, NamedTuple
 
 from sqlalchemy.engine import Connection, Engine
@@ -23,7 +25,7 @@ from hotpix_registry.errors import UnreadableFrame, UsageError
 from hotpix_registry.fits import headers, keywords
 from hotpix_registry.fits.headers import FrameHeader
 from hotpix_registry.fits.keywords import KeywordProfile
-from hotpix_registry.registry.frames import CameraBook, find_twin, record_reading
+from hotpix_registry.registry.frames import CameraBook, corrected, find_twin, record_reading
 
 Progress = Callable[[int, int], None]
 
@@ -71,7 +73,9 @@ class Found(NamedTuple):
 
 
 def find_files(arguments: Sequence[str], *, recursive: bool, listed: Iterable[str] = ()) -> list[Found]:
-    """Files behind arguments: files, folders, globs and `@list.txt`; `listed` adds more paths.
+    """Files behind arguments: files, folders, globs, `@list.txt`, and `-` for a list on standard input.
+
+    `listed` adds more paths.
 
     Raises
     ------
@@ -80,8 +84,12 @@ def find_files(arguments: Sequence[str], *, recursive: bool, listed: Iterable[st
     """
     found: list[Found] = []
     for argument in arguments:
-        if argument.startswith("@"):
-            found += [Found(os.path.abspath(line), True) for line in _read_list(argument[1:])]
+        if argument == "-":
+            found += [
+                Found(os.path.abspath(line), True) for line in _lines(os.fsdecode(sys.stdin.buffer.read()))
+            ]
+        elif argument.startswith("@"):
+            found += [Found(os.path.abspath(line), True) for line in _lines(_read(argument[1:]))]
         elif os.path.isdir(argument):
             found += [Found(path, False) for path in _walk(os.path.abspath(argument), recursive)]
         elif os.path.lexists(argument):
@@ -98,14 +106,18 @@ def find_files(arguments: Sequence[str], *, recursive: bool, listed: Iterable[st
     return list({f.path: f for f in found}.values())
 
 
-def _read_list(path: str) -> list[str]:
+def _read(path: str) -> str:
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        return Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(
             f"The list {path} cannot be read: {error}.", next_step="Write one path a line."
         ) from None
-    return [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
+
+
+def _lines(text: str) -> list[str]:
+    lines = text.replace("\0", "\n").splitlines()  # `find -print0` ends names with a zero
+    return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
 
 
 def _walk(folder: str, recursive: bool) -> Iterator[str]:
@@ -116,8 +128,8 @@ def _walk(folder: str, recursive: bool) -> Iterator[str]:
         yield folder
         return
     for entry in entries:
-        if entry.is_dir(follow_symlinks=False):
-            if recursive:
+        if os.path.isdir(entry.path):
+            if recursive and not entry.is_symlink():
                 yield from _walk(entry.path, recursive)
         else:
             yield entry.path
@@ -143,8 +155,8 @@ class Candidate:
     sha256: str
     header: FrameHeader
     facts: Facts
-    same_pixels: bool | None = None
-    """whether it has the pixels of the earlier frame of its start time; None: not compared"""
+    same_as: str | None = None
+    """digest of the earlier frame of its start whose pixels it has, '' where none has; None: not compared"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,6 +175,15 @@ class Rules:
     def interpret(self, header: FrameHeader) -> Facts:
         profile = keywords.choose_profile(header, self.profiles)
         return keywords.interpret(header, profile, kind=self.kind, n_combined=self.n_combined)
+
+    def given_by_hand(self, facts: Facts) -> dict[str, Any]:
+        """What `--type` and `--ncombine` decided about a frame, as corrections that outlive a reread."""
+        given: dict[str, Any] = {}
+        if self.kind is not None:
+            given["kind"] = str(facts.kind)
+        if self.n_combined is not None:
+            given["n_combined"] = facts.n_combined
+        return given
 
 
 def current_rules(
@@ -212,6 +233,13 @@ def read_candidate(path: str, rules: Rules) -> Candidate | str:
         header=header,
         facts=facts,
     )
+
+
+def _check_name(path: str) -> None:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise UnreadableFrame("Its name is not valid UTF-8.", next_step="Rename it.") from None
 
 
 def _stat(path: str) -> os.stat_result:
@@ -278,8 +306,14 @@ def _look_at(
         return
     size_bytes, mtime_ns = 0, 0
     try:
+        _check_name(path)
         stat = _stat(path)
         size_bytes, mtime_ns = stat.st_size, stat.st_mtime_ns
+        if not found.named and S_ISDIR(stat.st_mode):
+            raise UnreadableFrame(
+                "The folder may not be read by this user.",
+                next_step="Change its permissions or run as its owner.",
+            )
         if path in known and known[path][:2] == (size_bytes, mtime_ns):
             report.known += 1
             return
@@ -288,6 +322,8 @@ def _look_at(
             return
         candidate = read_candidate(path, rules)
     except UnreadableFrame as error:
+        # a name that is no text is written as Python writes it: \\udce9
+        path = path.encode(errors="backslashreplace").decode()
         report.rejected.append((path, str(error)))
         batch.pass_over(path, size_bytes, mtime_ns, "rejected", "", str(error))
         return
@@ -336,7 +372,7 @@ class _Batch:
         if not candidates and (not passed or self.report.dry_run):
             return
         with reading(self.engine) as connection:
-            candidates = [_compare_pixels(connection, candidate) for candidate in candidates]
+            candidates = [_compare_pixels(connection, c, candidates[:i]) for i, c in enumerate(candidates)]
         with writing(self.engine) as connection:
             if candidates:
                 self._write_candidates(connection, candidates)
@@ -382,10 +418,12 @@ class _Batch:
             header=candidate.header.text,
             tx=tx,
         )
-        twin_of = None
-        if candidate.same_pixels is not False:
-            twin_of = find_twin(connection, camera.camera_id, candidate.facts)
-        record_reading(connection, frame_id, camera, candidate.facts, twin_of=twin_of, tx=tx)
+        by_hand = self.rules.given_by_hand(candidate.facts)
+        for name, value in by_hand.items():
+            queries.put_override(connection, frame_id, name, value, reason="given at ingest", tx=tx)
+        facts = corrected(candidate.facts, by_hand)
+        twin_of = find_twin(connection, camera.camera_id, facts, same_as=candidate.same_as)
+        record_reading(connection, frame_id, camera, facts, twin_of=twin_of, tx=tx)
         if twin_of is not None:
             self.report.notices.append(
                 f"{candidate.path} is the same exposure as frame {twin_of}, saved again; one of them is used."
@@ -408,7 +446,7 @@ class _Batch:
             )
 
 
-def _compare_pixels(connection: Connection, candidate: Candidate) -> Candidate:
+def _compare_pixels(connection: Connection, candidate: Candidate, before: Sequence[Candidate]) -> Candidate:
     """Settle by the pixels whether exposures too short for their clock are one or several.
 
     Two biases in one second with a header that knows whole seconds share start and exposure time.
@@ -416,12 +454,16 @@ def _compare_pixels(connection: Connection, candidate: Candidate) -> Candidate:
     facts = candidate.facts
     if (facts.exptime_s or 0.0) > facts.start_precision_s:
         return candidate
-    rivals = queries.frames_started_at(connection, facts.start_us or 0, candidate.sha256)
-    paths = [path for frame in rivals for path in frame.paths if Path(path).is_file()]
-    if not rivals:
-        return candidate
-    same = any(_same_pixels(candidate.path, path) for path in paths)
-    return dataclasses.replace(candidate, same_pixels=same)
+    catalogued = queries.frames_started_at(connection, facts.start_us or 0, candidate.sha256)
+    rivals = [(frame.sha256, path, frame.facts) for frame in catalogued for path in frame.paths]
+    rivals += [(c.sha256, c.path, c.facts) for c in before if c.sha256 != candidate.sha256]
+    alike = [
+        (sha256, path)
+        for sha256, path, other in rivals
+        if (other.start_us, other.exptime_s, other.shape) == (facts.start_us, facts.exptime_s, facts.shape)
+    ]
+    same_as = next((sha256 for sha256, path in alike if _same_pixels(candidate.path, path)), "")
+    return dataclasses.replace(candidate, same_as=same_as)
 
 
 def _same_pixels(path: str, other: str) -> bool:
@@ -429,8 +471,11 @@ def _same_pixels(path: str, other: str) -> bool:
 
     from hotpix_registry.fits.pixels import open_rows
 
-    with open_rows(path) as a, open_rows(other) as b:
-        if a.shape != b.shape:
-            return False
-        strips = ((y0, min(y0 + 256, a.shape[0])) for y0 in range(0, a.shape[0], 256))
-        return all(np.array_equal(a.read(y0, y1), b.read(y0, y1)) for y0, y1 in strips)
+    try:
+        with open_rows(path) as a, open_rows(other) as b:
+            if a.shape != b.shape:
+                return False
+            strips = ((y0, min(y0 + 256, a.shape[0])) for y0 in range(0, a.shape[0], 256))
+            return all(np.array_equal(a.read(y0, y1), b.read(y0, y1)) for y0, y1 in strips)
+    except UnreadableFrame:
+        return False

@@ -33,6 +33,8 @@ ALGORITHM_VERSION = "1"
 _EVIDENCE = DQ.DARK_SATURATED | DQ.DARK_NONLINEAR | DQ.UNSTABLE | DQ.STUCK | DQ.COLUMN | DQ.MANUAL
 _LEAST_Z = 2.0
 _LEAST_VARIANCE_RATIO = 1.5
+_HINT_P = 0.05
+"""a joint verdict names a pixel unstable only if its frames hint at it by themselves"""
 _COMPARED_SIGMA = 4.0
 """predicted signal-to-noise in the shorter exposure from which pixels tell of the consistency limit"""
 
@@ -331,7 +333,7 @@ def _test(
         joint = decide.fisher(2 * np.minimum(p_falls, p_rises), np.where(np.isfinite(p_time), p_time, 1.0))
         changed = condemned("joint", joint, tested & np.isfinite(p_time))
         flags[nonlinear & differs] |= DQ.DARK_NONLINEAR.value
-        unstable |= changed & differs & varies
+        unstable |= changed & differs & varies & (p_time < _HINT_P)
     flags[unstable] |= DQ.UNSTABLE.value
     return thresholds
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hotpix_registry.domain import DQ
+from hotpix_registry.domain import DQ, Rule
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,8 +17,8 @@ class GateBounds:
     """Bounds of the quality gates; a camera's profile may tighten or loosen them."""
 
     max_flagged_fraction: float = 0.10
-    min_frames: int = 3
-    """of every exposure time, exposures behind a master counted"""
+    min_frames: int = 1
+    """of every exposure time, exposures behind a master counted; a build of fewer than three warns"""
     z_sd: tuple[float, float] = (0.90, 1.10)
     max_temperature_spread_k: float = 1.5
     min_jaccard: float = 0.3
@@ -41,6 +41,7 @@ def judge(
     dq: NDArray[np.uint16],
     report: Mapping[str, Any],
     *,
+    rule: Rule = Rule.EVIDENCE,
     previous_dq: NDArray[np.uint16] | None = None,
     bounds: GateBounds = GateBounds(),
 ) -> list[GateResult]:
@@ -53,6 +54,8 @@ def judge(
         from the same exposures.
     report : mapping
         `Detection.report`.
+    rule : Rule
+        The recipe's; z-scores are judged only where they decide which pixels are masked.
     """
     bad = (dq & DQ.BAD.value) != 0
     flagged = float(bad.mean())
@@ -76,7 +79,7 @@ def judge(
             )
         )
     z_sd = report.get("z_sd")
-    if z_sd is not None:
+    if z_sd is not None and rule in (Rule.EVIDENCE, Rule.EVIDENCE_AND_LIMIT):
         low, high = bounds.z_sd
         results.append(
             GateResult(

@@ -237,9 +237,12 @@ def _measure_band(plan: Plan, band: tuple[int, int], combined: Sequence[Combined
             bias.mean_adu if bias is not None and not group.bias_subtracted else np.float32(group.offset_adu)
         )
         charge = (mean.mean_adu - zero) * g
-        charges.append(charge)
         rates.append(charge * np.float32(1 / group.exptime_s))
-        bulks.append(spread_blocks(block_medians(rates[-1], plan.colours), shape))
+        if survey.column_offset_adu is not None and not group.bias_subtracted:
+            charge -= survey.column_offset_adu * g
+        charges.append(charge)
+        steady = charge * np.float32(1 / group.exptime_s)
+        bulks.append(spread_blocks(block_medians(steady, plan.colours), shape))
     points = [
         _point(group, mean, charge, bulk, bulks[-1])
         for group, mean, charge, bulk in zip(survey.groups, of_groups, charges, bulks, strict=True)
@@ -258,11 +261,15 @@ def _measure_band(plan: Plan, band: tuple[int, int], combined: Sequence[Combined
     above_limit = np.zeros(shape, np.bool_)
     if plan.recipe.limit_e_per_s is not None:
         above_limit = rates[short] > np.float32(plan.recipe.limit_e_per_s)
-    short_excess = rates[short] - bulks[short]
+    short_excess, long_excess = (
+        charges[i] * np.float32(1 / survey.groups[i].exptime_s) - bulks[i] for i in (short, long)
+    )
 
     suspect = excess > np.float32(min(_SUSPECT_SIGMA, plan.recipe.cutoff_sigma)) * line.rate_sigma
     hot = excess > np.float32(6) * line.rate_sigma
-    suspect |= short_excess > np.float32(3.5 * plan.short_sigma_e_per_s)
+    suspect |= np.maximum(short_excess, rates[short] - bulks[short]) > np.float32(
+        3.5 * plan.short_sigma_e_per_s
+    )
     still = _still(plan, bias, charges, chi2) & ~saturated
     suspect |= saturated | offset | above_limit | still | (n_rejected > 1)
     suspect |= _doubtful_in_time(chi2, dof)
@@ -279,7 +286,7 @@ def _measure_band(plan: Plan, band: tuple[int, int], combined: Sequence[Combined
             short=pick(rates[short]),
             long=pick(rates[long]),
             short_excess=pick(short_excess),
-            long_excess=pick(rates[long]) - pick(bulks[long]),
+            long_excess=pick(long_excess),
             pooled=pick(line.rate_e_per_s),
             sigma=pick(line.rate_sigma),
             chi2=pick(line.chi2),

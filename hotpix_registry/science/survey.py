@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Callable, Sequence
@@ -38,6 +39,7 @@ _MOST_VALUES = 6_000_000
 _MEDIAN_OF = 9
 _FRAME_OFF_K = 0.5
 _CLAMPED_SHARE = 0.02
+_FEWEST_PROFILE_ROWS = 256
 _GROUP_OFF_K = 3.0
 
 
@@ -85,6 +87,8 @@ class Survey:
     bulk_e_per_s: float
     quiet_chi2: Doubles
     """(n,) χ² in time of pixels of the bulk, for read noise alone"""
+    column_offset_adu: Floats | None
+    """(nx,) bias profile along the rows, from the darks themselves; None with bias frames"""
     offset_sd_adu: float
     """scatter of the bias level from pixel to pixel; nan without bias frames"""
     bias_level_adu: float
@@ -182,8 +186,12 @@ class _Look:
     hot: Doubles
     sound: NDArray[np.bool_]
     """hot pixels that are saturated in no frame"""
+    lattice_column: NDArray[np.intp]
+    profile: Doubles | None
+    """(nx,) medians of the columns above the pedestal"""
+    lattice_local: Doubles
+    """level of the bulk around each pixel, above the pedestal"""
     hot_local: Doubles
-    """level of the bulk around each hot pixel, above the pedestal"""
     clamped: bool
     """the converter cuts off what lies below the black level"""
     saturation_adu: float
@@ -239,7 +247,15 @@ def survey(
         _read_thermometers(look, bias, detector)
 
     transfer = photon_transfer(_repeats(looks, bias), detector.adc_step_adu, detector.gain_e_per_adu)
-    noise, warnings = adopt(detector.gain_e_per_adu, detector.read_noise_e, detector.adc_step_adu, transfer)
+    clamped = any(look.clamped for look in looks)
+    noise, warnings = adopt(
+        detector.gain_e_per_adu,
+        detector.read_noise_e,
+        detector.adc_step_adu,
+        dataclasses.replace(transfer, gain_e_per_adu=None, read_noise_e=None)
+        if clamped and detector.read_noise_e is not None
+        else transfer,
+    )
     if noise.read_noise_e == 0:
         noise = _noise_from_scatter(noise, looks, bias)
         warnings.append(
@@ -248,11 +264,16 @@ def survey(
         )
     warnings += [f"{name} was left out: {reason}." for look in looks for name, reason in look.rejected]
 
-    if any(look.clamped for look in looks):
+    if clamped:
         warnings.append(
             "The camera cuts off its black level: the noise of the bulk cannot be seen, and faint dark "
             "current is overestimated; raise the camera's offset."
         )
+    profile = _column_offset(looks) if bias is None else None
+    if profile is not None:
+        for look in looks:
+            if not look.bias_subtracted:
+                _take_off(look, profile)
     reference = looks[-1]
     bulk_e_per_s = max(0.0, _bulk_rate(reference, bias, noise))
     ratios = [_ratio(look, reference, bias, noise) for look in looks[:-1]] + [RateRatio()]
@@ -270,6 +291,7 @@ def survey(
         bulk_e_per_s=bulk_e_per_s,
         quiet_chi2=_quiet_chi2([*looks, *([bias] if bias else [])], noise),
         bias_level_adu=math.nan if bias is None else bias.bulk_adu,
+        column_offset_adu=None if profile is None else profile.astype(np.float32),
         offset_sd_adu=math.nan if bias is None else robust_sd(_centre(bias.lattice)),
         warnings=tuple(warnings),
     )
@@ -291,8 +313,12 @@ def _gather(
     frames = [tuple(sorted(group.frames, key=lambda frame: frame.name)) for group in groups]
     lattice: list[list[Floats]] = [[] for _ in groups]
     hot: list[list[Floats]] = [[] for _ in groups]
-    local: list[list[Floats]] = [[] for _ in groups]
+    lattice_local: list[list[Floats]] = [[] for _ in groups]
+    profiles: list[list[Floats]] = [[] for _ in groups]
+    columns: list[NDArray[np.intp]] = []
+    hot_local: list[list[Floats]] = [[] for _ in groups]
     peaks: list[list[Floats]] = [[] for _ in groups]
+    profiled = groups[-1].exptime_s > 0 and sum(y1 - y0 for y0, y1 in chosen) >= _FEWEST_PROFILE_ROWS
     phase = 0
     for y0, y1 in chosen:
         stacks = []
@@ -302,13 +328,18 @@ def _gather(
         where = _hot_pixels(stacks[longest], most_hot, detector.bayer_pattern is not None)
         every = np.arange(phase, stacks[0][0].size, stride)
         phase = (phase - stacks[0][0].size) % stride
+        columns.append(every % shape[1])
         for i, stack in enumerate(stacks):
             flat = stack.reshape(len(stack), -1)
             lattice[i].append(flat[:, every].astype(np.float32))
             hot[i].append(flat[:, where].astype(np.float32))
             mean = np.nan_to_num(stack[:_MEDIAN_OF].mean(axis=0, dtype=np.float32))
             blocks = block_medians(mean, detector.bayer_pattern is not None)
-            local[i].append(spread_blocks(blocks, mean.shape).reshape(-1)[where])
+            if profiled:
+                profiles[i].append(np.median(mean, axis=0))
+            around = spread_blocks(blocks, mean.shape).reshape(-1)
+            lattice_local[i].append(around[every])
+            hot_local[i].append(around[where])
             if groups[i].frames[0].n_combined > 1:
                 top = np.nan_to_num(flat, nan=-np.inf, posinf=-np.inf).max(axis=0)
                 peaks[i].append(np.sort(top)[-8:].astype(np.float32))
@@ -328,6 +359,7 @@ def _gather(
         raw_hot = np.concatenate(hot[i], axis=1).astype(np.float64)
         raw = raw_lattice[i][:, usable]
         pedestals = _pedestals(group, frames[i], raw, detector)
+        seen = pedestals[:_MEDIAN_OF].mean()
         looks.append(
             _Look(
                 group=group,
@@ -335,7 +367,10 @@ def _gather(
                 lattice=raw - pedestals[:, np.newaxis],
                 hot=np.nan_to_num(raw_hot) - pedestals[:, np.newaxis],
                 sound=np.all(raw_hot < ceiling, axis=0),
-                hot_local=np.concatenate(local[i]).astype(np.float64) - pedestals[:_MEDIAN_OF].mean(),
+                lattice_column=np.concatenate(columns)[usable],
+                profile=np.median(profiles[i], axis=0).astype(np.float64) - seen if profiled else None,
+                lattice_local=np.concatenate(lattice_local[i]).astype(np.float64)[usable] - seen,
+                hot_local=np.concatenate(hot_local[i]).astype(np.float64) - seen,
                 clamped=bool(np.mean(raw == raw.min()) > _CLAMPED_SHARE),
                 saturation_adu=ceiling,
                 pedestals_adu=pedestals,
@@ -350,7 +385,12 @@ def _hot_pixels(stack: NDArray[Any], most: int, colours: bool) -> NDArray[np.int
     sort_rows(rows)
     middle = np.nan_to_num(rows[(len(rows) - 1) // 2].reshape(stack.shape[1:]))
     excess = (middle - spread_blocks(block_medians(middle, colours), middle.shape)).reshape(-1)
-    hot = np.flatnonzero(excess > 8 * max(robust_sd(excess[::7]), 1e-3))
+    least = 8 * max(robust_sd(excess[::7]), 1e-3)
+    hot = np.flatnonzero(excess > least)
+    # within a block glow may rise by more than that, but not from a pixel to the next ones in its row
+    y, x = np.divmod(hot, middle.shape[1])
+    neighbours = [middle[y, np.clip(x + step, 0, middle.shape[1] - 1)] for step in (-4, -2, 2, 4)]
+    hot = hot[middle[y, x] - np.median(neighbours, axis=0) > least]
     if hot.size > most:
         hot = hot[np.argsort(-excess[hot], kind="stable")[:most]]
     return np.sort(hot)
@@ -414,11 +454,34 @@ def _set_scalar_offsets(looks: Sequence[_Look]) -> None:
         look.offset_adu = float(level - slope * exptime_s)
 
 
-def _zero(look: _Look, bias: _Look | None, which: str) -> Doubles | float:
-    """Level without dark charge, per pixel where bias frames tell it."""
-    if bias is None or look.bias_subtracted:
-        return look.offset_adu
-    return _centre(bias.lattice if which == "lattice" else bias.hot)
+def _column_offset(looks: Sequence[_Look]) -> Doubles | None:
+    """Bias profile along the rows: each column's bulk extrapolated to zero seconds, less the mean offset.
+
+    Columns and slopes of the bias are most of a sensor's fixed pattern; hot columns, whose charge grows
+    with time, are none of it.
+    """
+    open_ = [look for look in looks if look.profile is not None and not look.bias_subtracted]
+    if len(open_) < 2:
+        return None
+    exposures = np.array([look.group.exptime_s for look in open_])
+    levels = np.stack([look.profile for look in open_ if look.profile is not None])
+    offset = np.polyfit(exposures, levels, 1, w=np.sqrt([look.n * look.n_combined for look in open_]))[1]
+    return np.asarray(offset - np.median(offset), np.float64)
+
+
+def _take_off(look: _Look, profile: Doubles) -> None:
+    """Remove the bias profile from the lattice and from what surrounds its pixels."""
+    nx = profile.size
+    edges = block_edges(nx)
+    blocks = np.array([np.median(profile[a:b]) for a, b in itertools.pairwise(edges)])
+    around = np.repeat(blocks, np.diff(edges))
+    look.lattice = look.lattice - profile[look.lattice_column]
+    look.lattice_local = look.lattice_local - around[look.lattice_column]
+
+
+def _hot_zero(look: _Look, bias: _Look | None) -> Doubles | float:
+    """Level of the hot pixels without dark charge, per pixel where bias frames tell it."""
+    return look.offset_adu if bias is None or look.bias_subtracted else _centre(bias.hot)
 
 
 def _hot_excess(look: _Look, bias: _Look | None) -> Doubles:
@@ -437,7 +500,7 @@ def _bulk_rate(look: _Look, bias: _Look | None, noise: NoiseModel) -> float:
 def _read_thermometers(look: _Look, bias: _Look | None, detector: Detector) -> None:
     """Find each frame's rate factor; frames at really another temperature leave the group."""
     g = detector.gain_e_per_adu
-    zero = _zero(look, bias, "hot")
+    zero = _hot_zero(look, bias)
     floor_e2 = (detector.read_noise_e or 0.0) ** 2 + g * g / 12
     found = frame_factors((_hot_excess(look, bias) * g)[:, look.sound], floor_e2)
     if found is None:
@@ -474,7 +537,7 @@ def _repeats(looks: Sequence[_Look], bias: _Look | None) -> list[Repeats]:
                 zero = look.offset_adu if bias is None or look.bias_subtracted else bias.bulk_adu
                 level = np.full(variance.size, look.bulk_adu - zero)
             else:
-                zero_hot = _zero(look, bias, "hot")
+                zero_hot = _hot_zero(look, bias)
                 level = _centre(look.hot) - zero_hot
                 level = level[look.sound]
             found.append(Repeats(mean_adu=level, variance_adu2=variance, dof=look.n - 1))
@@ -532,18 +595,20 @@ def _offset_variance(
     for look in looks[:-1]:
         rates, variance = [], 0.0
         for each in (look, reference):
-            zero = _zero(each, bias, "lattice")
             exptime_s = each.group.exptime_s
-            rates.append((_centre(each.lattice) - zero) * g / exptime_s)
+            excess = _centre(each.lattice) - each.lattice_local
+            if bias is not None and not each.bias_subtracted:
+                excess -= _centre(bias.lattice) - bias.lattice_local
+            rates.append(excess * g / exptime_s)
             variance += (
                 (noise.floor_e2 + bulk_e_per_s * exptime_s) / (each.n * each.n_combined) / exptime_s**2
             )
         lever = (1 / look.group.exptime_s - 1 / reference.group.exptime_s) ** 2
         if lever > 0:
             spread = robust_sd(rates[0] - rates[1]) ** 2
-            excess = spread - variance - shared * lever
-            if excess > 4 * spread * math.sqrt(2 / rates[0].size):
-                most = max(most, excess / lever)
+            unexplained = spread - variance - shared * lever
+            if unexplained > 4 * spread * math.sqrt(2 / rates[0].size):
+                most = max(most, unexplained / lever)
     return shared + most
 
 

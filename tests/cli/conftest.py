@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import resource
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -42,8 +43,9 @@ class Done:
         return list(csv.DictReader(self.out.splitlines()))
 
     def ended_with(self, code: int, *words: str) -> Done:
-        """The exit code, no traceback, and these words on standard error."""
+        """The exit code, no traceback, no warning of Python's, and these words on standard error."""
         assert "Traceback" not in self.err + self.out, self.err
+        assert not re.search(r"\.py:\d+: \w+Warning", self.err), self.err
         assert self.code == code, (self.command, self.err, self.out)
         for word in words:
             assert word in self.err, (word, self.err)
@@ -85,7 +87,7 @@ class Hotpix:
 
     def start(self, *arguments: str | Path) -> subprocess.Popen[bytes]:
         environment = {k: v for k, v in os.environ.items() if not k.startswith("HOTPIX_DATABASE")}
-        environment |= {"PYTHONPATH": str(CHECKOUT), "PYTHONWARNINGS": "error", "COLUMNS": "200"}
+        environment |= {"PYTHONPATH": str(CHECKOUT), "COLUMNS": "200"}
         if self.database is not None:
             environment["HOTPIX_DATABASE_URL"] = self.database
         return subprocess.Popen(
@@ -152,13 +154,13 @@ def stranger(commons: Path) -> Hotpix:
     if os.geteuid() == 0:
         options = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
         tried = subprocess.run(
-            [sys.executable, "-c", "import hotpix_registry.cli"], cwd=CHECKOUT, check=False, capture_output=True, **options
+            [sys.executable, "-c", "import hotpix_registry.cli"],
+            cwd=CHECKOUT,
+            check=False,
+            capture_output=True,
+            **options,
         )
         if tried.returncode != 0:
             pytest.skip("this Python or this checkout cannot be read by user nobody")
     settings = {"HOTPIX_CACHE_DIR": str(commons / "cache"), "HOME": str(commons)}
     return Hotpix(commons, str(commons / "registry.sqlite"), settings, options)
-
-
-def keys_of(rows: Sequence[Mapping[str, Any]]) -> set[str]:
-    return set().union(*(row.keys() for row in rows))

@@ -1,0 +1,336 @@
+"""Frames in: every file ends in exactly one of four, and running it again changes nothing."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from astropy.table import Table
+
+from tests.cli.conftest import Hotpix
+from tests.small_camera import SHAPE, pixels, write_campaign, write_frame
+
+
+def counts(report: dict[str, Any]) -> tuple[int, int, int, int]:
+    """(accepted, known, skipped, rejected)"""
+    return report["accepted"], report["known"], report["skipped"], len(report["rejected"])
+
+
+def ingest(hotpix: Hotpix, *arguments: str | Path, stdin: str = "") -> dict[str, Any]:
+    report: dict[str, Any] = hotpix("ingest", *arguments, "--format", "json", stdin=stdin).ended_with(0).json
+    return report
+
+
+def reason(report: dict[str, Any], name: str) -> str:
+    (found,) = [r["reason"] for r in report["rejected"] if Path(r["path"]).name == name]
+    return str(found)
+
+
+def write_spoiled(folder: Path) -> None:
+    """One of every kind of file that nobody wants to meet."""
+    good = write_frame(folder / "good.fits").read_bytes()
+    (folder / "cut_in_pixels.fits").write_bytes(good[:-2880])
+    (folder / "cut_in_header.fits").write_bytes(good[:1000])
+    (folder / "cut.fits.gz").write_bytes(gzip.compress(good)[:-40])
+    (folder / "empty.fits").touch()
+    (folder / "text.fits").write_text("SIMPLY not FITS\n" * 300)
+    (folder / "readme.txt").write_text("no frame at all")
+    os.mkfifo(folder / "pipe.fits")
+    (folder / "nowhere.fits").symlink_to(folder / "gone.fits")
+    (folder / "folder.fits").mkdir()
+    write_frame(folder / "light.fits", header={"IMAGETYP": "Light Frame"})
+    write_frame(folder / "mask.fits", header={"IMAGETYP": "dark mask"})
+    write_frame(folder / "darkflat.fits", header={"IMAGETYP": "Dark Flat"})
+    for name, value in {"nan": "NaN", "negative": -60.0, "endless": "1E400", "words": "one minute"}.items():
+        write_frame(folder / f"{name}.fits", header={"EXPTIME": value})
+    write_frame(folder / "timeless.fits", header={"EXPTIME": None})
+    write_frame(folder / "undated.fits", header={"DATE-OBS": None})
+    write_frame(folder / "misdated.fits", header={"DATE-OBS": "2021-13-45T99:00:00"})
+    write_frame(folder / "anonymous.fits", header={"INSTRUME": "ASCOM Camera"})
+    image = fits.ImageHDU(pixels(60, 1))
+    fits.HDUList([fits.PrimaryHDU(header=fits.getheader(folder / "good.fits")), image, image]).writeto(
+        folder / "mosaic.fits"
+    )
+
+
+REJECTED = {
+    "cut_in_pixels.fits": "truncated",
+    "cut_in_header.fits": "truncated",
+    "cut.fits.gz": "truncated",
+    "empty.fits": "zero bytes",
+    "text.fits": "no FITS file",
+    "pipe.fits": "pipe",
+    "nowhere.fits": "No such file",
+    "nan.fits": "NaN",
+    "negative.fits": "-60",
+    "endless.fits": "EXPTIME",
+    "words.fits": "one minute",
+    "timeless.fits": "no exposure time",
+    "undated.fits": "no date",
+    "misdated.fits": "2021-13-45",
+    "anonymous.fits": "--camera",
+    "mosaic.fits": "mosaic",
+}
+
+
+def test_every_spoiled_file_is_named_with_its_reason_and_the_good_one_goes_in(hotpix: Hotpix) -> None:
+    write_spoiled(hotpix.cwd / "night")
+    report = ingest(hotpix, "night")
+    assert {Path(r["path"]).name for r in report["rejected"]} == set(REJECTED)
+    for name, words in REJECTED.items():
+        assert words in reason(report, name), reason(report, name)
+        assert "Traceback" not in reason(report, name)
+    assert counts(report) == (1, 0, 4, len(REJECTED))
+    assert report["skipped_by_type"].keys() == {
+        "Light Frame",
+        "dark mask",
+        "Dark Flat",
+        "no FITS file by its name",
+    }
+    listed = hotpix("frames", "--rejected", "--format", "json").ended_with(0).json
+    assert {Path(row["path"]).name for row in listed} == set(REJECTED)
+    # the second time the good one is known, and the count of files is the same
+    assert counts(ingest(hotpix, "night")) == (0, 1, 4, len(REJECTED))
+
+
+def test_a_rejected_file_fails_the_command_only_when_asked(hotpix: Hotpix) -> None:
+    write_frame(hotpix.cwd / "night" / "good.fits")
+    (hotpix.cwd / "night" / "empty.fits").touch()
+    done = hotpix("ingest", "night", "--fail-on-rejected").ended_with(8, "empty.fits", "zero bytes")
+    assert "accepted" in done.out
+    assert len(hotpix("frames", "--format", "json").json) == 1
+    hotpix("ingest", "night").ended_with(0)
+
+
+def test_folders_globs_lists_and_standard_input_name_files(hotpix: Hotpix) -> None:
+    write_campaign(hotpix.cwd / "top", darks={30: 1}, biases=0)
+    write_campaign(hotpix.cwd / "top" / "below", darks={40: 1}, biases=0)
+    write_campaign(hotpix.cwd / "glob", darks={50: 2}, biases=0)
+    write_campaign(hotpix.cwd / "list", darks={60: 2}, biases=0)
+    write_campaign(hotpix.cwd / "stdin", darks={70: 2}, biases=0)
+    listed = hotpix.cwd / "list.txt"
+    listed.write_text("# darks\nlist/dark_60s_01.fits\n\nlist/gone.fits\nlist/dark_60s_02.fits\n")
+    assert counts(ingest(hotpix, "top")) == (1, 0, 0, 0)
+    assert counts(ingest(hotpix, "top", "-r")) == (1, 1, 0, 0)
+    assert counts(ingest(hotpix, "glob/*.fits", "glob/dark_50s_01.fits")) == (2, 0, 0, 0)
+    report = ingest(hotpix, f"@{listed}")
+    assert counts(report) == (2, 0, 0, 1)
+    assert "No such file" in reason(report, "gone.fits")
+    report = ingest(hotpix, "-", stdin="stdin/dark_70s_01.fits\nstdin/gone.fits\nstdin/dark_70s_02.fits\n")
+    assert counts(report) == (2, 0, 0, 1)
+    assert "No such file" in reason(report, "gone.fits")
+
+
+def test_what_names_nothing_is_a_usage_error(hotpix: Hotpix) -> None:
+    hotpix("ingest", "nothing-here").refused(2, "nothing-here")
+    hotpix("ingest", "*.nothing").refused(2, "*.nothing")
+    hotpix("ingest", "@nothing.txt").refused(2, "nothing.txt")
+    hotpix("ingest").refused(2, "-r DARKS")
+
+
+def test_a_dry_run_leaves_no_trace(hotpix: Hotpix) -> None:
+    write_campaign(hotpix.cwd / "night", darks={30: 2}, biases=1)
+    report = ingest(hotpix, "night", "--dry-run")
+    assert counts(report) == (3, 0, 0, 0)
+    assert report["dry_run"] is True
+    assert [path.name for path in hotpix.cwd.iterdir()] == ["night"]
+    assert counts(ingest(hotpix, "night")) == (3, 0, 0, 0)
+    write_frame(hotpix.cwd / "night" / "more.fits", exptime_s=99)
+    assert counts(ingest(hotpix, "night", "--dry-run")) == (1, 3, 0, 0)
+    assert len(hotpix("frames", "--format", "json").json) == 3
+
+
+def test_lights_are_remembered_and_not_opened_again(hotpix: Hotpix) -> None:
+    light = write_frame(hotpix.cwd / "night" / "light.fits", header={"IMAGETYP": "Light Frame"})
+    assert ingest(hotpix, "night")["skipped_by_type"] == {"Light Frame": 1}
+    before = light.stat()
+    light.write_bytes(b"\0" * before.st_size)
+    os.utime(light, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert ingest(hotpix, "night")["skipped_by_type"] == {"Light Frame": 1}
+    # a look with other rules, or at a file of another time, opens it
+    assert counts(ingest(hotpix, "night", "--type", "dark")) == (0, 0, 0, 1)
+    os.utime(light)
+    assert counts(ingest(hotpix, "night")) == (0, 0, 0, 1)
+
+
+def test_the_same_bytes_under_two_names_are_one_frame(hotpix: Hotpix) -> None:
+    frame = write_frame(hotpix.cwd / "a" / "dark.fits")
+    shutil.copy(frame, hotpix.cwd / "a" / "copy.fits")
+    assert counts(ingest(hotpix, "a")) == (1, 1, 0, 0)
+    (listed,) = hotpix("frames", "--format", "json").json
+    assert [Path(path).name for path in listed["paths"]] == ["copy.fits", "dark.fits"]
+
+
+def test_an_exposure_saved_again_in_other_bytes_is_used_once(hotpix: Hotpix) -> None:
+    folder = hotpix.cwd / "night"
+    frame = write_frame(folder / "dark.fits")
+    (folder / "dark.fits.gz").write_bytes(gzip.compress(frame.read_bytes()))
+    (folder / "dark.fits.bz2").write_bytes(bz2.compress(frame.read_bytes()))
+    with fits.open(frame) as hdus:
+        packed = fits.CompImageHDU(hdus[0].data, hdus[0].header, compression_type="RICE_1")
+        packed.writeto(folder / "dark.fits.fz")
+        hdus[0].header["OBSERVER"] = "somebody else"
+        hdus.writeto(folder / "edited.fits")
+    report = ingest(hotpix, "night")
+    assert counts(report) == (5, 0, 0, 0)
+    assert sum("saved again" in notice for notice in report["notices"]) == 4
+    status = [f["status"] for f in hotpix("frames", "--format", "json").json]
+    assert sorted(status) == ["twin"] * 4 + ["used"]
+
+
+def test_biases_within_one_second_of_the_clock_are_told_apart_by_their_pixels(hotpix: Hotpix) -> None:
+    for number in range(3):
+        data = pixels(0, number)
+        write_frame(
+            hotpix.cwd / "night" / f"b{number}.fits", exptime_s=0, start="2021-03-04T22:00:00", data=data
+        )
+    write_frame(
+        hotpix.cwd / "night" / "c.fits",
+        exptime_s=0,
+        start="2021-03-04T22:00:00",
+        data=pixels(0, 1),
+        header={"OBSERVER": "somebody else"},
+    )
+    ingest(hotpix, "night")
+    listed = hotpix("frames", "--format", "json").json
+    assert {frame["name"]: frame["status"] for frame in listed} == {
+        "b0.fits": "used",
+        "b1.fits": "used",
+        "b2.fits": "used",
+        "c.fits": "twin",
+    }
+
+
+def test_a_bias_that_was_spoiled_later_does_not_stop_the_next(hotpix: Hotpix) -> None:
+    first = write_frame(hotpix.cwd / "b1.fits", exptime_s=0, start="2021-03-04T22:00:00", data=pixels(0, 1))
+    ingest(hotpix, "b1.fits")
+    first.write_bytes(b"spoiled")
+    write_frame(hotpix.cwd / "b2.fits", exptime_s=0, start="2021-03-04T22:00:00", data=pixels(0, 2))
+    assert counts(ingest(hotpix, "b2.fits")) == (1, 0, 0, 0)
+
+
+def test_changed_bytes_under_a_known_name_are_a_new_frame_and_a_warning(hotpix: Hotpix) -> None:
+    frame = write_frame(hotpix.cwd / "dark.fits", start="2021-03-04T22:00:00")
+    ingest(hotpix, "dark.fits")
+    write_frame(frame, start="2021-03-04T23:00:00")
+    done = hotpix("ingest", "dark.fits").ended_with(0, "dark.fits has changed since its ingest")
+    assert "accepted          1" in done.out
+    assert [f["status"] for f in hotpix("frames", "--format", "json").json] == ["missing", "used"]
+
+
+def test_names_that_are_no_text_are_rejected_and_not_a_crash(hotpix: Hotpix) -> None:
+    (hotpix.cwd / "night").mkdir()
+    frame = write_frame(hotpix.cwd / "dark.fits")
+    try:
+        shutil.copy(frame, os.fsencode(hotpix.cwd) + b"/night/dark_\xe9t\xe9.fits")
+    except OSError:
+        pytest.skip("this file system has no such names")
+    shutil.copy(frame, hotpix.cwd / "night" / "été ☀ 'x' [1].fits")
+    report = ingest(hotpix, "night")
+    assert counts(report) == (1, 0, 0, 1)
+    assert "UTF-8" in report["rejected"][0]["reason"]
+    hotpix("ingest", "night").ended_with(0, "UTF-8")
+    assert counts(ingest(hotpix, "night/été ☀ 'x' [1].fits")) == (0, 1, 0, 0)
+
+
+def test_the_types_and_numbers_given_by_hand_outlive_a_new_profile(hotpix: Hotpix) -> None:
+    write_frame(hotpix.cwd / "untyped.fits", exptime_s=30, header={"IMAGETYP": None})
+    write_frame(hotpix.cwd / "master.fits", exptime_s=60, header={"IMAGETYP": "Dark Frame"})
+    assert counts(ingest(hotpix, "untyped.fits")) == (0, 0, 1, 0)
+    assert counts(ingest(hotpix, "untyped.fits", "--type", "dark")) == (1, 0, 0, 0)
+    assert counts(ingest(hotpix, "master.fits", "--type", "master dark", "--ncombine", "9")) == (1, 0, 0, 0)
+    hotpix("ingest", "--reread").ended_with(0)
+    listed = {f["name"]: f for f in hotpix("frames", "--format", "json").json}
+    assert (listed["untyped.fits"]["kind"], listed["untyped.fits"]["n_combined"]) == ("dark", 1)
+    assert (listed["master.fits"]["kind"], listed["master.fits"]["n_combined"]) == ("master dark", 9)
+
+
+def test_reread_applies_a_new_keyword_profile_and_header_shows_it(hotpix: Hotpix) -> None:
+    write_frame(hotpix.cwd / "dark.fits", header={"CHIPTEMP": -15.0, "SET-TEMP": None, "CCD-TEMP": None})
+    ingest(hotpix, "dark.fits")
+    (hotpix.cwd / "mine.toml").write_text(
+        '[keywords]\nname = "mine"\npriority = 500\n[[match]]\nCHIPTEMP = true\n'
+        '[ccd_temp_c]\nfrom = ["CHIPTEMP"]\n'
+    )
+    assert hotpix("frames", "--format", "json").json[0]["ccd_temp_c"] is None
+    hotpix("cameras", "apply", "mine.toml").ended_with(0, "mine", "--reread")
+    hotpix("ingest", "--reread").ended_with(0, "1 frame")
+    (frame,) = hotpix("frames", "--format", "json").json
+    assert (frame["ccd_temp_c"], frame["sources"]["ccd_temp_c"]) == (-15.0, "CHIPTEMP")
+    shown = hotpix("header", "dark.fits", "--format", "json").ended_with(0).json
+    assert (shown["ccd_temp_c"], shown["sources"]["ccd_temp_c"]) == (-15.0, "CHIPTEMP")
+
+
+def test_every_format_can_be_read_by_machines(hotpix: Hotpix) -> None:
+    write_frame(hotpix.cwd / "night" / "dark.fits")
+    (hotpix.cwd / "night" / "empty.fits").touch()
+    assert {"accepted", "known", "skipped", "rejected"} <= ingest(hotpix, "night").keys()
+    rows = hotpix("ingest", "night", "--format", "csv").ended_with(0).csv
+    assert [(row["outcome"], row["reason"]) for row in rows[:3]] == [
+        ("accepted", "0"),
+        ("known", "1"),
+        ("skipped", "0"),
+    ]
+    assert rows[3]["path"].endswith("empty.fits")
+    done = hotpix("ingest", "night", "--format", "ecsv").ended_with(0)
+    table = Table.read(done.out, format="ascii.ecsv")
+    assert list(table["outcome"]) == ["accepted", "known", "skipped", "rejected"]
+
+
+def test_header_says_what_it_understood_from_which_keyword(hotpix: Hotpix) -> None:
+    frame = write_frame(hotpix.cwd / "dark.fits", header={"SERIAL": "XY-17"})
+    facts = hotpix("header", frame, "--format", "json").ended_with(0).json
+    assert (facts["kind"], facts["exptime_s"], facts["sources"]["exptime_s"]) == ("dark", 60.0, "EXPTIME")
+    assert (facts["serial"], facts["sources"]["set_temp_c"]) == ("XY-17", "SET-TEMP")
+    assert facts["shape"] == list(SHAPE)
+    text = hotpix("header", frame).ended_with(0).out
+    assert "EXPTIME" in text
+    assert "XY-17" in text
+    (hotpix.cwd / "empty.fits").touch()
+    hotpix("header", "empty.fits").refused(1, "empty")
+    hotpix("header", "gone.fits").refused(1, "no such file")
+
+
+def test_a_folder_and_a_file_without_permission_are_rejected_by_name(stranger: Hotpix) -> None:
+    night = stranger.cwd / "night"
+    write_frame(night / "good.fits")
+    write_frame(night / "secret.fits", exptime_s=90).chmod(0)
+    write_frame(night / "below" / "dark.fits", exptime_s=120)
+    (night / "below").chmod(0)
+    report = ingest(stranger, "-r", "night")
+    assert counts(report) == (1, 0, 0, 2)
+    assert "may not be read by this user" in reason(report, "secret.fits")
+    assert "may not be read by this user" in reason(report, "below")
+    report = ingest(stranger, "night/below")
+    assert "may not be read by this user" in reason(report, "below")
+
+
+def test_frames_of_identical_numbers_are_no_trouble(hotpix: Hotpix) -> None:
+    """All pixels zero, saturated, and not a number: what broken cables and simulators write."""
+    for index, level in enumerate((0, 65535)):
+        for exptime_s in (30, 120):
+            write_frame(
+                hotpix.cwd / f"level{level}" / f"dark{exptime_s}.fits",
+                exptime_s=exptime_s,
+                start=f"2021-0{index + 3}-04T22:00:00",
+                data=np.full(SHAPE, level, np.uint16),
+            )
+    for exptime_s in (30, 120):
+        write_frame(
+            hotpix.cwd / "nan" / f"dark{exptime_s}.fits",
+            exptime_s=exptime_s,
+            start="2021-06-04T22:00:00",
+            data=np.full(SHAPE, np.nan, np.float32),
+        )
+    assert counts(ingest(hotpix, "level0", "level65535", "nan")) == (6, 0, 0, 0)
+    for night in ("2021-03-04", "2021-04-04", "2021-06-04"):
+        done = hotpix("build", "--camera", "smallcam-48", "--nights", night)
+        assert "Traceback" not in done.err, done.err
+        assert done.code in (0, 1, 8)
