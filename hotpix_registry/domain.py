@@ -48,7 +48,7 @@ DQ_DESCRIPTIONS: Mapping[DQ, str] = {
     DQ.PEDESTAL: "an intercept that bias subtraction removes",
     DQ.STUCK: "stuck or dead",
     DQ.COLUMN: "part of a bad column",
-    DQ.MANUAL: "on the camera's static list of defects",
+    DQ.MANUAL: "set by hand: the camera's static list of defects, or an imported mask",
 }
 
 
@@ -380,6 +380,34 @@ class Frame:
     @property
     def start_us(self) -> int:
         return int(self.facts.start_us or 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Defect:
+    """A box on a camera's static list: pixels of the trimmed, unbinned frame, 0-based, x first."""
+
+    x0: int
+    y0: int
+    width: int
+    height: int
+    reason: str
+    first_night: str | None = None
+    """None: always"""
+    last_night: str | None = None
+    defect_id: int = 0
+
+    def holds_in(self, first_night: str, last_night: str) -> bool:
+        """Whether it holds in any night of a campaign."""
+        begun = self.first_night is None or self.first_night <= last_night
+        return begun and (self.last_night is None or first_night <= self.last_night)
+
+    def binned(self, binning: tuple[int, int]) -> tuple[slice, slice]:
+        """(y, x) slices of the binned pixels that it touches."""
+        bx, by = binning
+        return (
+            slice(self.y0 // by, -(-(self.y0 + self.height) // by)),
+            slice(self.x0 // bx, -(-(self.x0 + self.width) // bx)),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ import hashlib
 import os
 import re
 import secrets
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -27,6 +28,9 @@ _NEXT_STEPS = {
     errno.EISDIR: "This is a folder; name a file in it.",
     errno.ENAMETOOLONG: "Choose a shorter name.",
 }
+
+_TEMPORARY = re.compile(r"\..*\.[0-9a-f]{16}\.tmp")
+_ABANDONED_AFTER_S = 86_400
 
 
 def write_atomic(path: str | Path, content: bytes | Iterable[bytes]) -> Path:
@@ -122,7 +126,20 @@ def cache_file(sha256: str, produce: Callable[[], bytes]) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise storage_error(path.parent, error) from error
+    _sweep(path.parent)
     return write_atomic(path, content)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what writers that were killed more than a day ago left in a folder of the cache."""
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if not _TEMPORARY.fullmatch(entry.name):
+                continue
+            # Another process may sweep at the same time.
+            with contextlib.suppress(OSError):
+                if time.time() - entry.stat().st_mtime > _ABANDONED_AFTER_S:
+                    os.unlink(entry.path)
 
 
 def _sha256_of_file(path: Path) -> str | None:

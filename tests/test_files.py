@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -192,6 +193,28 @@ def test_a_corrupt_file_in_the_cache_is_replaced(damage: bytes) -> None:
     path = cache_file(SHA256, lambda: CONTENT)
     path.write_bytes(damage)
     assert cache_file(SHA256, lambda: CONTENT).read_bytes() == CONTENT
+
+
+def test_what_killed_writers_left_in_the_cache_is_swept_after_a_day(cache: Path) -> None:
+    folder = cache / SHA256[:2]
+    folder.mkdir(parents=True)
+    old, young, foreign = (
+        folder / name for name in (f".a.{'0' * 16}.tmp", f".b.{'1' * 16}.tmp", ".c.notes.tmp")
+    )
+    for path in (old, young, foreign):
+        path.write_bytes(b"half a mask")
+    for path in (old, foreign):
+        os.utime(path, (0, time.time() - 90_000))
+    cache_file(SHA256, lambda: CONTENT)
+    assert sorted(os.listdir(folder)) == sorted([young.name, foreign.name, f"{SHA256}.fits"])
+
+
+def test_nothing_is_swept_outside_of_the_cache(tmp_path: Path) -> None:
+    left = tmp_path / f".mask.fits.{'0' * 16}.tmp"
+    left.write_bytes(b"half a mask")
+    os.utime(left, (0, 0))
+    write_atomic(tmp_path / "mask.fits", CONTENT)
+    assert left.exists()
 
 
 def test_wrong_bytes_are_never_stored(cache: Path) -> None:

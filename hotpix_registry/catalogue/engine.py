@@ -136,7 +136,7 @@ def translated(engine: Engine) -> Iterator[None]:
             raise SchemaError(
                 f"{where} is no registry: {text}.", next_step="Choose another file with --database."
             ) from error
-        if "permission denied" in text:
+        if "permission denied" in text or "no schema has been selected" in text:
             raise DatabaseUnavailable(
                 f"The registry {where} may not be used: {text}.",
                 next_step="Ask its owner for the right, or use another role.",

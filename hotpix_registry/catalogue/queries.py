@@ -12,7 +12,7 @@ from sqlalchemy.engine import Connection
 
 from hotpix_registry.cameras import CameraProfile
 from hotpix_registry.catalogue import schema as t
-from hotpix_registry.domain import Configuration, Facts, Frame, Series, Validity
+from hotpix_registry.domain import Configuration, Defect, Facts, Frame, Series, Validity
 
 _CHUNK = 500
 """Bind parameters per statement: SQLite once allowed 999."""
@@ -163,6 +163,34 @@ def put_keyword_profile(connection: Connection, name: str, digest: str, toml: st
             kind="keywords", name=name, digest=digest, body={"toml": toml}, opened_tx=tx
         )
     )
+
+
+def defects(connection: Connection, camera_id: int) -> list[Defect]:
+    """A camera's static list as it stands."""
+    c = t.defects.c
+    columns = (c.x0, c.y0, c.width, c.height, c.reason, c.first_night, c.last_night)
+    statement = sa.select(*columns, c.id.label("defect_id")).where(c.camera_id == camera_id, _open(t.defects))
+    return [Defect(**row._mapping) for row in connection.execute(statement.order_by(c.id))]
+
+
+def add_defect(connection: Connection, camera_id: int, defect: Defect, tx: int) -> int:
+    return _insert_id(
+        connection,
+        t.defects,
+        camera_id=camera_id,
+        x0=defect.x0,
+        y0=defect.y0,
+        width=defect.width,
+        height=defect.height,
+        reason=defect.reason,
+        first_night=defect.first_night,
+        last_night=defect.last_night,
+        opened_tx=tx,
+    )
+
+
+def close_defects(connection: Connection, camera_id: int, ids: Sequence[int], tx: int) -> None:
+    _close(connection, t.defects, tx, t.defects.c.camera_id == camera_id, t.defects.c.id.in_(ids))
 
 
 # --- series ---------------------------------------------------------------------------
@@ -519,8 +547,8 @@ class MaskRow(NamedTuple):
     last_night: str
     campaign_start_us: int
     campaign_end_us: int
-    shortest_s: float
-    longest_s: float
+    shortest_s: float | None
+    longest_s: float | None
     nx: int
     ny: int
     flagged: int

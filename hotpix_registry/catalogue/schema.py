@@ -187,6 +187,21 @@ overrides = _table(
     _tx("closed_tx", nullable=True),
 )
 
+defects = _table(
+    "defects",
+    _id(),
+    Column("camera_id", ForeignKey("cameras.id"), nullable=False, index=True),
+    Column("x0", Integer, nullable=False),
+    Column("y0", Integer, nullable=False),
+    Column("width", Integer, nullable=False),
+    Column("height", Integer, nullable=False),
+    Column("first_night", Text),
+    Column("last_night", Text),
+    Column("reason", Text, nullable=False),
+    _tx("opened_tx"),
+    _tx("closed_tx", nullable=True),
+)
+
 passed_over = Table(
     "passed_over",
     metadata,
@@ -212,8 +227,8 @@ masks = _table(
     Column("last_night", Text, nullable=False),
     Column("campaign_start_us", BigInteger, nullable=False),
     Column("campaign_end_us", BigInteger, nullable=False),
-    Column("shortest_s", Double, nullable=False),
-    Column("longest_s", Double, nullable=False),
+    Column("shortest_s", Double),  # null: no exposure times were compared, the mask was imported
+    Column("longest_s", Double),
     Column("nx", Integer, nullable=False),
     Column("ny", Integer, nullable=False),
     Column("flagged", Integer, nullable=False),
@@ -261,7 +276,7 @@ Index(
 Index("ix_assignments_history", assignments.c.series_id, assignments.c.valid_from_us)
 
 IMMUTABLE = (registries, transactions, cameras, series, frames, masks, mask_inputs)
-CLOSING = (camera_names, profiles, locations, readings, overrides, assignments)
+CLOSING = (camera_names, profiles, locations, readings, overrides, defects, assignments)
 
 
 def guards(dialect: str) -> set[str]:

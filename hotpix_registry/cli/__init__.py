@@ -9,7 +9,14 @@ from typing import Annotated
 import typer
 
 from hotpix_registry import __version__
-from hotpix_registry.cli import camera_commands, database_commands, frame_commands, mask_commands
+from hotpix_registry.cli import (
+    build_commands,
+    camera_commands,
+    database_commands,
+    defect_commands,
+    frame_commands,
+    mask_commands,
+)
 from hotpix_registry.cli.output import say
 from hotpix_registry.errors import HotpixError
 
@@ -39,7 +46,9 @@ def root(
 
 
 frame_commands.register(app)
+build_commands.register(app)
 mask_commands.register(app)
+defect_commands.register(app)
 camera_commands.register(app)
 database_commands.register(app)
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections import Counter
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,193 +14,36 @@ from hotpix_registry.cli.options import (
     Camera,
     Database,
     Format,
-    Nights,
     OutputFormat,
-    parse_exposures,
-    parse_nights,
+    parse_numbers,
 )
-from hotpix_registry.cli.output import labelled_progress_bar, out, print_json, print_rows, print_table, say
-from hotpix_registry.domain import Recipe, Rule
-from hotpix_registry.errors import HotpixError, SomeRefused, UsageError
+from hotpix_registry.cli.output import (
+    flag_counts,
+    out,
+    print_changes,
+    print_json,
+    print_rows,
+    print_table,
+    say,
+)
+from hotpix_registry.errors import UsageError
 from hotpix_registry.registry import Mask, Registry
-from hotpix_registry.registry.masks import BuildResult, MaskChange, Plan
 
 if TYPE_CHECKING:
-    from hotpix_registry.planning import Campaign
+    pass
 
 
 def register(app: typer.Typer) -> None:
-    app.command(epilog="Example: hotpix-registry build --camera aspen --exposures 90,1000")(build)
     app.command(epilog="Example: hotpix-registry mask --camera aspen --date 2018-08-22")(mask)
     app.command(epilog="Example: hotpix-registry masks --camera aspen")(masks)
     app.command(epilog="Example: hotpix-registry show 3")(show)
     app.command(epilog="Example: hotpix-registry plot 3 -o plots")(plot)
     app.command(epilog="Example: hotpix-registry certify 3 --reason 'looked at the plots'")(certify)
+    app.command(
+        "import",
+        epilog="Example: hotpix-registry import bpm.fits --camera aspen --from 2018-08-22 --temperature -20",
+    )(import_mask)
     app.command(epilog="Example: hotpix-registry demo -o demo")(demo)
-
-
-# --- build ----------------------------------------------------------------------------
-
-
-def build(
-    camera: Camera,
-    nights: Nights = None,
-    exposures: Annotated[
-        str | None, typer.Option("--exposures", metavar="S,S", help="Only these exposure times: 90,1000.")
-    ] = None,
-    rule: Annotated[
-        Rule | None, typer.Option("--rule", help="How measurements become flags; default by what there is.")
-    ] = None,
-    limit: Annotated[
-        str | None,
-        typer.Option(
-            "--limit", metavar="auto|E_PER_S", help="Consistency limit on the shorter exposure, in e-/s."
-        ),
-    ] = None,
-    cutoff: Annotated[
-        float | None,
-        typer.Option(
-            "--cutoff", metavar="E_PER_S", min=0.0, max=1e9, help="Cut-off for one exposure time, in e-/s."
-        ),
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say which frames pair, and why others do not; build nothing.")
-    ] = False,
-    fmt: OutputFormat = Format.TABLE,
-    database: Database = None,
-) -> None:
-    """Build hot-pixel masks from the catalogued darks of a camera, one for each campaign."""
-    span, seconds = parse_nights(nights), parse_exposures(exposures)
-    recipe = _recipe(rule, limit, cutoff)
-    with Registry(database, create=False) as registry:
-        if dry_run:
-            _print_plan(registry.plan(camera, nights=span, exposures_s=seconds), fmt)
-            return
-        failures: list[HotpixError] = []
-        with labelled_progress_bar("Building") as bar:
-            results = registry.build(
-                camera,
-                nights=span,
-                exposures_s=seconds,
-                recipe=recipe,
-                progress=bar,
-                failed=lambda _, error: failures.append(error),
-            )
-    _print_results(results, fmt)
-    for failure in failures[1:]:
-        say(f"hotpix-registry: {failure}")
-    if failures:
-        raise failures[0]
-    if results and all(result.status == "candidate" for result in results):
-        raise SomeRefused(
-            "Only candidates were built.", next_step="Look at them with `show`, then `certify ID`."
-        )
-
-
-def _recipe(rule: Rule | None, limit: str | None, cutoff: float | None) -> Recipe | None:
-    if limit is not None and cutoff is not None:
-        raise UsageError("A limit and a cut-off exclude each other.", next_step="Give one of them.")
-    values: dict[str, Any] = {}
-    if rule is not None:
-        values["rule"] = rule
-    if limit is not None and limit != "auto":
-        try:
-            values["limit_e_per_s"] = float(limit)
-        except ValueError:
-            values["limit_e_per_s"] = -1.0
-        if not 0 < values["limit_e_per_s"] <= 1e9:
-            raise UsageError(f"'{limit}' is no limit.", next_step="Write auto, or e-/s such as 4.")
-    if cutoff is not None:
-        values |= {"rule": values.get("rule", Rule.CUTOFF), "cutoff_e_per_s": cutoff}
-    if rule in (Rule.PERSIST, Rule.IMPORT, Rule.EDIT):
-        raise UsageError(f"Rule {rule} is not built from darks.", next_step="Choose limit, cutoff or none.")
-    return Recipe(**values) if values else None
-
-
-def _print_plan(plan: Plan, fmt: Format) -> None:
-    if fmt is not Format.TABLE:
-        print_json(
-            {
-                "campaigns": [_campaign_dict(campaign) for campaign in plan.campaigns],
-                "strays": [{"frame_id": f.frame_id, "path": f.name, "reason": r} for f, r in plan.strays],
-            }
-        )
-        return
-    for campaign in plan.campaigns:
-        out(f"{campaign.series}, {_span([campaign.first_night, campaign.last_night])}:")
-        for dark_set in (*([campaign.biases] if campaign.biases else []), *campaign.sets):
-            n = len(dark_set.frames)
-            what = (
-                ("bias" if n == 1 else "biases")
-                if dark_set.exptime_s == 0
-                else ("dark" if n == 1 else "darks")
-            )
-            of = f" of {dark_set.exptime_s:g} s" if dark_set.exptime_s else ""
-            borrowed = ", borrowed" if dark_set.borrowed else ""
-            out(f"  {n} {what}{of}, {_span([frame.night for frame in dark_set.frames])}{borrowed}")
-        if len(campaign.sets) == 1:
-            out("  one exposure time only: the cut-off decides, not a comparison")
-        _print_reasons([(f.name, r) for f, r in campaign.refused])
-    if plan.strays:
-        out("In no campaign:")
-        _print_reasons([(f.name, r) for f, r in plan.strays])
-    if not plan.campaigns:
-        say("Nothing would be built.")
-
-
-def _span(nights: list[str]) -> str:
-    first, last = min(nights), max(nights)
-    return first if first == last else f"{first} to {last}"
-
-
-def _print_reasons(refused: list[tuple[str, str]]) -> None:
-    for reason, count in Counter(reason for _, reason in refused).most_common():
-        names = [Path(name).name for name, why in refused if why == reason]
-        shown = ", ".join(names[:4]) + (f", and {count - 4} more" if count > 4 else "")
-        out(f"  left out, {reason}: {shown}")
-
-
-def _campaign_dict(campaign: Campaign) -> dict[str, Any]:
-    return {
-        "series": str(campaign.series),
-        "first_night": campaign.first_night,
-        "last_night": campaign.last_night,
-        "inputs": [
-            {"frame_id": f.frame_id, "role": role, "exptime_s": f.exptime_s, "path": f.name}
-            for f, role in campaign.inputs
-        ],
-        "refused": [{"frame_id": f.frame_id, "path": f.name, "reason": r} for f, r in campaign.refused],
-    }
-
-
-def _print_results(results: list[BuildResult], fmt: Format) -> None:
-    if fmt is not Format.TABLE:
-        print_rows([r.as_dict() for r in results], fmt, columns={}, nothing="")
-        return
-    for result in results:
-        nights = _span(list(result.nights))
-        known = "" if result.new else " (built before, nothing new)"
-        out(f"Mask {result.mask_id}, version {result.version} of {result.series}, {result.status}{known}")
-        exposures = ", ".join(f"{seconds:g}" for seconds in result.exposures_s)
-        out(f"  darks of {nights}: {exposures} s; pedestal from {result.bias_method}")
-        out(f"  {result.limit_reason}")
-        share = 100 * result.flagged / result.pixels
-        out(f"  {result.flagged} of {result.pixels} pixels masked ({share:.3g} %): {_counts(result.counts)}")
-        for gate in result.failed_gates:
-            out(f"  failed the gate {gate}")
-        for warning in result.warnings:
-            say(f"  Warning: {warning}")
-        _print_changes(result.changes)
-
-
-def _counts(counts: dict[str, int]) -> str:
-    return ", ".join(f"{n} {name}" for name, n in counts.items() if n and name != "BAD") or "no flags"
-
-
-def _print_changes(changes: tuple[MaskChange, ...]) -> None:
-    for change in changes:
-        before = "no mask" if change.before is None else f"mask {change.before}"
-        out(f"  from {change.valid_from} to {change.valid_to or 'further notice'}: instead of {before}")
 
 
 # --- mask -----------------------------------------------------------------------------
@@ -212,6 +54,10 @@ class MaskFormat(StrEnum):
     JSON = "json"
     FITS = "fits"
     NPY = "npy"
+    ECSV = "ecsv"
+    DS9 = "ds9"
+    LSST = "lsst"
+    SIRIL = "siril"
 
 
 class FallbackChoice(StrEnum):
@@ -239,6 +85,14 @@ def mask(
     exposure: Annotated[
         float | None, typer.Option("--exposure", metavar="S", help="Exposure time of the science frame.")
     ] = None,
+    preset: Annotated[
+        str,
+        typer.Option(
+            "--preset",
+            metavar="NAME|FLAGS",
+            help="Which flags mask: default, evidence, matched, all, none, 'HOT|UNSTABLE', '~WARM'.",
+        ),
+    ] = "default",
     fallback: Annotated[
         FallbackChoice | None, typer.Option("--fallback", help="What may answer when no mask is valid then.")
     ] = None,
@@ -257,6 +111,7 @@ def mask(
             date,
             temperature_c=temperature,
             exposure_s=exposure,
+            preset=preset,
             fallback=None if fallback is None else fallback.value,
         )
         for warning in found.answer.warnings:
@@ -271,29 +126,23 @@ def _deliver(registry: Registry, found: Mask, output: Path | None, fmt: MaskForm
     if output is None and fmt is MaskFormat.PATH:
         out(str(found.path))
         return
-    content = _npy(found) if fmt is MaskFormat.NPY else registry.mask_file(found.answer.mask_id)
+    answer = found.answer
+    if fmt in (MaskFormat.PATH, MaskFormat.JSON, MaskFormat.FITS):
+        content = found.path.read_bytes()
+    else:
+        content = registry.mask_as(answer.mask_id, fmt.value, preset=answer.preset)
     if output is not None:
         from hotpix_registry.files import write_atomic
 
         written = write_atomic(output, content)
         if fmt is MaskFormat.JSON:
-            print_json(found.answer.as_dict() | {"path": str(written)})
+            print_json(answer.as_dict() | {"path": str(written)})
         else:
             out(str(written))
         return
-    if sys.stdout.isatty():
+    if sys.stdout.isatty() and fmt in (MaskFormat.FITS, MaskFormat.NPY):
         raise UsageError("A terminal cannot show a mask.", next_step="Write it to a file with -o FILE.")
     sys.stdout.buffer.write(content)
-
-
-def _npy(found: Mask) -> bytes:
-    import io
-
-    import numpy as np
-
-    buffer = io.BytesIO()
-    np.save(buffer, found.array, allow_pickle=False)
-    return buffer.getvalue()
 
 
 # --- looking at masks -----------------------------------------------------------------
@@ -341,7 +190,7 @@ def show(mask_id: MaskId, fmt: OutputFormat = Format.TABLE, database: Database =
         out(f"  valid from {interval['from']} to {interval['to'] or 'further notice'}")
     share = 100 * details["flagged"] / details["pixels"]
     out(f"  {details['flagged']} of {details['pixels']} pixels masked ({share:.3g} %)")
-    out(f"  {_counts(details['counts'])}")
+    out(f"  {flag_counts(details['counts'])}")
     out(f"  {details['report']['limit_reason']}")
     out(f"  pedestal from {details['report']['bias_method']}")
     out(f"  built {details['built']} by {details['actor']} on {details['host']}, rule {details['rule']}")
@@ -394,7 +243,56 @@ def certify(
     with Registry(database, create=False) as registry:
         changes = registry.certify(mask_id, reason=reason)
     out(f"Mask {mask_id} is certified.")
-    _print_changes(changes)
+    print_changes(changes)
+
+
+# --- masks from elsewhere ---------------------------------------------------------------
+
+
+def import_mask(
+    file: Annotated[
+        Path,
+        typer.Argument(metavar="FILE", help="FITS, .npy, or a list of boxes in ECSV as LSST writes them."),
+    ],
+    camera: Camera,
+    valid_from: Annotated[str, typer.Option("--from", metavar="NIGHT", help="First night that it is for.")],
+    temperature: Annotated[
+        float | None, typer.Option("--temperature", metavar="C", help="Set point of the frames it is for.")
+    ] = None,
+    bit: Annotated[
+        int | None,
+        typer.Option("--bit", min=0, max=63, help="Only pixels with this bit set; 0 is the lowest."),
+    ] = None,
+    shape: Annotated[
+        str | None,
+        typer.Option("--shape", metavar="NX,NY", help="Size of the detector, for a list of boxes."),
+    ] = None,
+    binning: Annotated[str, typer.Option("--binning", metavar="X,Y", help="Binning of the mask.")] = "1,1",
+    reason: Annotated[str | None, typer.Option("--reason", help="Why; it is kept with the act.")] = None,
+    fmt: OutputFormat = Format.TABLE,
+    database: Database = None,
+) -> None:
+    """Take in a mask that was made elsewhere, as a version of its own."""
+    size = None if shape is None else parse_numbers(shape, 2, "a size", "Write columns and rows: 2048,4096.")
+    bins = parse_numbers(binning, 2, "a binning", "Write it as 2,2.")
+    with Registry(database, create=False) as registry:
+        result = registry.import_mask(
+            file,
+            camera,
+            valid_from=valid_from,
+            temperature_c=temperature,
+            bit=bit,
+            shape=None if size is None else (size[1], size[0]),
+            binning=(bins[0], bins[1]),
+            reason=reason,
+        )
+    if fmt is not Format.TABLE:
+        print_json(result.as_dict())
+        return
+    known = "" if result.new else " (imported before, nothing new)"
+    out(f"Mask {result.mask_id}, version {result.version} of {result.series}, {result.status}{known}")
+    out(f"  {result.flagged} of {result.pixels} pixels masked")
+    print_changes(result.changes)
 
 
 # --- demo -----------------------------------------------------------------------------

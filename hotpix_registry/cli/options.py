@@ -87,3 +87,17 @@ def parse_exposures(text: str | None) -> list[float] | None:
     if not exposures or not all(0 < e < 1e6 for e in exposures):
         raise UsageError(f"'{text}' is no list of exposure times.", next_step="Write seconds: 90,1000.")
     return exposures
+
+
+def parse_numbers(text: str, count: int, what: str, hint: str) -> tuple[int, ...]:
+    """`17,4` as whole numbers that are not negative.
+
+    Raises
+    ------
+    UsageError
+        With what to write instead.
+    """
+    parts = [part.strip() for part in text.replace("x", ",").split(",")]
+    if len(parts) != count or not all(part.isdecimal() for part in parts):
+        raise UsageError(f"'{text}' is not {what}.", next_step=hint)
+    return tuple(map(int, parts))

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from hotpix_registry.cli.options import Format
+from hotpix_registry.registry.masks import MaskChange
 
 
 def say(message: str) -> None:
@@ -146,3 +147,15 @@ def labelled_progress_bar(label: str, *, unit: str = "") -> Iterator[Callable[[s
             progress.update(tasks[text], completed=done, total=total)
 
         yield update
+
+
+def flag_counts(counts: dict[str, int]) -> str:
+    """`208 HOT, 25 STUCK`."""
+    return ", ".join(f"{n} {name}" for name, n in counts.items() if n and name != "BAD") or "no flags"
+
+
+def print_changes(changes: tuple[MaskChange, ...]) -> None:
+    """Which dates now answer otherwise, a line each."""
+    for change in changes:
+        before = "no mask" if change.before is None else f"mask {change.before}"
+        out(f"  from {change.valid_from} to {change.valid_to or 'further notice'}: instead of {before}")

@@ -16,10 +16,11 @@ from typing import Any
 
 from hotpix_registry import domain
 from hotpix_registry.errors import ProfileError
-from hotpix_registry.fits.headers import FrameHeader, Value
+from hotpix_registry.fits.blocks import Value
+from hotpix_registry.fits.headers import FrameHeader
 from hotpix_registry.settings import data_dir
 
-INTERPRETER_VERSION = 1
+INTERPRETER_VERSION = 2
 """part of `rules_digest`; raise it when this module or `keywords` reads a header otherwise"""
 
 _UNITS: Mapping[str, tuple[str, ...]] = {

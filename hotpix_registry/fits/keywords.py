@@ -9,7 +9,8 @@ from decimal import Decimal, InvalidOperation
 
 from hotpix_registry.domain import Configuration, Facts, Kind, iso
 from hotpix_registry.fits import instants
-from hotpix_registry.fits.headers import FrameHeader, Value
+from hotpix_registry.fits.blocks import Value
+from hotpix_registry.fits.headers import FrameHeader
 from hotpix_registry.fits.keyword_profiles import (
     KeywordProfile,
     Section,
@@ -53,7 +54,7 @@ def interpret(
     Parameters
     ----------
     kind
-        what the user says the frame is, for headers that do not say it; wins over the header
+        what the user says the frame is; counts only where the header gives no type
     n_combined
         how many frames the user says were combined; wins over the header
     """
@@ -183,7 +184,7 @@ def _type(reading: _Reading, given: Kind | None) -> tuple[str, Kind | None]:
     frame_type = reading.text("type") or ""
     if "type" in reading.sources:
         reading.sources["kind"] = reading.sources.pop("type")
-    if given is not None:
+    if given is not None and not frame_type:
         reading.sources["kind"] = "--type"
         return frame_type, given
     meaning = _meaning(reading.section("type"), frame_type) if frame_type else None

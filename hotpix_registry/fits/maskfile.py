@@ -370,7 +370,7 @@ def decode(fits_bytes: bytes) -> MaskContent:
                 notes=tuple(header.get("COMMENT", ())),
             )
     except (OSError, KeyError, ValueError) as error:
-        raise _no_mask_file("The file", error) from error
+        raise _no_mask_file("The file", str(error)) from error
 
 
 def read_bad(source: bytes | str | Path) -> NDArray[np.bool_]:
@@ -384,15 +384,16 @@ def read_bad(source: bytes | str | Path) -> NDArray[np.bool_]:
     name, fits_bytes = ("The file", source) if isinstance(source, bytes) else (str(source), b"")
     try:
         fits_bytes = fits_bytes or Path(name).read_bytes()
-        found = blocks.read_header(io.BytesIO(fits_bytes).read)
-        if found is None or found[0].get("BITPIX") != 8:
-            raise blocks.NotFits("its primary image is not of bytes")
-        header, start = found
-        nx, ny = blocks.axes(header)
-        pixels = np.frombuffer(fits_bytes, np.uint8, nx * ny, start).reshape(ny, nx)
-        return np.not_equal(pixels, 0)
+        primary = next(blocks.hdus(lambda offset, size: fits_bytes[offset : offset + size]))
+        shape = blocks.image_shape(primary.values)
+        if shape is None or primary.values["BITPIX"] != 8:
+            raise ValueError("its primary image is not of bytes")
+        pixels = np.frombuffer(fits_bytes, np.uint8, shape[0] * shape[1], primary.start)
+        return np.not_equal(pixels.reshape(shape), 0)
+    except UnreadableFrame as error:
+        raise _no_mask_file(name, error.message) from error
     except (OSError, ValueError) as error:
-        raise _no_mask_file(name, error) from error
+        raise _no_mask_file(name, str(error)) from error
 
 
 def _decode_configuration(header: Any) -> Configuration:
@@ -434,8 +435,8 @@ def _or_none(value: float) -> float | None:
     return None if math.isnan(value) else float(value)
 
 
-def _no_mask_file(name: str, error: Exception) -> UnreadableFrame:
+def _no_mask_file(name: str, why: str) -> UnreadableFrame:
     return UnreadableFrame(
-        f"{name} is no mask file of hotpix-registry ({error}).",
+        f"{name} is no mask file of hotpix-registry ({why}).",
         next_step="Use import for masks from elsewhere.",
     )

@@ -23,8 +23,7 @@ from array import array
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hotpix_registry.errors import IntegrityError
-from hotpix_registry.fits import blocks
+from hotpix_registry.errors import IntegrityError, UnreadableFrame
 
 if TYPE_CHECKING:
     import numpy as np
@@ -147,18 +146,21 @@ def unpack_dq(encoding: str, blob: bytes, *, blob_sha256: str) -> NDArray[np.uin
 
 
 def _locate_images(fits_bytes: bytes) -> tuple[int, int, int, int]:
-    stream = io.BytesIO(fits_bytes)
-    primary = blocks.read_header(stream.read)
-    if primary is None or len(blocks.axes(primary[0])) != 2 or primary[0].get("BITPIX") != 8:
+    from hotpix_registry.fits import blocks
+
+    units = blocks.hdus(lambda offset, size: fits_bytes[offset : offset + size])
+    try:
+        primary, extension = next(units), next(units, None)
+    except UnreadableFrame as error:
+        raise ValueError("these bytes are no mask file") from error
+    shape = blocks.image_shape(primary.values)
+    if shape is None or primary.values["BITPIX"] != 8:
         raise ValueError("the primary image of a mask file is of 8-bit numbers")
-    header, bad_start = primary
-    nx, ny = blocks.axes(header)
-    extension_start = bad_start + blocks.padded(nx * ny)
-    stream.seek(extension_start)
-    extension = blocks.read_header(stream.read)
-    if extension is None or extension[0].get("EXTNAME") != "DQ" or blocks.axes(extension[0]) != (nx, ny):
+    is_dq = extension is not None and extension.values.get("EXTNAME") == "DQ"
+    if extension is None or not is_dq or blocks.image_shape(extension.values) != shape:
         raise ValueError("the first extension of a mask file is its DQ plane")
-    return nx, ny, bad_start, extension_start + extension[1]
+    ny, nx = shape
+    return nx, ny, primary.start, extension.start
 
 
 def _by_bytes(numbers: NDArray[np.unsignedinteger]) -> bytes:

@@ -4,25 +4,35 @@ from __future__ import annotations
 
 import math
 import re
+import warnings
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NoReturn, Protocol, Self, cast
+from typing import Any, Protocol, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hotpix_registry.errors import ProfileError, UnreadableFrame
 from hotpix_registry.fits import blocks
-from hotpix_registry.fits.streams import COPY_AGAIN, Bytes, PlainBytes, StreamBytes, open_bytes
+from hotpix_registry.fits.blocks import HDU, Value
+from hotpix_registry.fits.streams import (
+    COPY_AGAIN,
+    Bytes,
+    PlainBytes,
+    StreamBytes,
+    naming,
+    open_bytes,
+    truncated,
+)
 from hotpix_registry.science.inputs import Rows
 
 Section = tuple[slice, slice]
 """(y, x): 0-based, with whole numbers as start and stop"""
 
 _STRIP_BYTES = 4 << 20
-_MAX_LENGTH = 1_000_000
 _DTYPES = {8: "u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
 
 
@@ -90,11 +100,13 @@ class RowsFile:
         self,
         path: Path,
         raw_rows: _RawRows,
+        hdu: int,
         shape: tuple[int, int],
         scaling: _Scaling,
         trim: Section | str | None,
     ) -> None:
         self.path = path
+        self.hdu = hdu
         self._raw_rows = raw_rows
         self._scaling = scaling
         try:
@@ -120,7 +132,8 @@ class RowsFile:
         """
         if not 0 <= y0 <= y1 <= self.shape[0]:
             raise IndexError(f"rows {y0}:{y1} of an image with {self.shape[0]} rows")
-        raw = self._raw_rows.read(self._y0 + y0, self._y0 + y1)
+        with naming(self.path):
+            raw = self._raw_rows.read(self._y0 + y0, self._y0 + y1)
         if self._columns is not None:
             raw = raw[:, self._columns].copy()
         return self._scaling.apply(raw)
@@ -147,7 +160,7 @@ def open_rows(path: str | Path, *, hdu: int | None = None, trim: Section | str |
     Parameters
     ----------
     hdu
-        number of the HDU to read; None takes the primary image, or else the only image extension
+        number of the HDU to read; None takes the frame as `blocks.choose_image` does, as ingest does
     trim
         part of the image to deliver, as slices (y, x) or as a FITS section like `[1:4096, 1:2048]`
 
@@ -160,43 +173,13 @@ def open_rows(path: str | Path, *, hdu: int | None = None, trim: Section | str |
         When `trim` does not fit the image.
     """
     path = Path(path)
-    source = open_bytes(path)
-    try:
-        return _open_image(path, source, hdu, trim)
-    except BaseException as error:
-        source.close()
-        if isinstance(error, blocks.NotFits):
-            raise UnreadableFrame(
-                f"{path} is no readable FITS file: {error}.", next_step=COPY_AGAIN
-            ) from None
-        raise
-
-
-@dataclass(frozen=True, slots=True)
-class ArrayRows:
-    """An array (ny, nx) as `Rows`."""
-
-    array: NDArray[Any]
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        return cast(tuple[int, int], self.array.shape)
-
-    def read(self, y0: int, y1: int) -> NDArray[Any]:
-        return self.array[y0:y1]
-
-
-def as_rows(array: NDArray[Any]) -> ArrayRows:
-    """Wrap an array (ny, nx) of any number type, so that it can be read in strips.
-
-    Raises
-    ------
-    ValueError
-        When the array has not two axes.
-    """
-    if array.ndim != 2:
-        raise ValueError(f"an image has two axes, this array {array.ndim}")
-    return ArrayRows(array)
+    with naming(path):
+        source = open_bytes(path)
+        try:
+            return _open_image(path, source, hdu, trim)
+        except BaseException:
+            source.close()
+            raise
 
 
 def overscan_level(source: str | Path | Rows, section: Section | str) -> float:
@@ -253,20 +236,24 @@ class _Scaling:
     blank: int | None = None
 
     @classmethod
-    def of(cls, header: blocks.Header, prefix: str = "") -> Self:
+    def of(cls, values: Mapping[str, Value]) -> Self:
         numbers = {}
         for keyword, default in (("BSCALE", 1.0), ("BZERO", 0.0)):
-            value = header.get(keyword, default)
+            value = values.get(keyword, default)
             if isinstance(value, str | bool) or not math.isfinite(value):
-                raise blocks.NotFits(f"its keyword {keyword} is no number")
+                raise UnreadableFrame(
+                    f"The file cannot be understood: its keyword {keyword} is no number.",
+                    next_step="Write it again with the program that made it.",
+                )
             numbers[keyword] = float(value)
-        bitpix = blocks.integer(header, prefix + "BITPIX")
+        bitpix = blocks.whole(values.get("BITPIX"))
         if bitpix not in _DTYPES:
-            raise blocks.NotFits(f"its BITPIX is {bitpix}")
-        blank = header.get("BLANK")
-        return cls(
-            bitpix, numbers["BSCALE"], numbers["BZERO"], blank if type(blank) is int and bitpix > 0 else None
-        )
+            raise UnreadableFrame(
+                f"The file is no valid FITS: its BITPIX is {values.get('BITPIX')}.",
+                next_step="Write it again with the program that made it.",
+            )
+        blank = blocks.whole(values.get("BLANK")) if bitpix > 0 else None
+        return cls(bitpix, numbers["BSCALE"], numbers["BZERO"], blank)
 
     @property
     def _plain(self) -> bool:
@@ -304,7 +291,7 @@ class _Scaling:
         return values
 
 
-# --- finding the image ------------------------------------------------------
+# --- stored rows ------------------------------------------------------------
 
 
 class _RawRows(Protocol):
@@ -315,111 +302,46 @@ class _RawRows(Protocol):
     def close(self) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class _Image:
-    number: int
-    header: blocks.Header
-    data_start: int
-    compressed: bool
-
-    @property
-    def prefix(self) -> str:
-        return "Z" if self.compressed else ""
-
-
 def _open_image(path: Path, source: Bytes, hdu: int | None, trim: Section | str | None) -> RowsFile:
-    image = _find_image(path, source, hdu)
-    lengths = blocks.axes(image.header, image.prefix)
-    if len(lengths) < 2 or any(length != 1 for length in lengths[2:]):
-        text = " x ".join(map(str, lengths))
+    image = _find_image(source, hdu)
+    values = blocks.image_values(image.values)
+    shape = blocks.image_shape(values)
+    if shape is None:
+        n_axes = min(blocks.whole(values.get("NAXIS")) or 0, 9)
+        lengths = " x ".join(str(values.get(f"NAXIS{i}")) for i in range(1, n_axes + 1))
         raise UnreadableFrame(
-            f"{path} holds no single image but {text} pixels.",
+            f"The file holds no single image but {lengths} pixels.",
             next_step="Split colour images and cubes into planes first.",
         )
-    nx, ny = lengths[:2]
-    if max(nx, ny) > _MAX_LENGTH:
-        raise blocks.NotFits(f"it claims to have {nx} x {ny} pixels")
-    scaling = _Scaling.of(image.header, image.prefix)
-    if not image.compressed:
-        raw_rows = _StoredRows(path, source, image.data_start, scaling.bitpix, (ny, nx))
-        return RowsFile(path, raw_rows, (ny, nx), scaling, trim)
+    scaling = _Scaling.of(values)
+    if isinstance(source, PlainBytes) and source.size < image.start + image.n_bytes:
+        raise truncated("it ends before the image that its header announces")
+    if not image.is_compressed:
+        raw_rows = _StoredRows(source, image.start, scaling.bitpix, shape)
+        return RowsFile(path, raw_rows, image.index, shape, scaling, trim)
     if not isinstance(source, PlainBytes):
-        raise UnreadableFrame(
-            f"{path} is compressed twice, in tiles and as a file.",
-            next_step="Undo one of them with gunzip or bunzip2.",
-        )
+        raise blocks.compressed_twice()
+    tiles = _TileRows(path, image.index, blocks.whole(values.get("NAXIS")) or 2)
     source.close()
-    return RowsFile(path, _TileRows(path, image.number, len(lengths)), (ny, nx), scaling, trim)
+    return RowsFile(path, tiles, image.index, shape, scaling, trim)
 
 
-def _find_image(path: Path, source: Bytes, wanted: int | None) -> _Image:
-    images = []
-    offset = number = 0
-    while (found := _next_header(source, offset)) is not None:
-        header, header_size = found
-        data_start = offset + header_size
-        size = blocks.data_size(header)
-        compressed = header.get("ZIMAGE") is True and header.get("XTENSION") == "BINTABLE"
-        has_pixels = compressed or (
-            header.get("XTENSION", "IMAGE") == "IMAGE" and size > 0 and header.get("GROUPS") is not True
-        )
-        image = _Image(number, header, data_start, compressed)
-        if number == wanted or (number == 0 and wanted is None and has_pixels):
-            if not has_pixels:
-                break
-            _check_length(path, source, data_start + size)
-            return image
-        if has_pixels:
-            images.append(image)
-            _check_length(path, source, data_start + size)
-        offset = data_start + blocks.padded(size)
-        number += 1
-    if wanted is not None:
+def _find_image(source: Bytes, wanted: int | None) -> HDU:
+    units = blocks.hdus(source.read_at)
+    if wanted is None:
+        return blocks.choose_image(units)[1]
+    image = next((unit for unit in units if unit.index == wanted), None)
+    if image is None or not image.is_image:
         raise UnreadableFrame(
-            f"{path} holds no image in HDU {wanted}.", next_step="HDUs are counted from 0, the primary."
+            f"The file holds no image in HDU {wanted}.", next_step="HDUs are counted from 0, the primary."
         )
-    if not images:
-        raise UnreadableFrame(f"{path} holds no image.", next_step="Leave it out.")
-    if len(images) > 1:
-        raise UnreadableFrame(
-            f"{path} is a mosaic of {len(images)} images.",
-            next_step="Split it into one file for each detector, each its own camera.",
-        )
-    return images[0]
-
-
-def _next_header(source: Bytes, offset: int) -> tuple[blocks.Header, int] | None:
-    position = offset
-
-    def read(size: int) -> bytes:
-        nonlocal position
-        data = source.read_at(position, size).tobytes()
-        position += len(data)
-        return data
-
-    try:
-        return blocks.read_header(read)
-    except blocks.NoHeader:
-        if offset == 0:
-            raise
-        return None  # the standard allows special records behind the last HDU
-
-
-def _check_length(path: Path, source: Bytes, end: int) -> None:
-    """Refuse a plain file that ends before its pixels do; a compressed one shows it when it is read."""
-    if isinstance(source, PlainBytes) and source.size < end:
-        _raise_truncated(path, f"it has {source.size} bytes of at least {end}")
-
-
-def _raise_truncated(path: Path, how: str) -> NoReturn:
-    raise UnreadableFrame(f"{path} is truncated: {how}.", next_step=COPY_AGAIN)
+    return image
 
 
 class _StoredRows:
     """Rows that lie one after the other in a plain or decompressed stream."""
 
-    def __init__(self, path: Path, source: Bytes, start: int, bitpix: int, shape: tuple[int, int]) -> None:
-        self._path = path
+    def __init__(self, source: Bytes, start: int, bitpix: int, shape: tuple[int, int]) -> None:
         self._source = source
         self._start = start
         self._dtype = np.dtype(_DTYPES[bitpix])
@@ -428,10 +350,9 @@ class _StoredRows:
 
     def read(self, y0: int, y1: int) -> NDArray[Any]:
         row_bytes = self._nx * self._dtype.itemsize
-        size = (y1 - y0) * row_bytes
-        raw = self._source.read_at(self._start + y0 * row_bytes, size)
-        if raw.size < size:
-            _raise_truncated(self._path, f"it ends within rows {y0 + 1} to {y1} of {self._ny}")
+        raw = np.empty((y1 - y0) * row_bytes, np.uint8)
+        if self._source.read_into(raw.data, self._start + y0 * row_bytes) < raw.size:
+            raise truncated(f"it ends within rows {y0 + 1} to {y1} of {self._ny}")
         if y1 == self._ny and isinstance(self._source, StreamBytes) and not self._drained:
             self._source.drain()
             self._drained = True
@@ -459,25 +380,33 @@ class _TileRows:
 
     def __init__(self, path: Path, number: int, n_axes: int) -> None:
         from astropy.io import fits
+        from astropy.utils.exceptions import AstropyUserWarning
 
-        self._path = path
         self._leading = (0,) * (n_axes - 2)
-        try:
-            self._hdus = fits.open(path, memmap=False, do_not_scale_image_data=True)
-            self._hdu = self._hdus[number]
-        except _TILE_ERRORS as error:
-            raise self._corrupt(error) from error
+        with warnings.catch_warnings():
+            # Of a last block without its padding; whether the data are whole is known by now.
+            warnings.simplefilter("ignore", AstropyUserWarning)
+            try:
+                self._hdus = fits.open(path, memmap=False, do_not_scale_image_data=True)
+            except _TILE_ERRORS as error:
+                raise _corrupt(error) from error
+            try:
+                self._hdu = self._hdus[number]
+            except _TILE_ERRORS as error:
+                self._hdus.close()
+                raise _corrupt(error) from error
 
     def read(self, y0: int, y1: int) -> NDArray[Any]:
         try:
             return cast(NDArray[Any], self._hdu.section[(*self._leading, slice(y0, y1))])
         except _TILE_ERRORS as error:
-            raise self._corrupt(error) from error
-
-    def _corrupt(self, error: Exception) -> UnreadableFrame:
-        return UnreadableFrame(
-            f"{self._path} is corrupt: its compressed tiles cannot be read ({error}).", next_step=COPY_AGAIN
-        )
+            raise _corrupt(error) from error
 
     def close(self) -> None:
         self._hdus.close()
+
+
+def _corrupt(error: Exception) -> UnreadableFrame:
+    return UnreadableFrame(
+        f"The file is corrupt: its compressed tiles cannot be read ({error}).", next_step=COPY_AGAIN
+    )

@@ -1,37 +1,64 @@
-"""Bytes of plain and compressed files at any place, with bounded memory."""
+"""Bytes of plain, gzip and bzip2 files at any place, with bounded memory; standard library only.
+
+Whatever goes wrong is an `UnreadableFrame` whose sentence begins with "The file"; `naming` puts its name
+there, where callers do not name it themselves.
+"""
 
 from __future__ import annotations
 
 import bz2
 import gzip
 import os
+import stat
 import threading
 import zlib
-from collections.abc import Callable
-from contextlib import suppress
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from io import FileIO
 from pathlib import Path
-from typing import IO, Protocol, cast
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import IO, Self, cast
 
 from hotpix_registry.errors import UnreadableFrame
 
-COPY_AGAIN = "Copy the file again from where it was taken, or leave it out."
+COPY_AGAIN = "Copy it again from the camera or the archive, or leave it out."
 
 _CHUNK = 1 << 20
 _GZIP, _BZIP2 = b"\x1f\x8b", b"BZh"
 
-
 _Opener = Callable[[Path], IO[bytes]]
 
 
-class Bytes(Protocol):
-    def read_at(self, offset: int, size: int) -> NDArray[np.uint8]:
-        """A new writable array; shorter than `size` only at the end of the file."""
-        ...
+class Bytes(ABC):
+    """The decompressed bytes of a file; close it, or use it in a `with`."""
 
+    compression: str = ""
+    """'', gz or bz2"""
+
+    @abstractmethod
+    def read_into(self, view: memoryview, offset: int) -> int:
+        """Fill the view with the bytes from `offset` on; the count is short only at the end of the file.
+
+        Raises
+        ------
+        UnreadableFrame
+            When the disk fails, or the compressed data are damaged or end too early.
+        """
+
+    @abstractmethod
     def close(self) -> None: ...
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """Bytes from `offset` on; fewer than `size` only at the end of the file."""
+        buffer = bytearray(size)
+        count = self.read_into(memoryview(buffer), offset)
+        return bytes(buffer) if count == size else bytes(buffer[:count])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 def open_bytes(path: Path) -> PlainBytes | StreamBytes:
@@ -40,42 +67,51 @@ def open_bytes(path: Path) -> PlainBytes | StreamBytes:
     Raises
     ------
     UnreadableFrame
-        When it cannot be opened or is empty.
+        When it cannot be opened.
     """
     try:
-        with path.open("rb") as file:
-            magic = file.read(4)
-        if not magic:
-            raise UnreadableFrame(f"{path} is empty.", next_step=COPY_AGAIN)
-        if magic.startswith(_GZIP):
-            return StreamBytes(path, _gzip_opener())
-        if magic.startswith(_BZIP2):
-            return StreamBytes(path, cast(_Opener, bz2.open))
-        return PlainBytes(path)
+        about = path.stat()
+        if stat.S_ISDIR(about.st_mode):
+            raise IsADirectoryError
+        if not stat.S_ISREG(about.st_mode):
+            # Opening a pipe would wait for somebody to write into it.
+            raise UnreadableFrame(
+                "This is a device or a pipe, not a file.", next_step="Give files and folders."
+            )
+        file = path.open("rb", buffering=0)
+        try:
+            magic = file.read(3)
+        except OSError:
+            file.close()
+            raise
     except OSError as error:
-        raise UnreadableFrame(f"{path} cannot be opened: {error.strerror}.") from error
+        raise _unreadable(error) from None
+    if not magic.startswith((_GZIP, _BZIP2)):
+        return PlainBytes(file, about.st_size)
+    file.close()
+    return StreamBytes(path, "gz" if magic.startswith(_GZIP) else "bz2")
 
 
-class PlainBytes:
+class PlainBytes(Bytes):
     """Bytes of a file as they are; several threads may read at once."""
 
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("rb", buffering=0)
+    def __init__(self, file: FileIO, size: int) -> None:
+        self._file = file
         self._lock = threading.Lock()
-        self.size = os.fstat(self._file.fileno()).st_size
+        self.size = size
 
-    def read_at(self, offset: int, size: int) -> NDArray[np.uint8]:
-        buffer = np.empty(size, np.uint8)
-        view = buffer.data
+    def read_into(self, view: memoryview, offset: int) -> int:
+        if offset >= self.size:  # a damaged header may ask for more than the system can count
+            return 0
         done = 0
-        while done < size:
-            count = self._read_into(view[done:], offset + done)
-            if not count:
-                return buffer[:done]
-            done += count
-        return buffer
+        try:
+            while done < len(view) and (count := self._read_some(view[done:], offset + done)):
+                done += count
+        except OSError as error:
+            raise _unreadable(error) from None
+        return done
 
-    def _read_into(self, view: memoryview, offset: int) -> int:
+    def _read_some(self, view: memoryview, offset: int) -> int:
         if hasattr(os, "preadv"):
             return os.preadv(self._file.fileno(), [view], offset)
         with self._lock:  # Windows has one position per open file
@@ -86,44 +122,60 @@ class PlainBytes:
         self._file.close()
 
 
-class StreamBytes:
+class StreamBytes(Bytes):
     """Decompressed bytes of a stream that only runs forward; going back opens it again."""
 
-    def __init__(self, path: Path, opener: _Opener) -> None:
+    def __init__(self, path: Path, compression: str) -> None:
+        self.compression = compression
         self._path = path
-        self._opener = opener
-        self._stream = opener(path)
+        self._opener = _gzip_opener() if compression == "gz" else cast(_Opener, bz2.open)
+        self._open()
+
+    def _open(self) -> None:
+        try:
+            self._stream = self._opener(self._path)
+        except OSError as error:
+            raise _unreadable(error) from None
         self._position = 0
 
-    def read_at(self, offset: int, size: int) -> NDArray[np.uint8]:
+    @property
+    def stated_size(self) -> int | None:
+        """Size modulo 2**32 that the last member of a gzip file says it unpacks to; bzip2 says nothing."""
+        if self.compression != "gz":
+            return None
+        try:
+            with self._path.open("rb") as file:
+                file.seek(-4, os.SEEK_END)
+                return int.from_bytes(file.read(4), "little")
+        except OSError as error:
+            raise _unreadable(error) from None
+
+    def read_into(self, view: memoryview, offset: int) -> int:
         if offset < self._position:
-            self._stream.close()
-            self._stream = self._opener(self._path)
-            self._position = 0
+            self.close()
+            self._open()
         while self._position < offset:
-            if not self._take(min(_CHUNK, offset - self._position)).size:
-                return np.empty(0, np.uint8)
-        return self._take(size)
+            step = min(_CHUNK, offset - self._position)
+            if not self._take(memoryview(bytearray(step))):
+                return 0
+        return self._take(view)
 
-    def drain(self) -> None:
-        """Read to the end, where the checksum of the compressed stream is checked."""
-        while self._take(_CHUNK).size:
+    def drain(self) -> int:
+        """Read to the end, where the checksum of the stream is checked; returns the size of it all."""
+        view = memoryview(bytearray(_CHUNK))
+        while self._take(view):
             pass
+        return self._position
 
-    def _take(self, size: int) -> NDArray[np.uint8]:
-        buffer = np.empty(size, np.uint8)
-        view = buffer.data
+    def _take(self, view: memoryview) -> int:
         done = 0
         try:
-            while done < size and (count := self._stream.readinto(view[done:])):  # type: ignore[attr-defined]
+            while done < len(view) and (count := self._stream.readinto(view[done:])):  # type: ignore[attr-defined]
                 done += count
         except _corruptions() as error:
-            raise UnreadableFrame(
-                f"{self._path} is truncated or corrupt: its compressed data cannot be read ({error}).",
-                next_step=COPY_AGAIN,
-            ) from error
+            raise _unreadable(error) from None
         self._position += done
-        return buffer[:done]
+        return done
 
     def close(self) -> None:
         self._stream.close()
@@ -144,3 +196,38 @@ def _corruptions() -> tuple[type[Exception], ...]:
 
         return (OSError, EOFError, zlib.error, isal_zlib.error)
     return (OSError, EOFError, zlib.error)
+
+
+# --- sentences --------------------------------------------------------------
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let sentences about an unreadable file say which one."""
+    try:
+        yield
+    except UnreadableFrame as error:
+        begin, rest = error.message[:8], error.message[8:]
+        message = f"{path}{rest}" if begin == "The file" else f"{path}: {error.message}"
+        raise UnreadableFrame(message, next_step=error.next_step) from error.__cause__
+
+
+def truncated(how: str) -> UnreadableFrame:
+    """The error of a file that ends too early."""
+    return UnreadableFrame(f"The file is truncated: {how}.", next_step=COPY_AGAIN)
+
+
+def _unreadable(error: Exception) -> UnreadableFrame:
+    if isinstance(error, FileNotFoundError):
+        return UnreadableFrame("There is no such file.", next_step="Check the path.")
+    if isinstance(error, IsADirectoryError):
+        return UnreadableFrame("This is a folder, not a file.", next_step="Give -r to read a folder.")
+    if isinstance(error, PermissionError):
+        return UnreadableFrame(
+            "The file may not be read by this user.", next_step="Change its permissions or run as its owner."
+        )
+    if isinstance(error, OSError) and error.errno is not None:
+        return UnreadableFrame(
+            f"The file cannot be read: {error.strerror}.", next_step="Check the disk it is on."
+        )
+    return UnreadableFrame("The file is truncated or damaged: it cannot be unpacked.", next_step=COPY_AGAIN)

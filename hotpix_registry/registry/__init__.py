@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import hashlib
 import os
 import socket
 import time
@@ -20,8 +21,8 @@ from hotpix_registry.catalogue import engine as databases
 from hotpix_registry.catalogue import queries
 from hotpix_registry.catalogue.engine import reading, writing
 from hotpix_registry.catalogue.queries import Act, CameraRow
-from hotpix_registry.domain import Facts, Frame, Kind, Recipe
-from hotpix_registry.errors import HotpixError, NothingToBuild
+from hotpix_registry.domain import Defect, Facts, Frame, Kind, Recipe
+from hotpix_registry.errors import HotpixError, NothingToBuild, UnknownId
 from hotpix_registry.registry import masks
 from hotpix_registry.registry.answer import Answer, Fallback, Question, resolve
 from hotpix_registry.registry.frames import find_camera, unknown_camera
@@ -48,8 +49,8 @@ class Mask:
 
     @property
     def array(self) -> NDArray[np.bool_]:
-        """(ny, nx) bool, True = masked under the default preset."""
-        return self._registry.mask_array(self.answer.mask_id)
+        """(ny, nx) bool, True = masked under the preset that was asked for."""
+        return self._registry.mask_array(self.answer.mask_id, preset=self.answer.preset)
 
     @property
     def dq(self) -> NDArray[np.uint16]:
@@ -58,8 +59,8 @@ class Mask:
 
     @property
     def path(self) -> Path:
-        """The mask file, from the content-addressed cache."""
-        return self._registry.mask_path(self.answer.mask_id)
+        """The mask file, from the content-addressed cache; under a preset a file derived from it."""
+        return self._registry.mask_path(self.answer.mask_id, preset=self.answer.preset)
 
 
 class Registry:
@@ -268,6 +269,29 @@ class Registry:
         with self._writing("split camera") as (connection, tx):
             return camera_book.split(connection, _camera(connection, name), new_name, nights, tx)
 
+    def defects(self, camera: str) -> list[Defect]:
+        """A camera's static list of bad pixels, which every later build takes in as MANUAL."""
+        with reading(self._engine) as connection:
+            return queries.defects(connection, _camera(connection, camera).camera_id)
+
+    def add_defects(self, camera: str, defects: Sequence[Defect], *, reason: str) -> list[int]:
+        """Put boxes of pixels on a camera's static list; returns their ids."""
+        with self._writing("add defects", reason) as (connection, tx):
+            camera_id = _camera(connection, camera).camera_id
+            return [queries.add_defect(connection, camera_id, defect, tx) for defect in defects]
+
+    def remove_defects(self, camera: str, ids: Sequence[int], *, reason: str) -> None:
+        """Take boxes off a camera's static list; masks already built keep them."""
+        with self._writing("remove defects", reason) as (connection, tx):
+            camera_id = _camera(connection, camera).camera_id
+            known = {defect.defect_id for defect in queries.defects(connection, camera_id)}
+            if unknown := sorted(set(ids) - known):
+                raise UnknownId(
+                    f"Camera {camera} has no defect {unknown[0]}.",
+                    next_step=f"`hotpix-registry defects --camera {camera}` lists them.",
+                )
+            queries.close_defects(connection, camera_id, ids, tx)
+
     # --- building -------------------------------------------------------------------
 
     def plan(
@@ -342,8 +366,10 @@ class Registry:
         from hotpix_registry.registry import build
         from hotpix_registry.science.gates import judge
 
-        ingredients = build.gather(campaign, camera.profile, masks.recipe_for(campaign, recipe))
         with reading(self._engine) as connection:
+            defects = queries.defects(connection, camera.camera_id)
+            chosen = masks.recipe_for(campaign, recipe)
+            ingredients = build.gather(campaign, camera.profile, chosen, defects)
             before = queries.mask_by_build_key(connection, ingredients.build_key)
             if before is not None:
                 return masks.known_result(connection, before, campaign)
@@ -359,6 +385,38 @@ class Registry:
         )
         with self._writing("build") as (connection, tx):
             return masks.store_build(connection, built, gates, camera, tx)
+
+    def import_mask(
+        self,
+        path: str | Path,
+        camera: str,
+        *,
+        valid_from: str,
+        temperature_c: float | None = None,
+        bit: int | None = None,
+        shape: tuple[int, int] | None = None,
+        binning: tuple[int, int] = (1, 1),
+        reason: str | None = None,
+    ) -> BuildResult:
+        """Store a mask from outside as a version of its own, valid from a night on.
+
+        Parameters
+        ----------
+        path
+            FITS (any non-zero pixel, or those with `bit` set), `.npy`, or a list of boxes in ECSV
+        shape
+            (ny, nx) of the detector, for a list of boxes
+        """
+        from hotpix_registry.registry import imports
+
+        row = self.camera(camera)
+        with reading(self._engine) as connection:
+            known = queries.masks(connection, row.camera_id)
+        foreign = imports.read(
+            Path(path), row, known, valid_from, temperature_c, binning=binning, bit=bit, shape=shape
+        )
+        with self._writing("import", reason) as (connection, tx):
+            return imports.store(connection, foreign, row, tx)
 
     # --- masks ----------------------------------------------------------------------
 
@@ -376,6 +434,7 @@ class Registry:
         *,
         temperature_c: float | None = None,
         exposure_s: float | None = None,
+        preset: str = "default",
         fallback: Fallback | None = None,
     ) -> Mask:
         """The right mask for an observing date.
@@ -384,6 +443,9 @@ class Registry:
         ----------
         date
             an ISO instant with Z or offset, MJD, JD, or a bare date, which means the observing night
+        preset
+            which flags mask: `default`, `evidence`, `matched`, `all`, `none`, or an expression such as
+            `HOT|UNSTABLE` or `~WARM`
 
         Raises
         ------
@@ -394,6 +456,7 @@ class Registry:
             date=date,
             temperature_c=temperature_c,
             exposure_s=exposure_s,
+            preset=preset,
             fallback=fallback,
         )
         with reading(self._engine) as connection:
@@ -427,18 +490,31 @@ class Registry:
             encoding, blob, _, sha256 = queries.mask_blob(connection, mask_id)
         return unpack(encoding, blob, sha256=sha256)
 
-    def mask_path(self, mask_id: int) -> Path:
+    def mask_as(self, mask_id: int, file_format: str, *, preset: str = "default") -> bytes:
+        """A mask in another format: fits, npy, ecsv, ds9, lsst or siril."""
+        from hotpix_registry.fits.exports import export
+
+        return export(self.mask_file(mask_id), file_format, preset).content
+
+    def mask_path(self, mask_id: int, *, preset: str = "default") -> Path:
         """The mask file on disk, in the content-addressed cache."""
         from hotpix_registry.files import cache_file
 
+        if preset != "default":
+            derived = self.mask_as(mask_id, "fits", preset=preset)
+            return cache_file(hashlib.sha256(derived).hexdigest(), lambda: derived)
         with reading(self._engine) as connection:
             sha256 = masks.find_mask(connection, mask_id).sha256
         return cache_file(sha256, lambda: self.mask_file(mask_id))
 
-    def mask_array(self, mask_id: int) -> NDArray[np.bool_]:
-        """(ny, nx) bool, True = masked under the default preset."""
+    def mask_array(self, mask_id: int, *, preset: str = "default") -> NDArray[np.bool_]:
+        """(ny, nx) bool, True = masked under a preset."""
         from hotpix_registry.fits.packing import unpack_bad
 
+        if preset != "default":
+            from hotpix_registry.fits.exports import preset_mask
+
+            return preset_mask(self.mask_dq(mask_id), preset)
         with reading(self._engine) as connection:
             masks.find_mask(connection, mask_id)
             encoding, blob, blob_sha256, _ = queries.mask_blob(connection, mask_id)

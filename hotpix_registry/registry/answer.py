@@ -31,6 +31,7 @@ class Answer:
     set_point_c: float | None
     status: str
     rule: str
+    preset: str
     valid_from: str
     valid_to: str | None
     first_night: str
@@ -39,9 +40,10 @@ class Answer:
     age_days: int
     stale: bool
     extrapolated: bool
-    exposures_tested_s: tuple[float, float]
+    exposures_tested_s: tuple[float, float] | None
+    """shortest and longest; None for an imported mask"""
     exposure_tested: bool | None
-    """whether the science frame's exposure lies within those tested; None when it was not given"""
+    """whether the science frame's exposure lies within those tested; None when that cannot be said"""
     flagged: int
     limit_e_per_s: float | None
     shape: tuple[int, int]
@@ -63,6 +65,7 @@ class Question:
     date: str
     temperature_c: float | None = None
     exposure_s: float | None = None
+    preset: str = "default"
     fallback: Fallback | None = None
 
 
@@ -251,12 +254,13 @@ def _answer(
         if question.temperature_c is None or series.set_point_c is None
         else round(question.temperature_c - series.set_point_c, 3)
     )
-    exposure_tested = (
-        None
-        if question.exposure_s is None
-        else mask.shortest_s <= question.exposure_s * (1 + 1e-3)
-        and question.exposure_s * (1 - 1e-3) <= mask.longest_s
+    tested_s = (
+        None if mask.shortest_s is None or mask.longest_s is None else (mask.shortest_s, mask.longest_s)
     )
+    exposure_tested = None
+    if question.exposure_s is not None and tested_s is not None:
+        shortest_s, longest_s = tested_s
+        exposure_tested = shortest_s * (1 - 1e-3) <= question.exposure_s <= longest_s * (1 + 1e-3)
     warnings = list(mask.warnings)
     if profile.provisional:
         warnings.append(
@@ -268,10 +272,10 @@ def _answer(
         warnings.append(f"The date lies {before_darks} days before the darks of this mask.")
     if stale:
         warnings.append(f"The darks of this mask are {age_days} days older than the date.")
-    if exposure_tested is False:
+    if exposure_tested is False and tested_s is not None:
         warnings.append(
             f"An exposure of {question.exposure_s:g} s lies outside those tested "
-            f"({mask.shortest_s:g} to {mask.longest_s:g} s)."
+            f"({tested_s[0]:g} to {tested_s[1]:g} s)."
         )
     tx = queries.last_tx(connection)
     registry_id = queries.registry_id(connection)
@@ -285,6 +289,7 @@ def _answer(
         set_point_c=series.set_point_c,
         status="certified",
         rule=mask.rule,
+        preset=question.preset,
         valid_from=iso(assignment.validity.start_us) or "",
         valid_to=iso(assignment.validity.end_us),
         first_night=mask.first_night,
@@ -293,7 +298,7 @@ def _answer(
         age_days=int(age_days),
         stale=stale,
         extrapolated=extrapolated,
-        exposures_tested_s=(mask.shortest_s, mask.longest_s),
+        exposures_tested_s=tested_s,
         exposure_tested=exposure_tested,
         flagged=mask.flagged,
         limit_e_per_s=mask.limit_e_per_s,
@@ -317,6 +322,8 @@ def receipt(question: Question, camera: str, registry_id: str, tx: int, mask: Ma
         query.append(f"t={question.temperature_c:g}")
     if question.exposure_s is not None:
         query.append(f"e={question.exposure_s:g}")
+    if question.preset != "default":
+        query.append(f"p={question.preset}")
     if question.fallback is not None:
         query.append(f"f={question.fallback[0]}")
     return f"hp:{registry_id}/{tx}/{mask.id}/{mask.sha256[:12]}?{'&'.join(query)}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -13,12 +13,15 @@ from platform import python_version
 from typing import TYPE_CHECKING, Any
 
 from hotpix_registry.cameras import CameraProfile, Sections
-from hotpix_registry.domain import Frame, Recipe, digest, iso
+from hotpix_registry.domain import Defect, Frame, Recipe, digest, iso
 from hotpix_registry.errors import FrameChanged, NothingToBuild
 from hotpix_registry.planning import Campaign, DarkSet, Role
 from hotpix_registry.registry.ingest import sha256_of
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from hotpix_registry.fits.maskfile import MaskContent
     from hotpix_registry.fits.packing import PackedMask
     from hotpix_registry.science.detection import Detection
@@ -35,6 +38,7 @@ class Ingredients:
     recipe: Recipe
     sections: Sections
     gain_e_per_adu: float
+    defects: tuple[Defect, ...]
     build_key: str
 
 
@@ -48,8 +52,10 @@ class BuiltMask:
     numbers: bytes
 
 
-def gather(campaign: Campaign, profile: CameraProfile, recipe: Recipe) -> Ingredients:
-    """Settle gain, sections and build key of a campaign.
+def gather(
+    campaign: Campaign, profile: CameraProfile, recipe: Recipe, defects: Sequence[Defect] = ()
+) -> Ingredients:
+    """Settle gain, sections, defects and build key of a campaign.
 
     Raises
     ------
@@ -60,12 +66,14 @@ def gather(campaign: Campaign, profile: CameraProfile, recipe: Recipe) -> Ingred
 
     sections = profile.sections_on(campaign.first_night)
     gain_e_per_adu = sections.gain_e_per_adu or _header_gain(campaign)
+    holding = tuple(d for d in defects if d.holds_in(campaign.first_night, campaign.last_night))
     key = {
         "camera": campaign.series.camera,
         "configuration": campaign.series.configuration.as_dict(),
         "set_point_c": campaign.series.set_point_c,
         "inputs": sorted([_input_key(frame, role, sections) for frame, role in campaign.inputs], key=str),
         "detector": dataclasses.asdict(sections) | {"gain_e_per_adu": gain_e_per_adu},
+        "defects": sorted([d.x0, d.y0, d.width, d.height] for d in holding),
         "recipe": recipe.as_dict(),
         "algorithm": ALGORITHM_VERSION,
     }
@@ -74,6 +82,7 @@ def gather(campaign: Campaign, profile: CameraProfile, recipe: Recipe) -> Ingred
         recipe=recipe,
         sections=sections,
         gain_e_per_adu=gain_e_per_adu,
+        defects=holding,
         build_key=digest(key),
     )
 
@@ -131,7 +140,12 @@ def compute(ingredients: Ingredients, *, progress: Progress | None = None) -> Bu
         groups = [_group(s, ingredients, paths, stack) for s in campaign.sets]
         biases = None if campaign.biases is None else _group(campaign.biases, ingredients, paths, stack)
         detection = detect(
-            groups, _detector(ingredients), ingredients.recipe, biases=biases, progress=progress
+            groups,
+            _detector(ingredients),
+            ingredients.recipe,
+            biases=biases,
+            manual=_manual(ingredients, groups[0].frames[0].rows.shape),
+            progress=progress,
         )
     locate(campaign.used)
     content = _content(ingredients, detection)
@@ -169,6 +183,25 @@ def locate(frames: list[Frame]) -> dict[int, str]:
             ),
         )
     return found
+
+
+def _manual(ingredients: Ingredients, shape: tuple[int, int]) -> NDArray[np.bool_] | None:
+    import numpy as np
+
+    if not ingredients.defects:
+        return None
+    manual = np.zeros(shape, dtype=bool)
+    for defect in ingredients.defects:
+        rows, columns = defect.binned(ingredients.campaign.series.configuration.binning)
+        if rows.stop > shape[0] or columns.stop > shape[1]:
+            raise NothingToBuild(
+                f"Defect {defect.defect_id} of camera {ingredients.campaign.series.camera} (a box of "
+                f"{defect.width} x {defect.height} at {defect.x0},{defect.y0}) does not lie within the "
+                f"{shape[1]} x {shape[0]} pixels of its frames.",
+                next_step="Take it off with `hotpix-registry defects remove`, and add it anew.",
+            )
+        manual[rows, columns] = True
+    return manual
 
 
 def _group(
@@ -268,6 +301,11 @@ def _npz(numbers: dict[str, Any]) -> bytes:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, **numbers)
     return buffer.getvalue()
+
+
+def empty_numbers() -> bytes:
+    """What is stored for the plots of a mask that no build made."""
+    return _npz({})
 
 
 def software() -> dict[str, str]:

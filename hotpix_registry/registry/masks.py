@@ -205,8 +205,18 @@ def campaign_validity(first_night: str, last_night: str, camera: CameraRow) -> V
 # --- dates ----------------------------------------------------------------------------
 
 
-def certify(connection: Connection, camera: CameraRow, mask_id: int, tx: int) -> tuple[MaskChange, ...]:
-    """Place a mask among those of its series, and write what that closes and opens."""
+def certify(
+    connection: Connection,
+    camera: CameraRow,
+    mask_id: int,
+    tx: int,
+    *,
+    reach_back_days: int | None = None,
+) -> tuple[MaskChange, ...]:
+    """Place a mask among those of its series, and write what that closes and opens.
+
+    `reach_back_days` is the profile's, unless given.
+    """
     from hotpix_registry.timeline import Placed, place
 
     mask = find_mask(connection, mask_id)
@@ -218,7 +228,7 @@ def certify(connection: Connection, camera: CameraRow, mask_id: int, tx: int) ->
     placement = place(
         current,
         Validity(mask.campaign_start_us, mask.campaign_end_us),
-        reach_back_days=camera.profile.reach_back_days,
+        reach_back_days=(camera.profile.reach_back_days if reach_back_days is None else reach_back_days),
         service_from_us=camera.profile.service_from_us,
     )
     queries.close_assignments(connection, placement.closed, tx)
@@ -289,7 +299,7 @@ def summary(connection: Connection, row: MaskRow, series: Series) -> dict[str, A
         "valid": [{"from": iso(v.start_us), "to": iso(v.end_us)} for v in held],
         "first_night": row.first_night,
         "last_night": row.last_night,
-        "exposures_tested_s": [row.shortest_s, row.longest_s],
+        "exposures_tested_s": None if row.shortest_s is None else [row.shortest_s, row.longest_s],
         "rule": row.rule,
         "limit_e_per_s": row.limit_e_per_s,
         "flagged": row.flagged,

@@ -272,10 +272,14 @@ def _sum_afresh(
     """Sums without the hits, afresh: taking a hit's huge square off again loses the digits of the rest."""
     if not hit.size:
         return
-    values = np.stack([row[hit].astype(np.float32) for row in rows])
-    deviations = np.where(values > reach[hit], np.float32(0), values - median[hit])
-    total[hit] = deviations.sum(axis=0)
-    squares[hit] = (deviations * deviations).sum(axis=0)
+    total[hit] = 0
+    squares[hit] = 0
+    # row by row: a sum along the stack would round differently for one pixel than for many
+    for row in rows:
+        value = row[hit].astype(np.float32)
+        deviation = np.where(value > reach[hit], np.float32(0), value - median[hit])
+        total[hit] += deviation
+        squares[hit] += deviation * deviation
 
 
 def _median_and_highest(rows: list[NDArray[Any]], top: int) -> tuple[Floats, list[NDArray[Any]]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,7 +45,7 @@ def strata(excess: Doubles, sigma: Doubles) -> NDArray[np.intp]:
 
 
 def benjamini_hochberg(p: Doubles, rate: float) -> float:
-    """Largest p-value that may be rejected at a false-discovery rate; -1 for none.
+    """p-value up to which hypotheses are rejected at a false-discovery rate; -1 for none.
 
     Benjamini and Hochberg 1995, J. R. Stat. Soc. B 57, 289, with the share of true null hypotheses
     from the p-values above one half (Storey 2002, J. R. Stat. Soc. B 64, 479). In astronomy: Miller
@@ -55,8 +56,9 @@ def benjamini_hochberg(p: Doubles, rate: float) -> float:
         return -1.0
     null_share = min(1.0, 2 * (float(np.sum(p > 0.5)) + 1) / n)
     ordered = np.sort(p)
-    accepted = np.flatnonzero(ordered * n * null_share <= rate * np.arange(1, n + 1))
-    return float(ordered[accepted[-1]]) if accepted.size else -1.0
+    critical = rate * np.arange(1, n + 1) / (n * null_share)
+    accepted = np.flatnonzero(ordered <= critical)
+    return float(critical[accepted[-1]]) if accepted.size else -1.0
 
 
 def condemn(
@@ -103,7 +105,7 @@ def gaussian_z(p: float) -> float:
     return max(0.0, float(stats.norm.isf(p))) if p > 0 else math.inf
 
 
-def bad_columns(bad: Bools, column_z: Doubles, band_rows: int) -> Bools:
+def bad_columns(bad: Bools, column_z: Doubles, bands: Sequence[tuple[int, int]]) -> Bools:
     """Parts of columns that are bad as a whole, as (ny, nx) bool.
 
     A run of at least 50 bad pixels with gaps under 30 rows (as Rubin's cp_pipe joins them), and
@@ -114,9 +116,9 @@ def bad_columns(bad: Bools, column_z: Doubles, band_rows: int) -> Bools:
     ----------
     bad : (ny, nx) bool
     column_z : (bands, nx)
-        Mean z-scores along the columns of each band of `band_rows` rows.
+        Mean z-scores along the columns of each band.
+    bands : sequence of (first row, row after the last)
     """
-    ny = bad.shape[0]
     found = np.zeros(bad.shape, np.bool_)
     for x in np.flatnonzero(bad.sum(axis=0) >= _FEWEST_IN_COLUMN):
         rows = np.flatnonzero(bad[:, x])
@@ -131,5 +133,5 @@ def bad_columns(bad: Bools, column_z: Doubles, band_rows: int) -> Bools:
         joined[1:] |= strong[1:] & strong[:-1]
         joined[:-1] |= strong[1:] & strong[:-1]
         for band, x in zip(*np.nonzero(joined), strict=True):
-            found[band * band_rows : min((band + 1) * band_rows, ny), x] = True
+            found[slice(*bands[band]), x] = True
     return found

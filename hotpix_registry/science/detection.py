@@ -25,7 +25,7 @@ from hotpix_registry.science.measure import (
     measure,
 )
 from hotpix_registry.science.report import Findings, histogram_sd, numbers, report
-from hotpix_registry.science.survey import BAND_ROWS, Survey, bands, sample_bands, survey
+from hotpix_registry.science.survey import Survey, bands, sample_bands, survey
 
 ALGORITHM_VERSION = "1"
 """Raised whenever the same darks and recipe may give other flags."""
@@ -240,7 +240,7 @@ def _judge(
     dq.reshape(-1)[suspects.index] = flags
     unreliable = (dq & (_EVIDENCE & ~DQ.DARK_SATURATED).value) != 0
     column_z = np.stack([band.column_z for band in measured]).astype(np.float64)
-    dq[decide.bad_columns(unreliable, column_z, BAND_ROWS)] |= DQ.COLUMN.value
+    dq[decide.bad_columns(unreliable, column_z, bands(shape[0]))] |= DQ.COLUMN.value
     if manual is not None:
         dq[manual] |= DQ.MANUAL.value
     dq[(dq & condemning(recipe.rule, limit, len(known.groups)).value) != 0] |= DQ.BAD.value

@@ -31,6 +31,7 @@ _MOST_BYTES = 32 << 20
 """frames' rows that may wait to be combined"""
 _SUSPECT_SIGMA = 3.0
 _SUSPECT_P = 0.002
+_WILD_CHI2 = 60.0
 
 HISTOGRAM_BITS = 20
 """Histograms of dark current drop so many bits of a float32: eight bins per factor of two."""
@@ -94,6 +95,9 @@ class BandMeasure:
     """of the excess over the local bulk, over its error, on every eighth row"""
     n_hits: NDArray[np.int64]
     """cosmic-ray hits per group"""
+    line_chi2: float
+    """sum over the bulk's pixels that have all exposures"""
+    line_pixels: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -279,6 +283,7 @@ def _measure_band(plan: Plan, band: tuple[int, int], combined: Sequence[Combined
     def pick(plane: Any) -> Any:
         return plane.reshape(-1)[chosen]
 
+    complete = (line.n_points == len(points)) & ~hot & (line.chi2 < _WILD_CHI2)
     z_bulk = line.z[(line.n_points > 1) & ~hot]
     return BandMeasure(
         suspects=Suspects(
@@ -308,6 +313,8 @@ def _measure_band(plan: Plan, band: tuple[int, int], combined: Sequence[Combined
         long_counts=_histogram(rates[long]),
         z_counts=np.histogram(z_bulk, Z_EDGES)[0],
         excess_counts=np.histogram((excess / line.rate_sigma)[::8], Z_EDGES)[0],
+        line_chi2=float(line.chi2[complete].sum(dtype=np.float64)),
+        line_pixels=int(complete.sum()),
         n_hits=np.array([c.n_rejected.sum(dtype=np.int64) for c in combined]),
     )
 

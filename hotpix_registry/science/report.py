@@ -61,6 +61,12 @@ def report(f: Findings) -> dict[str, Any]:
     warnings = list(survey.warnings)
     if f.plan.still_chi2 < 0:
         warnings.append("Stuck pixels were not tested: too few repeats, or too little noise in the bulk.")
+    few = [f"{group.exptime_s:g} s" for group in survey.groups if group.exposures < 3]
+    if few:
+        warnings.append(
+            f"Of {' and '.join(few)} there are fewer than three exposures: there a cosmic ray looks like a "
+            "hot pixel, and an unstable pixel like a steady one."
+        )
     if z_sd is not None and not 0.95 <= z_sd <= 1.05:
         warnings.append(
             f"The z-scores of normal pixels scatter by {z_sd:.3f} instead of 1: the noise model does not fit."
@@ -93,6 +99,7 @@ def report(f: Findings) -> dict[str, Any]:
             },
             "bulk_e_per_s": survey.bulk_e_per_s,
             "z_sd": z_sd,
+            "line": _line(f),
             "groups": [_group(group) for group in survey.groups],
             "biases": None if survey.biases is None else _group(survey.biases),
             "thresholds": _thresholds(f),
@@ -138,6 +145,16 @@ def _group(group: CalibratedGroup) -> dict[str, Any]:
         "offset_adu": group.offset_adu,
         "frames": frames,
     }
+
+
+def _line(f: Findings) -> dict[str, Any] | None:
+    """How well the charges of the bulk's pixels lie on straight lines."""
+    dof = len(f.plan.survey.groups) - 1
+    pixels = sum(band.line_pixels for band in f.measured)
+    if dof < 1 or pixels == 0:
+        return None
+    chi2 = sum(band.line_chi2 for band in f.measured)
+    return {"degrees_of_freedom": dof, "pixels": pixels, "mean_chi2_per_degree": chi2 / pixels / dof}
 
 
 def _thresholds(f: Findings) -> list[dict[str, Any]]:

@@ -39,6 +39,8 @@ _MOST_VALUES = 6_000_000
 _MEDIAN_OF = 9
 _FRAME_OFF_K = 0.5
 _CLAMPED_SHARE = 0.02
+_COLOURS = ((0, 0), (0, 1), (1, 0), (1, 1))
+"""(y, x) of the four pixels of a Bayer cell"""
 _FEWEST_PROFILE_ROWS = 256
 _GROUP_OFF_K = 3.0
 
@@ -97,8 +99,9 @@ class Survey:
 
 
 def bands(ny: int) -> list[tuple[int, int]]:
-    """Half-open ranges of rows, `BAND_ROWS` high."""
-    return [(y, min(y + BAND_ROWS, ny)) for y in range(0, ny, BAND_ROWS)]
+    """Half-open ranges of rows, `BAND_ROWS` high; what is left over joins the last one if it is short."""
+    starts = list(range(0, max(1, ny - BAND_ROWS // 4), BAND_ROWS))
+    return list(zip(starts, [*starts[1:], ny], strict=True))
 
 
 def sample_bands(shape: tuple[int, int]) -> list[tuple[int, int]]:
@@ -148,17 +151,24 @@ def block_edges(size: int) -> NDArray[np.intp]:
 
 
 def block_medians(values: Floats, colours: bool) -> Floats:
-    """Medians of one band in blocks along x, (4 or 1, n blocks), each Bayer colour for itself."""
+    """Medians of one band in blocks along x, (4 or 1, n blocks), each Bayer colour for itself.
+
+    Every other row is enough: the median of 2048 pixels is known to 3 % of their scatter.
+    """
     edges = block_edges(values.shape[1])
-    planes = [(0, 0), (0, 1), (1, 0), (1, 1)] if colours and min(values.shape) > 1 else [(0, 0)]
-    step = 2 if len(planes) == 4 else 1
-    out = np.empty((len(planes), edges.size - 1), np.float32)
-    for j, (x0, x1) in enumerate(itertools.pairwise(edges)):
-        start = int(x0) + (int(x0) & 1 if step == 2 else 0)
-        for i, (dy, dx) in enumerate(planes):
-            part = values[dy::step, start + dx : int(x1) : step]
-            out[i, j] = np.median(part if part.size else values)
-    return out
+    width = int(np.diff(edges).min())
+    if not colours or min(values.shape[0], width) < 4:
+        rows = values[::2] if values.shape[0] > 16 else values
+        inside = rows[:, edges[:-1, np.newaxis] + np.arange(width)]
+        medians = np.median(np.moveaxis(inside, 1, 0).reshape(edges.size - 1, -1), axis=1)
+        return np.repeat(medians[np.newaxis], 4 if colours else 1, axis=0)
+    starts = (edges[:-1] + 1) // 2 * 2
+    steps = np.arange(0, width - 2, 2)
+    planes = []
+    for dy, dx in _COLOURS:
+        inside = values[dy::2, starts[:, np.newaxis] + dx + steps]
+        planes.append(np.median(np.moveaxis(inside, 1, 0).reshape(starts.size, -1), axis=1))
+    return np.stack(planes)
 
 
 def spread_blocks(medians: Floats, shape: tuple[int, int]) -> Floats:
@@ -168,7 +178,7 @@ def spread_blocks(medians: Floats, shape: tuple[int, int]) -> Floats:
         return np.broadcast_to(np.repeat(medians[0], widths), shape)
     rows = np.repeat(medians, widths, axis=1)
     out = np.empty(shape, np.float32)
-    for i, (dy, dx) in enumerate([(0, 0), (0, 1), (1, 0), (1, 1)]):
+    for i, (dy, dx) in enumerate(_COLOURS):
         out[dy::2, dx::2] = rows[i, dx::2]
     return out
 

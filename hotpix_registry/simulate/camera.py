@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hotpix_registry.science.inputs import DarkFrame, Detector, ExposureGroup
+from hotpix_registry.science.inputs import ArrayRows, DarkFrame, Detector, ExposureGroup
 from hotpix_registry.simulate.truth import (
     REFERENCE_TEMP_C,
     Stream,
@@ -114,7 +114,7 @@ class SimulatedCamera:
             overscan = raw[:, nx:]
             frames.append(
                 DarkFrame(
-                    rows=_ArrayRows(np.ascontiguousarray(raw[:, :nx])),
+                    rows=ArrayRows(np.ascontiguousarray(raw[:, :nx])),
                     name=f"{exptime_s:g} s {index + 1}",
                     pedestal=float(overscan.mean()) if overscan.size else None,
                 )
@@ -147,19 +147,6 @@ class SimulatedCamera:
         deposit_e = 10 ** rng.normal(2.9, 0.35, ray.size)
         inside = (y >= 0) & (y < ny) & (x >= 0) & (x < nx)
         np.add.at(charge, (y[inside], x[inside]), deposit_e[inside].astype(np.float32))
-
-
-@dataclass(frozen=True, slots=True)
-class _ArrayRows:
-    data: NDArray[np.uint16]
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        ny, nx = self.data.shape
-        return ny, nx
-
-    def read(self, y0: int, y1: int) -> NDArray[np.uint16]:
-        return self.data[y0:y1]
 
 
 def draw_poisson(mean_e: NDArray[np.float32], rng: np.random.Generator) -> None:

@@ -11,7 +11,7 @@ depends_on = None
 ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 IMMUTABLE = ("registries", "transactions", "cameras", "series", "frames", "masks", "mask_inputs")
-CLOSING = ("camera_names", "profiles", "locations", "readings", "overrides", "assignments")
+CLOSING = ("camera_names", "profiles", "locations", "readings", "overrides", "defects", "assignments")
 
 
 def upgrade() -> None:
@@ -209,6 +209,26 @@ def create_tables() -> None:
         postgresql_where=sa.text("closed_tx IS NULL"),
     )
     op.create_table(
+        "defects",
+        sa.Column("id", ID, nullable=False),
+        sa.Column("camera_id", ID, nullable=False),
+        sa.Column("x0", sa.Integer(), nullable=False),
+        sa.Column("y0", sa.Integer(), nullable=False),
+        sa.Column("width", sa.Integer(), nullable=False),
+        sa.Column("height", sa.Integer(), nullable=False),
+        sa.Column("first_night", sa.Text(), nullable=True),
+        sa.Column("last_night", sa.Text(), nullable=True),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("opened_tx", ID, nullable=False),
+        sa.Column("closed_tx", ID, nullable=True),
+        sa.ForeignKeyConstraint(["camera_id"], ["cameras.id"], name=op.f("fk_defects_camera_id")),
+        sa.ForeignKeyConstraint(["closed_tx"], ["transactions.tx"], name=op.f("fk_defects_closed_tx")),
+        sa.ForeignKeyConstraint(["opened_tx"], ["transactions.tx"], name=op.f("fk_defects_opened_tx")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_defects")),
+        sqlite_autoincrement=True,
+    )
+    op.create_index(op.f("ix_defects_camera_id"), "defects", ["camera_id"], unique=False)
+    op.create_table(
         "locations",
         sa.Column("id", ID, nullable=False),
         sa.Column("frame_id", ID, nullable=False),
@@ -297,8 +317,8 @@ def create_tables() -> None:
         sa.Column("last_night", sa.Text(), nullable=False),
         sa.Column("campaign_start_us", sa.BigInteger(), nullable=False),
         sa.Column("campaign_end_us", sa.BigInteger(), nullable=False),
-        sa.Column("shortest_s", sa.Double(), nullable=False),
-        sa.Column("longest_s", sa.Double(), nullable=False),
+        sa.Column("shortest_s", sa.Double(), nullable=True),
+        sa.Column("longest_s", sa.Double(), nullable=True),
         sa.Column("nx", sa.Integer(), nullable=False),
         sa.Column("ny", sa.Integer(), nullable=False),
         sa.Column("flagged", sa.Integer(), nullable=False),

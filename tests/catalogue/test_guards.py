@@ -74,6 +74,11 @@ def fill(connection: Connection) -> None:
         " VALUES (1, 1, 1, 's', 'k', 'r', 'v', 'a', 'b', 1, 2, 1, 2, 1, 1, 0, 1, 1, '{}', '{}', '[]', '{}',"
         " '{}', 'e', 'b', '', '')",
     )
+    run(
+        connection,
+        "INSERT INTO defects (id, camera_id, x0, y0, width, height, reason, opened_tx)"
+        " VALUES (1, 1, 0, 0, 1, 1, 'r', 1)",
+    )
     run(connection, "INSERT INTO mask_inputs (mask_id, frame_id, role) VALUES (1, 1, 'dark')")
     assign(connection, 1, 100, 200)
 

@@ -18,13 +18,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hotpix_registry.errors import UnreadableFrame
-from hotpix_registry.fits.headers import (
-    MAX_HEADER_BYTES,
-    FrameHeader,
-    check_complete,
-    parse_header_text,
-    read_header,
-)
+from hotpix_registry.fits.blocks import MAX_HEADER_BYTES
+from hotpix_registry.fits.headers import FrameHeader, check_complete, parse_header_text, read_header
 from tests.fits import header_texts as texts
 
 
@@ -63,7 +58,7 @@ def test_compression_is_recognised_by_content_whatever_the_name(tmp_path: Path, 
     header = read_header(path)
 
     assert (header.compression, header.shape, header.cards["EXPTIME"]) == (name, (6, 8), 30.0)
-    check_complete(path, header, decompress=True)
+    check_complete(path, header)
 
 
 def test_a_compressed_light_is_not_unpacked_to_read_its_header(tmp_path: Path) -> None:
@@ -136,6 +131,14 @@ def test_a_third_axis_of_one_plane_is_no_axis(tmp_path: Path) -> None:
     assert read_header(written(tmp_path / "three.fits", three)).shape is None
 
 
+def test_scaling_of_an_empty_primary_says_nothing_about_the_image_behind_it(tmp_path: Path) -> None:
+    content = texts.empty_primary("BZERO = 32768\nBLANK = 7") + texts.extension("BSCALE = 2.0")
+
+    cards = read_header(written(tmp_path / "a.fits", content)).cards
+
+    assert {k: cards[k] for k in ("BZERO", "BSCALE", "BLANK") if k in cards} == {"BSCALE": 2.0}
+
+
 # --- what cannot be read ----------------------------------------------------
 
 
@@ -178,12 +181,21 @@ def test_what_is_no_whole_image_is_refused_in_one_sentence(tmp_path: Path, conte
     assert what in refusal(written(tmp_path / "a.fits", content))
 
 
-def test_a_truncated_bzip2_file_is_found_when_asked(tmp_path: Path) -> None:
-    path = written(tmp_path / "a", bz2.compress(texts.image(nx=900)[:-5000]))
+def test_a_truncated_bzip2_file_is_found_although_it_does_not_say_its_size(tmp_path: Path) -> None:
+    whole = bz2.compress(texts.image(nx=900))
+
+    assert "truncated" in refusal(written(tmp_path / "a", bz2.compress(texts.image(nx=900)[:-5000])))
+    assert "truncated" in refusal(written(tmp_path / "b", whole[:-9]))
+    check_complete(written(tmp_path / "c", whole), read_header(tmp_path / "c"))
+
+
+def test_a_gzip_file_with_a_mask_behind_the_image_is_decompressed_to_its_end(tmp_path: Path) -> None:
+    content = texts.image(nx=300) + texts.extension("EXTNAME = 'MASK'", nx=300)
+
+    path = written(tmp_path / "a.gz", gzip.compress(content))
 
     check_complete(path, read_header(path))
-    with pytest.raises(UnreadableFrame, match="truncated"):
-        check_complete(path, read_header(path), decompress=True)
+    assert "truncated" in refusal(written(path, gzip.compress(content)[:-20]))
 
 
 def test_a_gzip_file_of_several_members_is_whole(tmp_path: Path) -> None:
@@ -313,7 +325,7 @@ def test_any_bytes_are_a_header_or_a_sentence(tmp_path: Path, content: bytes, ma
     path = written(tmp_path / "a.fits", magic + content)
     try:
         header = read_header(path)
-        check_complete(path, header, decompress=True)
+        check_complete(path, header)
     except UnreadableFrame as error:
         assert error.message.endswith(".")
     else:
@@ -330,7 +342,7 @@ def test_any_damage_to_a_file_is_a_header_or_a_sentence(tmp_path: Path, data: st
         content[data.draw(st.integers(0, min(len(content), 9000) - 1))] = data.draw(st.integers(0, 255))
     path = written(tmp_path / "a.fits", bytes(content[: data.draw(st.integers(0, len(content)))]))
     try:
-        check_complete(path, read_header(path), decompress=True)
+        check_complete(path, read_header(path))
     except UnreadableFrame as error:
         assert error.message
 

@@ -253,6 +253,22 @@ def test_a_header_without_a_type_takes_the_users_word() -> None:
 
 
 @pytest.mark.parametrize(
+    ("written", "kind"),
+    [("LIGHT", None), ("Flat Field", None), ("no such type", None), ("Bias Frame", Kind.BIAS)],
+)
+def test_the_users_word_does_not_change_what_a_header_says(written: str, kind: Kind | None) -> None:
+    facts = facts_of(f"IMAGETYP= '{written}'\n{MINIMAL}", kind=Kind.DARK)
+
+    assert (facts.kind, facts.frame_type, facts.sources["kind"]) == (kind, written, "IMAGETYP")
+
+
+def test_the_users_word_serves_for_a_type_that_is_left_empty() -> None:
+    facts = facts_of(f"IMAGETYP= ''\n{MINIMAL}", kind=Kind.DARK)
+
+    assert (facts.kind, facts.frame_type, facts.sources["kind"]) == (Kind.DARK, "", "--type")
+
+
+@pytest.mark.parametrize(
     ("line", "n"),
     [
         ("NCOMBINE= 10", 10),

