@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, Protocol
 
 US_PER_S = 1_000_000
 US_PER_DAY = 86_400 * US_PER_S
@@ -277,6 +277,19 @@ class Configuration:
         if self.bayer_pattern:
             parts.append(self.bayer_pattern)
         return ", ".join(parts)
+
+
+class Rows(Protocol):
+    """An image that is read a strip of rows at a time; an ndarray wrapped is enough."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(ny, nx)"""
+        ...
+
+    def read(self, y0: int, y1: int) -> Any:
+        """Rows `y0` to `y1` (exclusive) as an array (y1 - y0, nx), uint16 where the file holds that."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

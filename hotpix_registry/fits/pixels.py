@@ -15,6 +15,7 @@ from typing import Any, Protocol, Self, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from hotpix_registry.domain import Rows
 from hotpix_registry.errors import ProfileError, UnreadableFrame
 from hotpix_registry.fits import blocks
 from hotpix_registry.fits.blocks import HDU, Value
@@ -27,7 +28,6 @@ from hotpix_registry.fits.streams import (
     open_bytes,
     truncated,
 )
-from hotpix_registry.science.inputs import Rows
 
 Section = tuple[slice, slice]
 """(y, x): 0-based, with whole numbers as start and stop"""

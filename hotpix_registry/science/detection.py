@@ -213,6 +213,7 @@ def _judge(
     suspects = joined_suspects([band.suspects for band in measured])
     grid = np.stack([band.bulk for band in measured], axis=1)
     bulk = local_bulk(grid, shape, suspects.index, plan.colours)
+    bulk = np.where(suspects.nearby > bulk + 2 * suspects.sigma, suspects.nearby, bulk)
     excess = (suspects.pooled - bulk).astype(np.float64)
     sigma = suspects.sigma * max(1.0, _excess_sd(measured))
     stratum = decide.strata(excess, sigma.astype(np.float64))

@@ -3,22 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from numpy.typing import NDArray
 
-
-class Rows(Protocol):
-    """An image that is read a strip of rows at a time; an ndarray wrapped is enough."""
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(ny, nx)"""
-        ...
-
-    def read(self, y0: int, y1: int) -> NDArray[Any]:
-        """Rows `y0` to `y1` (exclusive) as (y1 - y0, nx); uint16 where the file holds that, else float32."""
-        ...
+from hotpix_registry.domain import Rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -57,6 +57,8 @@ class Suspects:
     pooled: Floats
     """dark current from all exposures, referred to the longest one's temperature"""
     sigma: Floats
+    nearby: Floats
+    """median of the same in eight pixels of the row, six to twelve columns away"""
     chi2: Floats
     """of the line"""
     n_points: NDArray[np.uint8]
@@ -294,6 +296,7 @@ def _measure_band(plan: Plan, band: tuple[int, int], combined: Sequence[Combined
             long_excess=pick(long_excess),
             pooled=pick(line.rate_e_per_s),
             sigma=pick(line.rate_sigma),
+            nearby=_nearby(line.rate_e_per_s, chosen),
             chi2=pick(line.chi2),
             n_points=pick(line.n_points),
             z=pick(line.z),
@@ -338,6 +341,19 @@ def _point(
         ratio=group.ratio.ratio,
         ratio_sigma=group.ratio.sigma / group.ratio.ratio,
     )
+
+
+def _nearby(rate: Floats, chosen: NDArray[np.intp]) -> Floats:
+    """Follow what is steeper than blocks are wide, such as glow at an edge; even steps keep the colour."""
+    nx = rate.shape[1]
+    y, x = np.divmod(chosen, nx)
+    around = [rate[y, _reflected(x + step, nx)] for step in (-12, -10, -8, -6, 6, 8, 10, 12)]
+    return np.median(np.stack(around), axis=0).astype(np.float32)
+
+
+def _reflected(x: NDArray[np.intp], nx: int) -> NDArray[np.intp]:
+    inside = np.where(x < 0, -x, np.where(x >= nx, 2 * (nx - 1) - x, x))
+    return np.clip(inside, 0, nx - 1)
 
 
 def _temporal(combined: Sequence[Combined]) -> tuple[list[Floats], list[Floats]]:

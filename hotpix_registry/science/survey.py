@@ -431,17 +431,19 @@ def _pedestals(
 
 
 def _centre(values: Doubles) -> Doubles:
-    """Mean of the frames without cosmic-ray hits: what exceeds a pixel's median by six of its noise.
-
-    The noise is that of all pixels at this level together, since that of a few frames is no measure.
-    """
-    if values.shape[0] < 3:
+    """Mean of the frames without cosmic-ray hits, for pixels of one level and so of one noise."""
+    if values.shape[0] < 3 or values.size == 0:
         return np.asarray(values.mean(axis=0), np.float64)
     deviation = values - np.median(values, axis=0)
-    noise = np.median(np.abs(deviation), axis=0) * 1.4826
-    typical = np.maximum(noise, np.median(noise))
-    hit = deviation > 6 * typical
+    hit = deviation > 6 * 1.4826 * np.median(np.abs(deviation))
     return np.asarray(np.where(hit, 0.0, values).sum(axis=0) / (~hit).sum(axis=0), np.float64)
+
+
+def _hot_centre(values: Doubles) -> Doubles:
+    """Mean of the frames without the highest and as many of the lowest: blind to hits, biased to no side."""
+    n = values.shape[0]
+    drop = 0 if n < 3 else 1 if n < 15 else 2
+    return np.asarray(np.sort(values, axis=0)[drop : n - drop].mean(axis=0), np.float64)
 
 
 def _bias_method(looks: Sequence[_Look], bias: _Look | None) -> str:
@@ -491,14 +493,14 @@ def _take_off(look: _Look, profile: Doubles) -> None:
 
 def _hot_zero(look: _Look, bias: _Look | None) -> Doubles | float:
     """Level of the hot pixels without dark charge, per pixel where bias frames tell it."""
-    return look.offset_adu if bias is None or look.bias_subtracted else _centre(bias.hot)
+    return look.offset_adu if bias is None or look.bias_subtracted else _hot_centre(bias.hot)
 
 
 def _hot_excess(look: _Look, bias: _Look | None) -> Doubles:
     """Charge of the hot pixels above their surroundings, in ADU, (n frames, n pixels)."""
     excess = look.hot - look.hot_local
     if bias is not None and not look.bias_subtracted:
-        excess -= _centre(bias.hot) - bias.hot_local
+        excess -= _hot_centre(bias.hot) - bias.hot_local
     return excess
 
 
@@ -548,7 +550,7 @@ def _repeats(looks: Sequence[_Look], bias: _Look | None) -> list[Repeats]:
                 level = np.full(variance.size, look.bulk_adu - zero)
             else:
                 zero_hot = _hot_zero(look, bias)
-                level = _centre(look.hot) - zero_hot
+                level = _hot_centre(look.hot) - zero_hot
                 level = level[look.sound]
             found.append(Repeats(mean_adu=level, variance_adu2=variance, dof=look.n - 1))
     return found
@@ -573,7 +575,7 @@ def _ratio(look: _Look, reference: _Look, bias: _Look | None, noise: NoiseModel)
     g, exptime_s = noise.gain_e_per_adu, look.group.exptime_s
     sound = look.sound & reference.sound
     rates = [
-        (_centre(_hot_excess(each, bias)) * g / each.group.exptime_s)[sound] for each in (look, reference)
+        (_hot_centre(_hot_excess(each, bias)) * g / each.group.exptime_s)[sound] for each in (look, reference)
     ]
     charge = np.maximum(rates[1], 0) * exptime_s + noise.floor_e2
     sigma = np.sqrt(charge / (look.n * look.n_combined)) / exptime_s

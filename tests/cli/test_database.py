@@ -1,4 +1,4 @@
-"""Databases that are not there, not ours, not reachable, not writable: one sentence and the documented code."""
+"""Databases that are not there, not ours, not reachable, not writable: one sentence, one code."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_a_registry_in_a_read_only_folder_answers(stranger: Hotpix, stock: Path)
 
 def test_a_full_disk_under_the_registry_leaves_it_as_it_was(stocked: Hotpix) -> None:
     write_campaign(stocked.cwd / "more", darks={99.0: 20})
-    full = stocked.with_small_files(100_000)
+    full = stocked.with_small_files(40_000)
     full("ingest", "more").refused(1, "registry.sqlite", "space")
     assert len(stocked.frames()) == 11
     stocked("db", "check").ended_with(0)

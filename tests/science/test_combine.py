@@ -66,7 +66,9 @@ def test_twenty_frames_take_97_comparisons_or_few_more():
 
 @settings(deadline=None)
 @given(
-    hnp.arrays(np.uint16, st.tuples(st.integers(1, 32), st.just(3), st.just(4)), elements=st.integers(900, 1500)),
+    hnp.arrays(
+        np.uint16, st.tuples(st.integers(1, 32), st.just(3), st.just(4)), elements=st.integers(900, 1500)
+    ),
     st.sampled_from([0.0, 12.5]),
 )
 def test_combining_equals_the_slow_calculation(stack, least_adu):
