@@ -444,7 +444,7 @@ class Series:
 class Recipe:
     """Every number that decides which pixels are flagged; stored with the mask."""
 
-    rule: Rule = Rule.LIMIT
+    rule: Rule = Rule.EVIDENCE_AND_LIMIT
     limit_e_per_s: float | None = None
     """given consistency limit; None estimates it from the darks"""
     cutoff_e_per_s: float = 1.0

@@ -71,19 +71,10 @@ def save_plots(
     StorageError
         When a picture cannot be written.
     """
-    pictures = {"histogram": histogram(numbers, caption), "threshold": threshold(numbers, caption)}
-    if _has_pair(numbers):
-        pictures["scatter"] = scatter(numbers, caption)
-        pictures["limit"] = zoom(numbers, caption)
-    if "departure_rate" in numbers and numbers["departure_rate"].size:
-        pictures["departure"] = departure(numbers, caption)
-    if "z_edges" in numbers and numbers["z_counts"].sum():
-        pictures["z"] = z_scores(numbers, caption)
-    pictures["map"] = flag_map(dq, caption)
     paths = []
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        for name, figure in pictures.items():
+        for name, figure in pictures(numbers, dq, caption).items():
             path = directory / f"{stem}-{name}.png"
             figure.savefig(path, metadata={"Software": None})
             paths.append(path)
@@ -93,6 +84,22 @@ def save_plots(
             next_step="Choose another folder.",
         ) from error
     return paths
+
+
+def pictures(numbers: Numbers, dq: NDArray[np.uint16], caption: str = "") -> dict[str, Figure]:
+    """Draw every picture that the numbers allow; of a mask that no build made, only where its pixels lie."""
+    drawn = {}
+    if "hist_edges" in numbers:
+        drawn = {"histogram": histogram(numbers, caption), "threshold": threshold(numbers, caption)}
+    if _has_pair(numbers):
+        drawn["scatter"] = scatter(numbers, caption)
+        drawn["limit"] = zoom(numbers, caption)
+    if "departure_rate" in numbers and numbers["departure_rate"].size:
+        drawn["departure"] = departure(numbers, caption)
+    if "z_edges" in numbers and numbers["z_counts"].sum():
+        drawn["z"] = z_scores(numbers, caption)
+    drawn["map"] = flag_map(dq, caption)
+    return drawn
 
 
 def histogram(numbers: Numbers, caption: str = "") -> Figure:

@@ -13,6 +13,7 @@ LAYERS = [
     {"cli", "web", "__main__"},
     {"client"},
     {"registry"},
+    {"report"},
     {"plots", "simulate"},
     {"catalogue", "science", "fits", "planning", "timeline"},
     {"cameras", "files"},

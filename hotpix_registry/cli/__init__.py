@@ -16,6 +16,7 @@ from hotpix_registry.cli import (
     defect_commands,
     frame_commands,
     mask_commands,
+    report_commands,
 )
 from hotpix_registry.cli.output import say
 from hotpix_registry.errors import HotpixError
@@ -48,6 +49,7 @@ def root(
 frame_commands.register(app)
 build_commands.register(app)
 mask_commands.register(app)
+report_commands.register(app)
 defect_commands.register(app)
 camera_commands.register(app)
 database_commands.register(app)

@@ -109,8 +109,10 @@ def _recipe(rule: Rule | None, limit: str | None, cutoff: float | None) -> Recip
             raise UsageError(f"'{limit}' is no limit.", next_step="Write auto, or e-/s such as 4.")
     if cutoff is not None:
         values |= {"rule": values.get("rule", Rule.CUTOFF), "cutoff_e_per_s": cutoff}
-    if rule in (Rule.PERSIST, Rule.IMPORT, Rule.EDIT):
-        raise UsageError(f"Rule {rule} is not built from darks.", next_step="Choose limit, cutoff or none.")
+    if rule in (Rule.IMPORT, Rule.EDIT):
+        raise UsageError(
+            f"Rule {rule} is not built from darks.", next_step=f"See `hotpix-registry {rule} -h`."
+        )
     return Recipe(**values) if values else None
 
 

@@ -15,6 +15,7 @@ from hotpix_registry.cli.options import (
     Database,
     Format,
     OutputFormat,
+    Reason,
     parse_numbers,
 )
 from hotpix_registry.cli.output import (
@@ -43,6 +44,7 @@ def register(app: typer.Typer) -> None:
         "import",
         epilog="Example: hotpix-registry import bpm.fits --camera aspen --from 2018-08-22 --temperature -20",
     )(import_mask)
+    app.command(epilog="Example: hotpix-registry edit 3 --mask 17,4 --reason 'seen in flats'")(edit)
     app.command(epilog="Example: hotpix-registry demo -o demo")(demo)
 
 
@@ -128,7 +130,7 @@ def _deliver(registry: Registry, found: Mask, output: Path | None, fmt: MaskForm
         return
     answer = found.answer
     if fmt in (MaskFormat.PATH, MaskFormat.JSON, MaskFormat.FITS):
-        content = found.path.read_bytes()
+        content = registry.mask_content(answer.mask_id, preset=answer.preset)
     else:
         content = registry.mask_as(answer.mask_id, fmt.value, preset=answer.preset)
     if output is not None:
@@ -291,6 +293,35 @@ def import_mask(
         return
     known = "" if result.new else " (imported before, nothing new)"
     out(f"Mask {result.mask_id}, version {result.version} of {result.series}, {result.status}{known}")
+    out(f"  {result.flagged} of {result.pixels} pixels masked")
+    print_changes(result.changes)
+
+
+def edit(
+    mask_id: MaskId,
+    reason: Reason,
+    masked: Annotated[
+        list[str] | None, typer.Option("--mask", metavar="X,Y", help="Mask this pixel.")
+    ] = None,
+    unmasked: Annotated[
+        list[str] | None, typer.Option("--unmask", metavar="X,Y", help="Unmask this pixel.")
+    ] = None,
+    database: Database = None,
+) -> None:
+    """Mask or unmask single pixels of a mask by hand, as a version of its own.
+
+    Coordinates are those of the mask: 0-based, x first. What should hold for every later mask
+    belongs on the camera's list instead: see `defects add`.
+    """
+    pixels = [
+        [(x, y) for x, y in (parse_numbers(p, 2, "a pixel", "Write x,y: 17,4.") for p in given or ())]
+        for given in (masked, unmasked)
+    ]
+    if not any(pixels):
+        raise UsageError("No pixels were given.", next_step="Name them with --mask x,y or --unmask x,y.")
+    with Registry(database, create=False) as registry:
+        result = registry.edit_mask(mask_id, mask=pixels[0], unmask=pixels[1], reason=reason)
+    out(f"Mask {result.mask_id}, version {result.version} of {result.series}, {result.status}")
     out(f"  {result.flagged} of {result.pixels} pixels masked")
     print_changes(result.changes)
 

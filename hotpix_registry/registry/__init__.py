@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import getpass
 import hashlib
 import os
@@ -21,7 +22,7 @@ from hotpix_registry.catalogue import engine as databases
 from hotpix_registry.catalogue import queries
 from hotpix_registry.catalogue.engine import reading, writing
 from hotpix_registry.catalogue.queries import Act, CameraRow
-from hotpix_registry.domain import Defect, Facts, Frame, Kind, Recipe
+from hotpix_registry.domain import Defect, Facts, Frame, Kind, Recipe, Rule
 from hotpix_registry.errors import HotpixError, NothingToBuild, UnknownId
 from hotpix_registry.registry import masks
 from hotpix_registry.registry.answer import Answer, Fallback, Question, resolve
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from hotpix_registry.fits.headers import FrameHeader
     from hotpix_registry.planning import Campaign
     from hotpix_registry.registry.ingest import IngestReport
+    from hotpix_registry.report import Report
 
 Progress = Callable[[int, int], None]
 
@@ -362,13 +364,17 @@ class Registry:
         camera: CameraRow,
         recipe: Recipe | None,
         progress: Callable[[str, int, int], None] | None,
+        *,
+        certify: bool = True,
     ) -> BuildResult:
         from hotpix_registry.registry import build
         from hotpix_registry.science.gates import judge
 
+        chosen = masks.recipe_for(campaign, recipe)
+        if chosen.rule is Rule.PERSIST:
+            return self._follow(campaign, camera, chosen, progress)
         with reading(self._engine) as connection:
             defects = queries.defects(connection, camera.camera_id)
-            chosen = masks.recipe_for(campaign, recipe)
             ingredients = build.gather(campaign, camera.profile, chosen, defects)
             before = queries.mask_by_build_key(connection, ingredients.build_key)
             if before is not None:
@@ -384,7 +390,27 @@ class Registry:
             previous_dq=None if earlier is None else self.mask_dq(earlier.id),
         )
         with self._writing("build") as (connection, tx):
-            return masks.store_build(connection, built, gates, camera, tx)
+            return masks.store_build(connection, built, gates, camera, tx, certify_it=certify)
+
+    def _follow(
+        self,
+        campaign: Campaign,
+        camera: CameraRow,
+        recipe: Recipe,
+        progress: Callable[[str, int, int], None] | None,
+    ) -> BuildResult:
+        """Build a campaign by its own evidence, and follow its pixels through the campaigns before."""
+        from hotpix_registry.registry import derived
+
+        own = dataclasses.replace(recipe, rule=Rule.EVIDENCE)
+        mask_id = self._build_one(campaign, camera, own, progress, certify=False).mask_id
+        with reading(self._engine) as connection:
+            newest = masks.find_mask(connection, mask_id)
+            chain = derived.evidence_before(queries.masks(connection, camera.camera_id), newest)
+        history = [(row, self.mask_dq(row.id)) for row in chain]
+        packed = derived.pack(derived.follow(history, campaign.series), camera)
+        with self._writing("build") as (connection, tx):
+            return derived.store(connection, packed, camera, tx)
 
     def import_mask(
         self,
@@ -407,16 +433,37 @@ class Registry:
         shape
             (ny, nx) of the detector, for a list of boxes
         """
-        from hotpix_registry.registry import imports
+        from hotpix_registry.registry import derived
 
         row = self.camera(camera)
         with reading(self._engine) as connection:
             known = queries.masks(connection, row.camera_id)
-        foreign = imports.read(
+        foreign = derived.read_foreign(
             Path(path), row, known, valid_from, temperature_c, binning=binning, bit=bit, shape=shape
         )
+        packed = derived.pack(foreign, row)
         with self._writing("import", reason) as (connection, tx):
-            return imports.store(connection, foreign, row, tx)
+            return derived.store(connection, packed, row, tx)
+
+    def edit_mask(
+        self,
+        mask_id: int,
+        *,
+        mask: Sequence[tuple[int, int]] = (),
+        unmask: Sequence[tuple[int, int]] = (),
+        reason: str,
+    ) -> BuildResult:
+        """Mask or unmask single pixels (x, y), 0-based, of a mask, as a version of its own."""
+        from hotpix_registry.registry import derived
+
+        with reading(self._engine) as connection:
+            source = masks.find_mask(connection, mask_id)
+            series = queries.series(connection)[source.series_id]
+        edited = derived.edit(source, series, self.mask_dq(mask_id), mask=mask, unmask=unmask)
+        camera = self.camera(series.camera)
+        packed = derived.pack(edited, camera)
+        with self._writing("edit", reason) as (connection, tx):
+            return derived.store(connection, packed, camera, tx)
 
     # --- masks ----------------------------------------------------------------------
 
@@ -475,6 +522,25 @@ class Registry:
         with reading(self._engine) as connection:
             return masks.details(connection, mask_id)
 
+    def report(self, mask_id: int, *, against: int | None = None) -> Report:
+        """What a person reads to decide whether to trust a mask.
+
+        `against` names the mask that it is compared with; None takes the version before it, if any.
+        """
+        from hotpix_registry.report import make_report
+
+        with reading(self._engine) as connection:
+            details = masks.details(connection, mask_id)
+            other_id = queries.version_before(connection, mask_id) if against is None else against
+            other = None if other_id is None else masks.details(connection, other_id)
+        return make_report(
+            details,
+            self.mask_numbers(mask_id),
+            self.mask_dq(mask_id),
+            other=other,
+            other_dq=None if other_id is None else self.mask_dq(other_id),
+        )
+
     def mask_file(self, mask_id: int) -> bytes:
         """The canonical FITS file of a mask, verified by its digest.
 
@@ -496,12 +562,18 @@ class Registry:
 
         return export(self.mask_file(mask_id), file_format, preset).content
 
+    def mask_content(self, mask_id: int, *, preset: str = "default") -> bytes:
+        """The FITS file of a mask, or what a preset derives from it; no cache is needed."""
+        if preset == "default":
+            return self.mask_file(mask_id)
+        return self.mask_as(mask_id, "fits", preset=preset)
+
     def mask_path(self, mask_id: int, *, preset: str = "default") -> Path:
         """The mask file on disk, in the content-addressed cache."""
         from hotpix_registry.files import cache_file
 
         if preset != "default":
-            derived = self.mask_as(mask_id, "fits", preset=preset)
+            derived = self.mask_content(mask_id, preset=preset)
             return cache_file(hashlib.sha256(derived).hexdigest(), lambda: derived)
         with reading(self._engine) as connection:
             sha256 = masks.find_mask(connection, mask_id).sha256

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -38,6 +39,10 @@ class Report:
         """'trust', 'look at' or 'do not use'."""
         return str(self.facts["verdict"]["word"])
 
+    def json(self) -> str:
+        """The facts, and no NaN among them."""
+        return json.dumps(self.facts, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
     def text(self) -> str:
         """Plain text, at most 80 columns wide."""
         return "\n".join(_lines(self.facts)) + "\n"
@@ -64,12 +69,13 @@ class Report:
         """Name → title, and PNG as a data URI."""
         from hotpix_registry.plots import pictures
 
+        limit = self.facts["limit"]
         known: dict[str, Any] = {
-            "tolerance": self.facts["limit"]["tolerance"],
+            "tolerance": limit["tolerance"],
             "z_sd": self.facts["z"]["sd"],
-            "cutoff": self.facts["limit"]["cutoff_e_per_s"],
+            "cutoff": limit["cutoff_e_per_s"] if limit["exposures_s"] is None else None,
         }
-        numbers = {name: np.float64(value) for name, value in known.items() if value is not None}
+        numbers = {name: np.asarray(value) for name, value in known.items() if value is not None}
         caption = f"{self.facts['series']}, darks of {self.facts['first_night']}"
         drawn = {}
         for name, figure in pictures({**numbers, **self._numbers}, self._dq, caption).items():
@@ -130,8 +136,9 @@ def _section_lines(section: Section) -> Iterator[str]:
     if section.drawing:
         yield ""
         yield from section.drawing
-    for table in section.tables:
-        yield ""
+    for i, table in enumerate(section.tables):
+        if i or section.paragraphs:
+            yield ""
         yield from _table_lines(table)
 
 
@@ -151,5 +158,3 @@ def _table_lines(table: Table) -> Iterator[str]:
         yield "  ".join([*cells, last]).rstrip()
         indent = " " * (sum(widths[:-1]) + 2 * (len(widths) - 1))
         yield from (indent + line for line in wrapped[1:])
-
-

@@ -34,7 +34,11 @@ _BLOCKS = 8
 
 
 def gather(
-    details: Mapping[str, Any], numbers: Numbers, dq: Plane, other: Mapping[str, Any] | None, other_dq: Plane | None
+    details: Mapping[str, Any],
+    numbers: Numbers,
+    dq: Plane,
+    other: Mapping[str, Any] | None,
+    other_dq: Plane | None,
 ) -> Facts:
     """All that a report tells, ready for JSON; what is not known is None or empty.
 
@@ -59,6 +63,7 @@ def gather(
         "line": report.get("line"),
         "map": _map(dq),
         "inputs": _inputs(details["inputs"], report),
+        "masks": list(report.get("masks", ())),
         "left_out": [
             {"name": frame["name"], "reason": frame.get("reason")}
             for group in _groups(report)
@@ -90,7 +95,9 @@ def _verdict(facts: Facts) -> dict[str, Any]:
     if facts["status"] == "revoked":
         reasons.append("It was revoked.")
     if facts["rule"] == Rule.IMPORT:
-        doubts.append("It was imported: its pixels were decided elsewhere, and nothing here can confirm them.")
+        doubts.append(
+            "It was imported: its pixels were decided elsewhere, and nothing here can confirm them."
+        )
     elif not facts["gates"]:
         doubts.append("No quality gate was applied to it.")
     if facts["status"] == "candidate" and not failed:
@@ -137,9 +144,9 @@ def _limit(report: Mapping[str, Any], details: Mapping[str, Any], numbers: Numbe
     names = ("e_per_s", "low_e_per_s", "high_e_per_s", "charge_e", "exposures_s", "tolerance", "source")
     limit: Facts = {name: stored.get(name) for name in names}
     limit["reason"] = stored.get("reason") or report.get("limit_reason")
-    recipe, single = details["recipe"], stored.get("exposures_s") is None and bool(report.get("groups"))
-    by_cutoff = limit["e_per_s"] is None and (single or details["rule"] == Rule.CUTOFF)
-    limit["cutoff_e_per_s"] = recipe.get("cutoff_e_per_s") if by_cutoff else None
+    by_cutoff = limit["e_per_s"] is None or details["rule"] == Rule.CUTOFF
+    limit["cutoff_e_per_s"] = details["recipe"].get("cutoff_e_per_s") if by_cutoff else None
+    limit["cutoff_sigma"] = details["recipe"].get("cutoff_sigma") if by_cutoff else None
     for name in ("e_per_s", "low_e_per_s", "high_e_per_s"):
         limit["pixels_above_" + name.removesuffix("e_per_s") + "limit"] = _pixels_above(numbers, limit[name])
     median = numbers.get("departure_fit", np.zeros(0))
@@ -151,9 +158,7 @@ def _curves(numbers: Numbers) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]
     """Thresholds, and how many pixels lie above each in the shorter and in the longer exposure."""
     if "hist_edges" not in numbers:
         return None
-    short, long = (
-        np.append(np.cumsum(numbers[name][::-1])[::-1], 0) for name in ("hist_short", "hist_long")
-    )
+    short, long = (np.append(np.cumsum(numbers[name][::-1])[::-1], 0) for name in ("hist_short", "hist_long"))
     return numbers["hist_edges"], numbers.get("threshold_counts", short), long
 
 
@@ -167,14 +172,14 @@ def _pixels_above(numbers: Numbers, rate_e_per_s: float | None) -> int | None:
 
 
 def _thresholds(numbers: Numbers, n_pixels: int) -> list[Facts]:
-    """The threshold-against-count curve at powers of two, from where fewer than half the pixels lie above."""
+    """Thresholds at powers of two with their counts, from where a tenth of the pixels lies above."""
     curves = _curves(numbers)
     if curves is None:
         return []
     edges, short, long = curves
     single = numbers["short_s"] == numbers["long_s"]
     powers = np.abs(np.log2(edges) - np.round(np.log2(edges))) < 1e-9
-    shown = powers & (np.maximum(short, long) > 0) & (np.maximum(short, long) < n_pixels / 2)
+    shown = powers & (np.maximum(short, long) > 0) & (np.maximum(short, long) < n_pixels / 10)
     return [
         {
             "above_e_per_s": float(edges[i]),
@@ -303,10 +308,13 @@ def _inputs(inputs: Iterable[Mapping[str, Any]], report: Mapping[str, Any]) -> l
 def _compare(details: Mapping[str, Any], dq: Plane, other: Mapping[str, Any], other_dq: Plane) -> Facts:
     """Pixels that are new, vanished and common, flag by flag; None where the shapes differ."""
     nights = [date.fromisoformat(mask["first_night"]) for mask in (details, other)]
-    told: Facts = {name: other[name] for name in ("mask_id", "version", "series", "first_night", "rule", "status")}
+    told: Facts = {
+        name: other[name] for name in ("mask_id", "version", "series", "first_night", "rule", "status")
+    }
     told |= {
         "same_series": other["series"] == details["series"],
         "same_recipe": other["recipe"] == details["recipe"],
+        "same_exposures": other["exposures_tested_s"] == details["exposures_tested_s"],
         "days_apart": (nights[0] - nights[1]).days,
         "flags": None,
         "jaccard": None,
@@ -324,5 +332,6 @@ def _compare(details: Mapping[str, Any], dq: Plane, other: Mapping[str, Any], ot
                 "common": int(np.count_nonzero(now & then)),
             }
         )
-    either = sum(flags[0][name] for name in ("new", "vanished", "common"))
-    return told | {"flags": flags, "jaccard": flags[0]["common"] / either if either else 1.0}
+    either = int(np.count_nonzero((dq | other_dq) & DQ.BAD.value))
+    both = int(np.count_nonzero(dq & other_dq & DQ.BAD.value))
+    return told | {"flags": flags, "jaccard": both / either if either else 1.0}

@@ -45,7 +45,7 @@ def test_help_works_in_both_spellings_under_a_broken_address(hotpix: Hotpix) -> 
         (("masks", "--no-such-option"), "--no-such-option"),
         (("no-such-command",), "no-such-command"),
         (("mask", "--camera", "x"), "--date"),
-        (("show", "one"), "one"),
+        (("show", "one"), "ID"),
         (("ingest", "--type", "galaxy", "x"), "galaxy"),
         (("masks", "--format", "xml"), "xml"),
     ],

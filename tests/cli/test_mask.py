@@ -147,6 +147,7 @@ def test_a_place_that_cannot_be_written_is_one_sentence(stranger: Hotpix, stocke
     stranger(*LOOK_UP, "-o", "closed").refused_after_warnings(1, "is a folder")
     cacheless = stranger.with_settings(HOTPIX_CACHE_DIR="file")
     cacheless(*LOOK_UP).refused_after_warnings(1, "a file where a folder is needed")
+    cacheless(*LOOK_UP, "-o", "mask.fits").ended_with(0)
     assert list((stocked.cwd / "closed").iterdir()) == []
 
 
@@ -157,9 +158,7 @@ def test_a_damaged_cache_is_repaired_and_a_damaged_registry_is_told(stocked: Hot
     assert Path(stocked(*LOOK_UP).ended_with(0).out.strip()).read_bytes() == good
     with sqlite3.connect(stocked.cwd / "registry.sqlite") as connection:
         connection.execute("DROP TRIGGER guard_masks_update")
-        connection.execute(
-            "UPDATE masks SET blob = substr(blob, 1, length(blob) - 9) || x'000102030405060708'"
-        )
+        connection.execute("UPDATE masks SET blob = CAST(substr(blob, 1, 99) || randomblob(999) AS BLOB)")
     connection.close()
     path.unlink()
     stocked(*LOOK_UP, "-o", "mask.fits").refused_after_warnings(5, "damaged")

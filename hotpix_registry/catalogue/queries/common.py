@@ -1,0 +1,74 @@
+"""What all statements share: transactions, rows that are open, ids."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from hotpix_registry.catalogue import schema as t
+
+_CHUNK = 500
+"""Bind parameters per statement: SQLite once allowed 999."""
+
+
+def registry_id(connection: Connection) -> str:
+    return str(connection.execute(sa.select(t.registries.c.registry_id)).scalar_one())
+
+
+def last_tx(connection: Connection) -> int:
+    """The newest transaction's number; 0 when nothing has been written."""
+    return int(
+        connection.execute(sa.select(sa.func.coalesce(sa.func.max(t.transactions.c.tx), 0))).scalar_one()
+    )
+
+
+class Act(NamedTuple):
+    """Who does something, where, with which software."""
+
+    actor: str
+    host: str
+    software: str
+
+
+def open_transaction(
+    connection: Connection, act: Act, action: str, *, now_us: int, reason: str | None = None
+) -> int:
+    """Record a transaction and return its number; its time never lies before the last one's."""
+    last = connection.execute(
+        sa.select(t.transactions.c.tx, t.transactions.c.at_us).order_by(t.transactions.c.tx.desc()).limit(1)
+    ).first()
+    tx, at_us = (last.tx + 1, max(now_us, last.at_us)) if last else (1, now_us)
+    connection.execute(
+        t.transactions.insert().values(tx=tx, at_us=at_us, action=action, reason=reason, **act._asdict())
+    )
+    return tx
+
+
+def is_open(table: sa.Table) -> sa.ColumnElement[bool]:
+    """Rows that hold now."""
+    return table.c.closed_tx.is_(None)
+
+
+def close(connection: Connection, table: sa.Table, tx: int, *where: sa.ColumnElement[bool]) -> None:
+    """Set `closed_tx`, the one change that a row admits."""
+    connection.execute(table.update().where(is_open(table), *where).values(closed_tx=tx))
+
+
+def camera_name(camera_id: sa.ColumnElement[Any]) -> sa.Label[str]:
+    """A camera's name; that of one merged into another is the last it had."""
+    n = t.camera_names.c
+    newest = sa.select(n.name).where(n.camera_id == camera_id, n.is_alias.is_(sa.false()))
+    return newest.order_by(n.opened_tx.desc()).limit(1).scalar_subquery().label("name")
+
+
+def insert_id(connection: Connection, table: sa.Table, **values: Any) -> int:
+    key = connection.execute(table.insert().values(**values)).inserted_primary_key
+    assert key is not None
+    return int(key[0])
+
+
+def chunks(items: Sequence[Any]) -> Iterable[Sequence[Any]]:
+    return (items[i : i + _CHUNK] for i in range(0, len(items), _CHUNK))

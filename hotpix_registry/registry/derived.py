@@ -1,0 +1,316 @@
+"""Masks that no build of darks made: imported, edited by hand, or followed through the campaigns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy.engine import Connection
+
+from hotpix_registry.catalogue import queries
+from hotpix_registry.catalogue.queries import CameraRow, MaskRow
+from hotpix_registry.domain import DQ, Configuration, Rule, Series, digest, parse_date
+from hotpix_registry.errors import UsageError
+from hotpix_registry.registry import masks
+from hotpix_registry.registry.build import empty_numbers, software
+from hotpix_registry.registry.ingest import sha256_of
+from hotpix_registry.registry.masks import BuildResult
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from hotpix_registry.fits.maskfile import MaskInput
+    from hotpix_registry.fits.packing import PackedMask
+
+ALGORITHM_VERSION = "derived-1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Derived:
+    """A mask made from masks, ready to be packed and stored."""
+
+    rule: Rule
+    dq: NDArray[np.uint16]
+    configuration: Configuration
+    set_point: tuple[str, float | None]
+    nights: tuple[str, str]
+    exposures_s: tuple[float, ...]
+    inputs: tuple[MaskInput, ...]
+    recipe: Mapping[str, Any]
+    note: str
+    """a sentence: how its pixels were decided"""
+    reach_back_days: int | None = None
+
+
+def read_foreign(
+    path: Path,
+    camera: CameraRow,
+    known: Sequence[MaskRow],
+    valid_from: str,
+    temperature_c: float | None,
+    *,
+    binning: tuple[int, int],
+    bit: int | None,
+    shape: tuple[int, int] | None,
+) -> Derived:
+    """Read a mask that was made elsewhere; a list of boxes takes the shape of the camera's other masks.
+
+    Raises
+    ------
+    UsageError
+        The date is no night, or the set point or the shape is missing.
+    UnreadableFrame
+        The file is no mask that can be read.
+    """
+    import numpy as np
+
+    from hotpix_registry.fits.exports import read_foreign_mask
+    from hotpix_registry.fits.maskfile import MaskInput
+
+    night = _night(valid_from)
+    shapes = {(m.ny, m.nx) for m in known}
+    if shape is None and len(shapes) == 1:
+        (shape,) = shapes
+    bad = read_foreign_mask(path, shape=shape, bit=bit)
+    return Derived(
+        rule=Rule.IMPORT,
+        dq=np.where(bad, np.uint16(DQ.BAD | DQ.MANUAL), np.uint16(0)).astype(np.uint16),
+        configuration=Configuration(binning=binning),
+        set_point=_set_point(camera, temperature_c),
+        nights=(night, night),
+        exposures_s=(),
+        inputs=(MaskInput(role="import", sha256=sha256_of(str(path))),),
+        recipe={"rule": str(Rule.IMPORT), "bit": bit},
+        note="Imported: its pixels were decided elsewhere.",
+        reach_back_days=0,
+    )
+
+
+def _night(text: str) -> str:
+    try:
+        night = parse_date(text)
+    except ValueError as error:
+        raise UsageError(f"{error}.") from None
+    if not isinstance(night, date):
+        raise UsageError(f"'{text}' is an instant.", next_step="Give the first night, as 2018-08-22.")
+    return str(night)
+
+
+def _set_point(camera: CameraRow, temperature_c: float | None) -> tuple[str, float | None]:
+    if camera.profile.temperature_grid_c is None:
+        return "none", None
+    if temperature_c is None:
+        raise UsageError(
+            f"Camera {camera.name} is cooled, and a mask belongs to a set point.",
+            next_step="Give it with --temperature.",
+        )
+    return f"{round(temperature_c, 1) + 0.0:.1f}", round(temperature_c, 1) + 0.0
+
+
+def edit(
+    source: MaskRow,
+    series: Series,
+    dq: NDArray[np.uint16],
+    *,
+    mask: Sequence[tuple[int, int]],
+    unmask: Sequence[tuple[int, int]],
+) -> Derived:
+    """Mask or unmask single pixels (x, y) of a mask by hand.
+
+    Raises
+    ------
+    UsageError
+        A pixel lies outside the mask.
+    """
+    from hotpix_registry.fits.maskfile import MaskInput
+
+    ny, nx = dq.shape
+    edited = dq.copy()
+    for x, y in (*mask, *unmask):
+        if not (x < nx and y < ny):
+            raise UsageError(
+                f"Pixel {x},{y} lies outside the {nx} x {ny} pixels of mask {source.id}.",
+                next_step="Coordinates are 0-based, x first.",
+            )
+    for x, y in mask:
+        edited[y, x] |= (DQ.BAD | DQ.MANUAL).value
+    for x, y in unmask:
+        edited[y, x] = 0
+    return Derived(
+        rule=Rule.EDIT,
+        dq=edited,
+        **_from(source, series),
+        inputs=(MaskInput(role="mask", sha256=source.sha256),),
+        recipe={
+            "rule": str(Rule.EDIT),
+            "mask": [list(p) for p in mask],
+            "unmask": [list(p) for p in unmask],
+        },
+        note=(
+            f"Edited by hand from version {source.version}: {len(mask)} pixels masked, "
+            f"{len(unmask)} unmasked."
+        ),
+    )
+
+
+def follow(
+    history: Sequence[tuple[MaskRow, NDArray[np.uint16]]], series: Series, *, misses: int = 2
+) -> Derived:
+    """Follow pixels through a series' masks by evidence, oldest first; the last gives the dates."""
+    from hotpix_registry.fits.maskfile import MaskInput
+    from hotpix_registry.science.persist import persist
+
+    newest = history[-1][0]
+    return Derived(
+        rule=Rule.PERSIST,
+        dq=persist([dq for _, dq in history], misses=misses),
+        **_from(newest, series),
+        inputs=tuple(MaskInput(role="mask", sha256=row.sha256) for row, _ in history),
+        recipe={"rule": str(Rule.PERSIST), "misses": misses},
+        note=f"Pixels followed through {len(history)} campaigns: on when found, off after {misses} misses.",
+    )
+
+
+def _from(source: MaskRow, series: Series) -> dict[str, Any]:
+    key = "none" if series.set_point_c is None else f"{series.set_point_c:.1f}"
+    tested = [s for s in (source.shortest_s, source.longest_s) if s is not None]
+    return {
+        "configuration": series.configuration,
+        "set_point": (key, series.set_point_c),
+        "nights": (source.first_night, source.last_night),
+        "exposures_s": tuple(dict.fromkeys(tested)),
+    }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Packed:
+    """A derived mask with its file, packed for storage."""
+
+    derived: Derived
+    build_key: str
+    file: PackedMask
+    counts: dict[str, int]
+
+
+def pack(derived: Derived, camera: CameraRow) -> Packed:
+    """Write the mask file of a derived mask in memory."""
+    from hotpix_registry.fits import maskfile, packing
+
+    build_key = digest(
+        {
+            "camera": camera.name,
+            "configuration": derived.configuration.as_dict(),
+            "set_point": derived.set_point[0],
+            "nights": list(derived.nights),
+            "inputs": [i.sha256 for i in derived.inputs],
+            "recipe": dict(derived.recipe),
+            "shape": list(derived.dq.shape),
+            "algorithm": ALGORITHM_VERSION,
+        }
+    )
+    content = maskfile.MaskContent(
+        dq=derived.dq,
+        camera=camera.name,
+        configuration=derived.configuration,
+        set_point_c=derived.set_point[1],
+        first_night=derived.nights[0],
+        last_night=derived.nights[1],
+        exposures_s=derived.exposures_s,
+        build_key=build_key,
+        algorithm_version=ALGORITHM_VERSION,
+        recipe=derived.recipe,
+        inputs=derived.inputs,
+        notes=(derived.note,),
+    )
+    counts = {flag.name or "": n for flag, n in maskfile.flag_counts(derived.dq).items() if n}
+    return Packed(
+        derived=derived,
+        build_key=build_key,
+        file=packing.pack(maskfile.encode(content)),
+        counts={"BAD": 0} | counts,
+    )
+
+
+def store(connection: Connection, packed: Packed, camera: CameraRow, tx: int) -> BuildResult:
+    """Write a derived mask as the next version of its series, and certify it."""
+    derived = packed.derived
+    before = queries.mask_by_build_key(connection, packed.build_key)
+    if before is not None:
+        return _result(connection, before.id, new=False)
+    nights = masks.campaign_validity(*derived.nights, camera)
+    values = {
+        "series_id": queries.series_id(
+            connection, camera.camera_id, derived.configuration, derived.set_point, tx
+        ),
+        "sha256": packed.file.sha256,
+        "build_key": packed.build_key,
+        "rule": str(derived.rule),
+        "algorithm_version": ALGORITHM_VERSION,
+        "first_night": derived.nights[0],
+        "last_night": derived.nights[1],
+        "campaign_start_us": nights.start_us,
+        "campaign_end_us": nights.end_us,
+        "shortest_s": min(derived.exposures_s, default=None),
+        "longest_s": max(derived.exposures_s, default=None),
+        "nx": derived.dq.shape[1],
+        "ny": derived.dq.shape[0],
+        "flagged": packed.counts["BAD"],
+        "profile_id": camera.profile_id,
+        "created_tx": tx,
+        "recipe": dict(derived.recipe),
+        "counts": packed.counts,
+        "warnings": [],
+        "software": software(),
+        "report": {
+            "limit_reason": derived.note,
+            "bias_method": "none",
+            "gates": [],
+            "masks": [{"role": i.role, "sha256": i.sha256} for i in derived.inputs],
+        },
+        "encoding": packed.file.encoding,
+        "blob_sha256": packed.file.blob_sha256,
+        "numbers": empty_numbers(),
+        "blob": packed.file.blob,
+    }
+    mask_id, _ = queries.add_mask(connection, values)
+    changes = masks.certify(connection, camera, mask_id, tx, reach_back_days=derived.reach_back_days)
+    return _result(connection, mask_id, new=True, changes=changes)
+
+
+def _result(
+    connection: Connection, mask_id: int, *, new: bool, changes: tuple[masks.MaskChange, ...] = ()
+) -> BuildResult:
+    row = masks.find_mask(connection, mask_id)
+    report = queries.mask_details(connection, mask_id)["report"]
+    tested = [s for s in (row.shortest_s, row.longest_s) if s is not None]
+    return BuildResult(
+        mask_id=row.id,
+        version=row.version,
+        series=str(queries.series(connection)[row.series_id]),
+        status=masks.status_of(connection, row),
+        new=new,
+        sha256=row.sha256,
+        nights=(row.first_night, row.last_night),
+        exposures_s=tuple(dict.fromkeys(tested)),
+        flagged=row.flagged,
+        pixels=row.nx * row.ny,
+        counts=row.counts,
+        limit_e_per_s=None,
+        limit_reason=report["limit_reason"],
+        bias_method="none",
+        changes=changes,
+    )
+
+
+def evidence_before(rows: Sequence[MaskRow], newest: MaskRow) -> list[MaskRow]:
+    """The newest mask by evidence of each campaign of a series up to that of one mask, oldest first."""
+    by_campaign: dict[str, MaskRow] = {}
+    for row in rows:
+        same = row.series_id == newest.series_id and (row.ny, row.nx) == (newest.ny, newest.nx)
+        if same and row.rule == Rule.EVIDENCE and row.last_night < newest.first_night:
+            by_campaign[row.first_night] = row
+    return [by_campaign[night] for night in sorted(by_campaign)] + [newest]
