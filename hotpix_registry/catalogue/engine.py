@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 APPLICATION_ID = 0x486F7470  # "Hotp": what `file` and `PRAGMA application_id` show of our SQLite files
 _ADVISORY_LOCK = 0x486F7470
 _BUSY_TIMEOUT_S = 60
+_CONNECT_TIMEOUT_S = 15
 _HINT = "Give a file, sqlite:///FILE or postgresql://USER@HOST/NAME."
 
 
@@ -55,6 +56,8 @@ def connect(url: URL) -> Engine:
     """An engine whose transactions are snapshots; nothing is opened yet."""
     if url.drivername == "sqlite":
         return _connect_sqlite(url)
+    if "connect_timeout" not in url.query:  # a host that drops packets would hold a user for minutes
+        url = url.update_query_dict({"connect_timeout": str(_CONNECT_TIMEOUT_S)})
     return sa.create_engine(url, isolation_level="REPEATABLE READ", pool_pre_ping=True)
 
 
@@ -165,7 +168,8 @@ def describe(engine: Engine) -> str:
     """What a person calls this database; never with a password."""
     if engine.dialect.name == "sqlite":
         return str(engine.url.database)
-    return engine.url.render_as_string(hide_password=True).replace("+psycopg", "")
+    url = engine.url.difference_update_query(["connect_timeout"])
+    return url.render_as_string(hide_password=True).replace("+psycopg", "")
 
 
 # --- schema -------------------------------------------------------------------

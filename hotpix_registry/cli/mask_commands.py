@@ -130,7 +130,7 @@ def _deliver(registry: Registry, found: Mask, output: Path | None, fmt: MaskForm
         return
     answer = found.answer
     if fmt in (MaskFormat.PATH, MaskFormat.JSON, MaskFormat.FITS):
-        content = registry.mask_content(answer.mask_id, preset=answer.preset)
+        content = registry.mask_file(answer.mask_id, preset=answer.preset)
     else:
         content = registry.mask_as(answer.mask_id, fmt.value, preset=answer.preset)
     if output is not None:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import getpass
-import hashlib
 import os
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -22,9 +19,9 @@ from hotpix_registry.catalogue import engine as databases
 from hotpix_registry.catalogue import queries
 from hotpix_registry.catalogue.engine import reading, writing
 from hotpix_registry.catalogue.queries import Act, CameraRow
-from hotpix_registry.domain import Defect, Facts, Frame, Kind, Recipe, Rule
+from hotpix_registry.domain import Defect, Facts, Frame, Kind, Recipe
 from hotpix_registry.errors import HotpixError, NothingToBuild, UnknownId
-from hotpix_registry.registry import masks
+from hotpix_registry.registry import content, masks
 from hotpix_registry.registry.answer import Answer, Fallback, Question, resolve
 from hotpix_registry.registry.frames import find_camera, unknown_camera
 from hotpix_registry.registry.masks import BuildResult, MaskChange, Plan
@@ -35,7 +32,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hotpix_registry.fits.headers import FrameHeader
-    from hotpix_registry.planning import Campaign
     from hotpix_registry.registry.ingest import IngestReport
     from hotpix_registry.report import Report
 
@@ -304,14 +300,11 @@ class Registry:
         exposures_s: Sequence[float] | None = None,
     ) -> Plan:
         """What `build` would take in, and why other frames stay out."""
-        from hotpix_registry import planning
+        from hotpix_registry.registry import build
 
         with reading(self._engine) as connection:
             row = _camera(connection, camera)
-            frames = queries.frames(connection, camera_id=row.camera_id)
-            series = queries.series(connection, row.camera_id)
-        campaigns, strays = planning.plan(frames, series, row.profile, nights=nights, exposures_s=exposures_s)
-        return Plan(campaigns=tuple(campaigns), strays=tuple(strays))
+        return build.plan(self._engine, row, nights=nights, exposures_s=exposures_s)
 
     def build(
         self,
@@ -340,6 +333,8 @@ class Registry:
         NothingToBuild, FrameChanged, UnreadableFrame
             With nothing stored of that campaign.
         """
+        from hotpix_registry.registry import build
+
         row = self.camera(camera)
         plan = self.plan(camera, nights=nights, exposures_s=exposures_s)
         if not plan.campaigns:
@@ -351,66 +346,12 @@ class Registry:
         results = []
         for campaign in plan.campaigns:
             try:
-                results.append(self._build_one(campaign, row, recipe, progress))
+                results.append(build.build_campaign(self._engine, _act(), campaign, row, recipe, progress))
             except HotpixError as error:
                 if failed is None:
                     raise
                 failed(str(campaign.series), error)
         return results
-
-    def _build_one(
-        self,
-        campaign: Campaign,
-        camera: CameraRow,
-        recipe: Recipe | None,
-        progress: Callable[[str, int, int], None] | None,
-        *,
-        certify: bool = True,
-    ) -> BuildResult:
-        from hotpix_registry.registry import build
-        from hotpix_registry.science.gates import judge
-
-        chosen = masks.recipe_for(campaign, recipe)
-        if chosen.rule is Rule.PERSIST:
-            return self._follow(campaign, camera, chosen, progress)
-        with reading(self._engine) as connection:
-            defects = queries.defects(connection, camera.camera_id)
-            ingredients = build.gather(campaign, camera.profile, chosen, defects)
-            before = queries.mask_by_build_key(connection, ingredients.build_key)
-            if before is not None:
-                return masks.known_result(connection, before, campaign)
-        label = f"{campaign.series.camera} {campaign.first_night}"
-        built = build.compute(ingredients, progress=None if progress is None else partial(progress, label))
-        with reading(self._engine) as connection:
-            earlier = masks.earlier_mask(connection, built)
-        gates = judge(
-            built.detection.dq,
-            built.detection.report,
-            rule=ingredients.recipe.rule,
-            previous_dq=None if earlier is None else self.mask_dq(earlier.id),
-        )
-        with self._writing("build") as (connection, tx):
-            return masks.store_build(connection, built, gates, camera, tx, certify_it=certify)
-
-    def _follow(
-        self,
-        campaign: Campaign,
-        camera: CameraRow,
-        recipe: Recipe,
-        progress: Callable[[str, int, int], None] | None,
-    ) -> BuildResult:
-        """Build a campaign by its own evidence, and follow its pixels through the campaigns before."""
-        from hotpix_registry.registry import derived
-
-        own = dataclasses.replace(recipe, rule=Rule.EVIDENCE)
-        mask_id = self._build_one(campaign, camera, own, progress, certify=False).mask_id
-        with reading(self._engine) as connection:
-            newest = masks.find_mask(connection, mask_id)
-            chain = derived.evidence_before(queries.masks(connection, camera.camera_id), newest)
-        history = [(row, self.mask_dq(row.id)) for row in chain]
-        packed = derived.pack(derived.follow(history, campaign.series), camera)
-        with self._writing("build") as (connection, tx):
-            return derived.store(connection, packed, camera, tx)
 
     def import_mask(
         self,
@@ -541,77 +482,35 @@ class Registry:
             other_dq=None if other_id is None else self.mask_dq(other_id),
         )
 
-    def mask_file(self, mask_id: int) -> bytes:
-        """The canonical FITS file of a mask, verified by its digest.
+    def mask_file(self, mask_id: int, *, preset: str = "default") -> bytes:
+        """The FITS file of a mask, verified by its digest; under a preset a file derived from it.
 
         Raises
         ------
         IntegrityError
             The stored bytes are damaged.
         """
-        from hotpix_registry.fits.packing import unpack
-
-        with reading(self._engine) as connection:
-            masks.find_mask(connection, mask_id)
-            encoding, blob, _, sha256 = queries.mask_blob(connection, mask_id)
-        return unpack(encoding, blob, sha256=sha256)
+        return content.file(self._engine, mask_id, preset)
 
     def mask_as(self, mask_id: int, file_format: str, *, preset: str = "default") -> bytes:
         """A mask in another format: fits, npy, ecsv, ds9, lsst or siril."""
-        from hotpix_registry.fits.exports import export
-
-        return export(self.mask_file(mask_id), file_format, preset).content
-
-    def mask_content(self, mask_id: int, *, preset: str = "default") -> bytes:
-        """The FITS file of a mask, or what a preset derives from it; no cache is needed."""
-        if preset == "default":
-            return self.mask_file(mask_id)
-        return self.mask_as(mask_id, "fits", preset=preset)
+        return content.export(self._engine, mask_id, file_format, preset)
 
     def mask_path(self, mask_id: int, *, preset: str = "default") -> Path:
         """The mask file on disk, in the content-addressed cache."""
-        from hotpix_registry.files import cache_file
-
-        if preset != "default":
-            derived = self.mask_content(mask_id, preset=preset)
-            return cache_file(hashlib.sha256(derived).hexdigest(), lambda: derived)
-        with reading(self._engine) as connection:
-            sha256 = masks.find_mask(connection, mask_id).sha256
-        return cache_file(sha256, lambda: self.mask_file(mask_id))
+        return content.path(self._engine, mask_id, preset)
 
     def mask_array(self, mask_id: int, *, preset: str = "default") -> NDArray[np.bool_]:
         """(ny, nx) bool, True = masked under a preset."""
-        from hotpix_registry.fits.packing import unpack_bad
-
-        if preset != "default":
-            from hotpix_registry.fits.exports import preset_mask
-
-            return preset_mask(self.mask_dq(mask_id), preset)
-        with reading(self._engine) as connection:
-            masks.find_mask(connection, mask_id)
-            encoding, blob, blob_sha256, _ = queries.mask_blob(connection, mask_id)
-        return unpack_bad(encoding, blob, blob_sha256=blob_sha256)
+        return content.array(self._engine, mask_id, preset)
 
     def mask_dq(self, mask_id: int) -> NDArray[np.uint16]:
         """(ny, nx) uint16 of `domain.DQ` bits, 0 = good."""
-        from hotpix_registry.fits.packing import unpack_dq
-
-        with reading(self._engine) as connection:
-            masks.find_mask(connection, mask_id)
-            encoding, blob, blob_sha256, _ = queries.mask_blob(connection, mask_id)
-        return unpack_dq(encoding, blob, blob_sha256=blob_sha256)
+        return content.dq(self._engine, mask_id)
 
     def mask_numbers(self, mask_id: int) -> dict[str, NDArray[Any]]:
         """What the plots of a build draw, by name."""
-        import io
-
-        import numpy as np
-
-        with reading(self._engine) as connection:
-            masks.find_mask(connection, mask_id)
-            stored = queries.mask_numbers(connection, mask_id)
-        with np.load(io.BytesIO(stored), allow_pickle=False) as archive:
-            return dict(archive)
+        return content.numbers(self._engine, mask_id)
 
 
 # --- helpers --------------------------------------------------------------------------

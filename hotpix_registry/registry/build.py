@@ -1,314 +1,119 @@
-"""From a campaign's files to a mask in memory: nothing here touches the database."""
+"""The use case of building: plan, compute with no transaction open, judge, store in one transaction."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import io
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from importlib.metadata import version
+from functools import partial
 from pathlib import Path
-from platform import python_version
-from typing import TYPE_CHECKING, Any
 
-from hotpix_registry.cameras import CameraProfile, Sections
-from hotpix_registry.domain import Defect, Frame, Recipe, digest, iso
-from hotpix_registry.errors import FrameChanged, NothingToBuild
-from hotpix_registry.planning import Campaign, DarkSet, Role
-from hotpix_registry.registry.ingest import sha256_of
+from sqlalchemy.engine import Engine
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+from hotpix_registry import planning
+from hotpix_registry.catalogue import queries
+from hotpix_registry.catalogue.engine import reading, writing
+from hotpix_registry.catalogue.queries import Act, CameraRow
+from hotpix_registry.domain import Frame, Recipe, Rule
+from hotpix_registry.planning import Campaign
+from hotpix_registry.registry import compute, content, derived, masks
+from hotpix_registry.registry.masks import BuildResult, Plan
 
-    from hotpix_registry.fits.maskfile import MaskContent
-    from hotpix_registry.fits.packing import PackedMask
-    from hotpix_registry.science.detection import Detection
-    from hotpix_registry.science.inputs import DarkFrame, Detector, ExposureGroup
-
-Progress = Callable[[int, int], None]
+Progress = Callable[[str, int, int], None]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ingredients:
-    """Everything that decides a mask, before any pixel is read."""
-
-    campaign: Campaign
-    recipe: Recipe
-    sections: Sections
-    gain_e_per_adu: float
-    defects: tuple[Defect, ...]
-    build_key: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BuiltMask:
-    """A mask in memory, packed for storage, with what was measured on the way."""
-
-    ingredients: Ingredients
-    detection: Detection
-    packed: PackedMask
-    numbers: bytes
+def plan(
+    engine: Engine,
+    camera: CameraRow,
+    *,
+    nights: tuple[str, str] | None,
+    exposures_s: Sequence[float] | None,
+) -> Plan:
+    """Campaigns of a camera's frames, and the frames that fit in none."""
+    with reading(engine) as connection:
+        frames = queries.frames(connection, camera_id=camera.camera_id)
+        series = queries.series(connection, camera.camera_id)
+    campaigns, strays = planning.plan(
+        prefer_present(frames), series, camera.profile, nights=nights, exposures_s=exposures_s
+    )
+    return Plan(campaigns=tuple(campaigns), strays=tuple(strays))
 
 
-def gather(
-    campaign: Campaign, profile: CameraProfile, recipe: Recipe, defects: Sequence[Defect] = ()
-) -> Ingredients:
-    """Settle gain, sections, defects and build key of a campaign.
+def prefer_present(frames: Sequence[Frame]) -> list[Frame]:
+    """Let a twin that is still on disk stand in for a frame whose files are gone.
 
-    Raises
-    ------
-    NothingToBuild
-        The gain is nowhere to be found, or the headers disagree about it.
+    An archive that was compressed after its ingest holds the same exposures in other bytes.
     """
-    from hotpix_registry.science.detection import ALGORITHM_VERSION
-
-    sections = profile.sections_on(campaign.first_night)
-    gain_e_per_adu = sections.gain_e_per_adu or _header_gain(campaign)
-    holding = tuple(d for d in defects if d.holds_in(campaign.first_night, campaign.last_night))
-    key = {
-        "camera": campaign.series.camera,
-        "configuration": campaign.series.configuration.as_dict(),
-        "set_point_c": campaign.series.set_point_c,
-        "inputs": sorted([_input_key(frame, role, sections) for frame, role in campaign.inputs], key=str),
-        "detector": dataclasses.asdict(sections) | {"gain_e_per_adu": gain_e_per_adu},
-        "defects": sorted([d.x0, d.y0, d.width, d.height] for d in holding),
-        "recipe": recipe.as_dict(),
-        "algorithm": ALGORITHM_VERSION,
-    }
-    return Ingredients(
-        campaign=campaign,
-        recipe=recipe,
-        sections=sections,
-        gain_e_per_adu=gain_e_per_adu,
-        defects=holding,
-        build_key=digest(key),
-    )
-
-
-def _header_gain(campaign: Campaign) -> float:
-    gains = sorted({f.facts.gain_e_per_adu for f, _ in campaign.inputs if f.facts.gain_e_per_adu is not None})
-    camera = campaign.series.camera
-    if len(gains) == 1:
-        return gains[0]
-    found = ", ".join(f"{gain:g}" for gain in gains)
-    problem = (
-        f"the headers of camera {camera} disagree about the gain ({found} e-/adu)"
-        if gains
-        else f"the gain of camera {camera} is not known"
-    )
-    raise NothingToBuild(
-        f"No mask of {campaign.series} can be built: {problem}.",
-        next_step=(
-            f"Write `hotpix-registry cameras show {camera} --toml > {camera}.toml`, add gain_e_per_adu "
-            f"under [detector], and run `hotpix-registry cameras apply {camera}.toml`."
-        ),
-    )
-
-
-def _input_key(frame: Frame, role: Role, sections: Sections) -> dict[str, Any]:
-    facts = frame.facts
-    return {
-        "sha256": frame.sha256,
-        "role": role,
-        "kind": str(frame.kind),
-        "exptime_s": frame.exptime_s,
-        "n_combined": facts.n_combined,
-        "unit": facts.unit,
-        "bias_subtracted": facts.bias_subtracted,
-        "sections": list(sections.sections_of(facts)),
-    }
-
-
-def compute(ingredients: Ingredients, *, progress: Progress | None = None) -> BuiltMask:
-    """Read the frames in strips, combine them, compare the exposures, and write the mask file in memory.
-
-    Raises
-    ------
-    FrameChanged
-        A frame vanished, or its bytes are no longer those that were catalogued.
-    UnreadableFrame, NothingToBuild
-        As their sentences say.
-    """
-    from hotpix_registry.fits import maskfile, packing
-    from hotpix_registry.science.detection import detect
-
-    campaign = ingredients.campaign
-    paths = locate(campaign.used)
-    with contextlib.ExitStack() as stack:
-        groups = [_group(s, ingredients, paths, stack) for s in campaign.sets]
-        biases = None if campaign.biases is None else _group(campaign.biases, ingredients, paths, stack)
-        detection = detect(
-            groups,
-            _detector(ingredients),
-            ingredients.recipe,
-            biases=biases,
-            manual=_manual(ingredients, groups[0].frames[0].rows.shape),
-            progress=progress,
-        )
-    locate(campaign.used)
-    content = _content(ingredients, detection)
-    return BuiltMask(
-        ingredients=ingredients,
-        detection=detection,
-        packed=packing.pack(maskfile.encode(content)),
-        numbers=_npz(detection.numbers),
-    )
-
-
-def locate(frames: list[Frame]) -> dict[int, str]:
-    """Frame id → a path where its catalogued bytes lie now."""
-    found: dict[int, str] = {}
-    lost: list[str] = []
+    twins = {f.twin_of: f for f in frames if f.twin_of is not None and _is_present(f)}
+    stand_ins = {f.frame_id: twins[f.frame_id] for f in frames if f.frame_id in twins and not _is_present(f)}
+    chosen = {twin.frame_id: original for original, twin in stand_ins.items()}
+    settled = []
     for frame in frames:
-        changed = [path for path in frame.paths if Path(path).is_file()]
-        for path in changed:
-            try:
-                same = sha256_of(path) == frame.sha256
-            except OSError:
-                continue
-            if same:
-                found[frame.frame_id] = path
-                break
-        else:
-            lost.append(f"{frame.name} has {'changed' if changed else 'vanished'}")
-    if lost:
-        more = f", and {len(lost) - 5} more" if len(lost) > 5 else ""
-        raise FrameChanged(
-            f"{', '.join(lost[:5])}{more} since the ingest; nothing was stored.",
-            next_step=(
-                "Bring the files back, ingest them at their new place, or take them out with "
-                "`hotpix-registry frames exclude`."
-            ),
-        )
-    return found
+        if frame.frame_id in stand_ins:
+            frame = dataclasses.replace(frame, twin_of=stand_ins[frame.frame_id].frame_id)
+        elif frame.frame_id in chosen:
+            frame = dataclasses.replace(frame, twin_of=None)
+        settled.append(frame)
+    return settled
 
 
-def _manual(ingredients: Ingredients, shape: tuple[int, int]) -> NDArray[np.bool_] | None:
-    import numpy as np
-
-    if not ingredients.defects:
-        return None
-    manual = np.zeros(shape, dtype=bool)
-    for defect in ingredients.defects:
-        rows, columns = defect.binned(ingredients.campaign.series.configuration.binning)
-        if rows.stop > shape[0] or columns.stop > shape[1]:
-            raise NothingToBuild(
-                f"Defect {defect.defect_id} of camera {ingredients.campaign.series.camera} (a box of "
-                f"{defect.width} x {defect.height} at {defect.x0},{defect.y0}) does not lie within the "
-                f"{shape[1]} x {shape[0]} pixels of its frames.",
-                next_step="Take it off with `hotpix-registry defects remove`, and add it anew.",
-            )
-        manual[rows, columns] = True
-    return manual
+def _is_present(frame: Frame) -> bool:
+    return any(Path(path).is_file() for path in frame.paths)
 
 
-def _group(
-    dark_set: DarkSet, ingredients: Ingredients, paths: dict[int, str], stack: contextlib.ExitStack
-) -> ExposureGroup:
-    from hotpix_registry.science.inputs import ExposureGroup
+def build_campaign(
+    engine: Engine,
+    act: Act,
+    campaign: Campaign,
+    camera: CameraRow,
+    recipe: Recipe | None,
+    progress: Progress | None,
+    *,
+    certify: bool = True,
+) -> BuildResult:
+    """Build and store the mask of one campaign; the very same build returns what it had stored."""
+    from hotpix_registry.science.gates import judge
 
-    return ExposureGroup(
-        exptime_s=dark_set.exptime_s,
-        frames=tuple(
-            _dark_frame(frame, paths[frame.frame_id], ingredients.sections, stack)
-            for frame in dark_set.frames
-        ),
-        borrowed=dark_set.borrowed,
+    chosen = masks.recipe_for(campaign, recipe)
+    if chosen.rule is Rule.PERSIST:
+        return _follow(engine, act, campaign, camera, chosen, progress)
+    with reading(engine) as connection:
+        defects = queries.defects(connection, camera.camera_id)
+        ingredients = compute.gather(campaign, camera.profile, chosen, defects)
+        before = queries.mask_by_build_key(connection, ingredients.build_key)
+        if before is not None:
+            return masks.known_result(connection, before, campaign)
+    label = f"{campaign.series.camera} {campaign.first_night}"
+    built = compute.compute(ingredients, progress=None if progress is None else partial(progress, label))
+    with reading(engine) as connection:
+        earlier = masks.earlier_mask(connection, built)
+    gates = judge(
+        built.detection.dq,
+        built.detection.report,
+        rule=chosen.rule,
+        previous_dq=None if earlier is None else content.dq(engine, earlier.id),
     )
+    with writing(engine) as connection:
+        tx = queries.open_transaction(connection, act, "build", now_us=time.time_ns() // 1000)
+        return masks.store_build(connection, built, gates, camera, tx, certify_it=certify)
 
 
-def _dark_frame(frame: Frame, path: str, sections: Sections, stack: contextlib.ExitStack) -> DarkFrame:
-    from hotpix_registry.fits.pixels import open_rows, overscan_level
-    from hotpix_registry.science.inputs import DarkFrame
-
-    overscan, trim = sections.sections_of(frame.facts)
-    subtracted = bool(frame.facts.bias_subtracted)
-    pedestal = overscan_level(path, overscan) if overscan is not None and not subtracted else None
-    return DarkFrame(
-        rows=stack.enter_context(open_rows(path, trim=trim)),
-        name=path,
-        pedestal=pedestal,
-        n_combined=frame.facts.n_combined,
-        unit=frame.facts.unit,
-        bias_subtracted=subtracted,
-    )
-
-
-def _detector(ingredients: Ingredients) -> Detector:
-    from hotpix_registry.science.inputs import Detector
-
-    sections = ingredients.sections
-    facts = [frame.facts for frame, _ in ingredients.campaign.inputs]
-    saturation_adu = sections.saturation_adu or min(
-        (f.saturation_adu for f in facts if f.saturation_adu is not None), default=65535.0
-    )
-    return Detector(
-        gain_e_per_adu=ingredients.gain_e_per_adu,
-        read_noise_e=sections.read_noise_e or facts[0].read_noise_e,
-        saturation_adu=saturation_adu,
-        adc_step_adu=sections.adc_step_adu,
-        bayer_pattern=ingredients.campaign.series.configuration.bayer_pattern,
-    )
-
-
-def _content(ingredients: Ingredients, detection: Detection) -> MaskContent:
-    from hotpix_registry.fits.maskfile import MaskContent, MaskInput, MaskLimit
-    from hotpix_registry.science.detection import ALGORITHM_VERSION
-
-    campaign, limit = ingredients.campaign, detection.limit
-    first = campaign.sets[0].frames[0]
-    return MaskContent(
-        dq=detection.dq,
-        camera=campaign.series.camera,
-        configuration=campaign.series.configuration,
-        set_point_c=campaign.series.set_point_c,
-        first_night=campaign.first_night,
-        last_night=campaign.last_night,
-        exposures_s=detection.exposures_s,
-        build_key=ingredients.build_key,
-        recipe=ingredients.recipe.as_dict(),
-        algorithm_version=ALGORITHM_VERSION,
-        limit=MaskLimit(
-            e_per_s=limit.e_per_s,
-            source=limit.source,
-            low_e_per_s=limit.low_e_per_s,
-            high_e_per_s=limit.high_e_per_s,
-            charge_e=limit.charge_e,
-            exposures_s=limit.exposures_s,
-            tolerance=limit.tolerance,
-        ),
-        trim_section=ingredients.sections.sections_of(first.facts)[1],
-        inputs=tuple(
-            MaskInput(
-                role=role,
-                sha256=frame.sha256,
-                kind=str(frame.kind),
-                exptime_s=frame.exptime_s,
-                ccd_temp_c=frame.facts.ccd_temp_c,
-                start=iso(frame.start_us),
-                n_combined=frame.facts.n_combined,
-            )
-            for frame, role in campaign.inputs
-        ),
-    )
-
-
-def _npz(numbers: dict[str, Any]) -> bytes:
-    import numpy as np
-
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **numbers)
-    return buffer.getvalue()
-
-
-def empty_numbers() -> bytes:
-    """What is stored for the plots of a mask that no build made."""
-    return _npz({})
-
-
-def software() -> dict[str, str]:
-    """Versions of what computed a mask."""
-    names = ("hotpix-registry", "numpy", "scipy", "astropy", "ccdproc", "sqlalchemy")
-    return {"python": python_version()} | {name: version(name) for name in names}
+def _follow(
+    engine: Engine,
+    act: Act,
+    campaign: Campaign,
+    camera: CameraRow,
+    recipe: Recipe,
+    progress: Progress | None,
+) -> BuildResult:
+    """Build a campaign by its own evidence, and follow its pixels through the campaigns before."""
+    own = dataclasses.replace(recipe, rule=Rule.EVIDENCE)
+    mask_id = build_campaign(engine, act, campaign, camera, own, progress, certify=False).mask_id
+    with reading(engine) as connection:
+        newest = masks.find_mask(connection, mask_id)
+        chain = derived.evidence_before(queries.masks(connection, camera.camera_id), newest)
+    history = [(row, content.dq(engine, row.id)) for row in chain]
+    packed = derived.pack(derived.follow(history, campaign.series), camera)
+    with writing(engine) as connection:
+        tx = queries.open_transaction(connection, act, "build", now_us=time.time_ns() // 1000)
+        return derived.store(connection, packed, camera, tx)

@@ -15,7 +15,7 @@ from hotpix_registry.catalogue.queries import CameraRow, MaskRow
 from hotpix_registry.domain import DQ, Configuration, Rule, Series, digest, parse_date
 from hotpix_registry.errors import UsageError
 from hotpix_registry.registry import masks
-from hotpix_registry.registry.build import empty_numbers, software
+from hotpix_registry.registry.compute import empty_numbers, software
 from hotpix_registry.registry.ingest import sha256_of
 from hotpix_registry.registry.masks import BuildResult
 

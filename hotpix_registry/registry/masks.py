@@ -17,7 +17,7 @@ from hotpix_registry.errors import UnknownId, UsageError
 
 if TYPE_CHECKING:
     from hotpix_registry.planning import Campaign
-    from hotpix_registry.registry.build import BuiltMask
+    from hotpix_registry.registry.compute import BuiltMask
     from hotpix_registry.science.gates import GateResult
 
 
@@ -159,7 +159,7 @@ def store_build(
 
 
 def _values(built: BuiltMask, gates: Sequence[GateResult], camera: CameraRow, tx: int) -> dict[str, Any]:
-    from hotpix_registry.registry.build import software
+    from hotpix_registry.registry.compute import software
     from hotpix_registry.science.detection import ALGORITHM_VERSION
 
     ingredients, detection, packed = built.ingredients, built.detection, built.packed

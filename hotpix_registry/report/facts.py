@@ -46,7 +46,7 @@ def gather(
     today's.
     """
     report = details["report"]
-    facts: Facts = {name: details.get(name) for name in _COPIED}
+    facts: Facts = {name: details[name] for name in _COPIED}
     facts |= {
         "flagged_fraction": details["flagged"] / details["pixels"],
         "flags": _flags(details, dq),
@@ -114,7 +114,9 @@ def _verdict(facts: Facts) -> dict[str, Any]:
         word, sentence = "look at", f"{passed} {plural} to judge before you rely on it."
     else:
         word = "trust"
-        sentence = f"All {len(facts['gates'])} quality gates passed, and the build had nothing to warn of."
+        n = len(facts["gates"])
+        gates = "The one quality gate" if n == 1 else f"All {n} quality gates"
+        sentence = f"{gates} passed, and the build had nothing to warn of."
     return {"word": word, "sentence": sentence, "reasons": reasons + doubts}
 
 

@@ -55,7 +55,7 @@ def headline(facts: Facts) -> tuple[str, ...]:
     made = "Imported for" if facts["rule"] == Rule.IMPORT else "From darks of"
     return (
         f"Mask {facts['mask_id']}, version {facts['version']} of {facts['series']}",
-        f"{made} {nights}. It is {facts['status']}; valid: {'; '.join(valid) or 'for no date'}.",
+        f"{made} {nights}. Status: {facts['status']}; valid: {'; '.join(valid) or 'for no date'}.",
     )
 
 
@@ -186,7 +186,7 @@ def _comparison(facts: Facts) -> Section:
 
 
 def _limit(facts: Facts) -> Section | None:
-    limit, thresholds = facts["limit"], facts["thresholds"]
+    thresholds = facts["thresholds"]
     if not facts["groups"]:
         return None
     tables: tuple[Table, ...] = ()
@@ -417,13 +417,10 @@ def _map(facts: Facts) -> Section:
 
 def _inputs(facts: Facts) -> Section:
     if facts["masks"]:
-        named = facts["recipe"].get("name")
-        rows = tuple((m["role"], m["sha256"]) for m in facts["masks"])
-        return Section(
-            title="Inputs",
-            paragraphs=(f"The file was {named}.",) if named else (),
-            tables=(Table(headings=("role", "sha256"), rows=rows),),
-        )
+        made_from = tuple((str(mask["role"]), str(mask["sha256"])) for mask in facts["masks"])
+        return Section(title="Inputs", tables=(Table(headings=("role", "sha256"), rows=made_from),))
+    if not facts["inputs"]:
+        return Section(title="Inputs", paragraphs=("No catalogued frame went in.",))
     paragraphs = [f"{_count(len(facts['inputs']), 'frame')} went in."]
     if facts["left_out"]:
         paragraphs += [

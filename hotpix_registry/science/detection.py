@@ -21,11 +21,12 @@ from hotpix_registry.science.measure import (
     Plan,
     Suspects,
     joined_suspects,
-    local_bulk,
     measure,
 )
 from hotpix_registry.science.report import Findings, histogram_sd, numbers, report
-from hotpix_registry.science.survey import Survey, bands, sample_bands, survey
+from hotpix_registry.science.sample import sample_bands
+from hotpix_registry.science.strips import bands, local_bulk
+from hotpix_registry.science.survey import Survey, survey
 
 ALGORITHM_VERSION = "1"
 """Raised whenever the same darks and recipe may give other flags."""
@@ -307,7 +308,8 @@ def _test(
     """Set DARK_NONLINEAR and UNSTABLE; return the thresholds of each test and stratum."""
     from scipy import stats
 
-    rate = plan.recipe.false_discovery_rate
+    # half of the false discoveries for the tests of the difference, half for those in time
+    rate = plan.recipe.false_discovery_rate / 2
     highest = float(stats.norm.sf(_LEAST_Z))
     thresholds: dict[str, dict[int, float]] = {}
 

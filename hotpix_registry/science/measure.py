@@ -16,15 +16,8 @@ from numpy.typing import NDArray
 from hotpix_registry.domain import Recipe
 from hotpix_registry.science.combine import Combined, Floats, Rejection, combine
 from hotpix_registry.science.current import Charge, Line, fit_line
-from hotpix_registry.science.survey import (
-    CalibratedGroup,
-    Survey,
-    bands,
-    block_edges,
-    block_medians,
-    read_stack,
-    spread_blocks,
-)
+from hotpix_registry.science.strips import bands, block_medians, read_stack, spread_blocks
+from hotpix_registry.science.survey import CalibratedGroup, Survey
 
 _STRIP_BYTES = 8 << 20
 _MOST_BYTES = 32 << 20
@@ -410,33 +403,3 @@ def _offsets(plan: Plan, bias: Combined | None, shape: tuple[int, ...]) -> NDArr
         return np.zeros(shape, np.bool_)
     level = bias.mean_adu - spread_blocks(block_medians(bias.mean_adu, plan.colours), bias.mean_adu.shape)
     return np.asarray(np.abs(level) > np.float32(plan.offset_threshold_adu), np.bool_)
-
-
-def local_bulk(grid: Floats, shape: tuple[int, int], index: NDArray[np.int64], colours: bool) -> Floats:
-    """Bulk dark current around given pixels, interpolated between blocks, (n,) e-/s.
-
-    `grid` is (colours, bands, blocks). Beyond the outer blocks' centres the slope goes on, so that
-    glow in a corner is followed into it.
-    """
-    y, x = np.divmod(index, shape[1])
-    plane = ((y & 1) * 2 + (x & 1)) if colours and grid.shape[0] == 4 else np.zeros(index.size, np.int64)
-    row_edges = np.array([0, *(band[1] for band in bands(shape[0]))])
-    ys, yf = _between(y, row_edges)
-    xs, xf = _between(x, block_edges(shape[1]))
-    corners = (grid[plane, ys + dy, xs + dx] for dy in (0, 1) for dx in (0, 1))
-    if grid.shape[1] == 1 or grid.shape[2] == 1:
-        ys1, xs1 = np.minimum(ys + 1, grid.shape[1] - 1), np.minimum(xs + 1, grid.shape[2] - 1)
-        corners = (grid[plane, a, b] for a in (ys, ys1) for b in (xs, xs1))
-    a, b, c, d = corners
-    bulk: Floats = ((a * (1 - xf) + b * xf) * (1 - yf) + (c * (1 - xf) + d * xf) * yf).astype(np.float32)
-    return bulk
-
-
-def _between(at: NDArray[np.int64], edges: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """Block centre before each position, and how far it lies on the way to the next one."""
-    centres = (edges[:-1] + edges[1:] - 1) / 2
-    if centres.size == 1:
-        return np.zeros(at.size, np.intp), np.zeros(at.size)
-    before = np.clip(np.searchsorted(centres, at, side="right") - 1, 0, centres.size - 2)
-    share = (at - centres[before]) / (centres[before + 1] - centres[before])
-    return before, share

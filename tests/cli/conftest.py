@@ -23,7 +23,7 @@ from typing import Any
 import pytest
 
 from hotpix_registry.cli import main
-from hotpix_registry.domain import Frame, Recipe
+from hotpix_registry.domain import Frame, Recipe, Rule
 from hotpix_registry.registry import Registry
 from tests import small_camera
 
@@ -194,7 +194,7 @@ def stock(tmp_path_factory: pytest.TempPathFactory) -> Path:
     hotpix = Hotpix(folder, str(folder / "registry.sqlite"), {"HOTPIX_CACHE_DIR": str(folder / "cache")})
     hotpix.ingest("darks")
     with hotpix.opened() as registry:
-        registry.build("smallcam-48", recipe=Recipe(limit_e_per_s=4.0))
+        registry.build("smallcam-48", recipe=Recipe(rule=Rule.LIMIT, limit_e_per_s=4.0))
     return folder
 
 

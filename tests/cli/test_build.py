@@ -22,7 +22,7 @@ def test_from_files_to_the_right_mask(hotpix: Hotpix, database: str) -> None:
     hotpix = hotpix.on(database)
     write_campaign(hotpix.cwd / "darks")
     hotpix("ingest", "darks").ended_with(0, "smallcam-48 is new and provisional", "cameras confirm")
-    build = ("build", "--camera", "smallcam-48", "--limit", "4", "--format", "json")
+    build = ("build", "--camera", "smallcam-48", "--rule", "limit", "--limit", "4", "--format", "json")
     (built,) = hotpix(*build).ended_with(0).json
     assert built.keys() >= KEYS
     assert (built["mask_id"], built["version"], built["status"], built["new"]) == (1, 1, "certified", True)
@@ -83,7 +83,7 @@ def test_what_was_built_before_a_frame_vanished_is_kept_and_told(hotpix: Hotpix)
     write_campaign(hotpix.cwd / "may", start=datetime(2021, 5, 4, 22))
     hotpix.ingest("march", "may")
     (hotpix.cwd / "may" / "dark_30s_02.fits").unlink()
-    done = hotpix("build", "--camera", "smallcam-48", "--limit", "4")
+    done = hotpix("build", "--camera", "smallcam-48", "--rule", "limit", "--limit", "4")
     assert done.code in (5, 8)
     assert "may/dark_30s_02.fits has vanished" in done.err
     assert "Mask 1" in done.out
@@ -97,7 +97,9 @@ def test_candidates_alone_end_with_their_own_code_and_wait_for_a_person(hotpix: 
     toml = hotpix("cameras", "show", "smallcam-48", "--toml").ended_with(0).out
     (hotpix.cwd / "mine.toml").write_text(toml + '[policy]\ncertify = "manual"\n')
     hotpix("cameras", "apply", "mine.toml").ended_with(0)
-    done = hotpix("build", "--camera", "smallcam-48", "--limit", "4").ended_with(8, "candidate", "certify ID")
+    done = hotpix("build", "--camera", "smallcam-48", "--rule", "limit", "--limit", "4").ended_with(
+        8, "candidate", "certify ID"
+    )
     assert "Mask 1" in done.out
     look_up = ("mask", "--camera", "smallcam-48", "--date", "2021-03-04")
     hotpix(*look_up).refused(3, "no certified mask")
@@ -115,7 +117,7 @@ def test_a_camera_without_gain_is_catalogued_and_the_build_says_what_to_give(hot
     (hotpix.cwd / "mine.toml").write_text(profile)
     with hotpix.opened() as registry:
         registry.apply_profile(hotpix.cwd / "mine.toml")
-    hotpix("build", "--camera", "smallcam-48", "--limit", "4").ended_with(0)
+    hotpix("build", "--camera", "smallcam-48", "--rule", "limit", "--limit", "4").ended_with(0)
 
 
 def test_two_combined_darks_months_apart_make_the_guides_mask(hotpix: Hotpix) -> None:
@@ -180,7 +182,7 @@ def test_a_mode_that_is_no_ascii_is_no_crash(hotpix: Hotpix) -> None:
     for path in write_campaign(hotpix.cwd / "darks", header={"READOUTM": "Tres rapide"}):
         path.write_bytes(path.read_bytes().replace(b"Tres rapide", b"Tr\xe8s rapide"))
     hotpix.ingest("darks")
-    hotpix("build", "--camera", "smallcam-48", "--limit", "4").ended_with(0)
+    hotpix("build", "--camera", "smallcam-48", "--rule", "limit", "--limit", "4").ended_with(0)
     assert "Très rapide" in hotpix("masks").ended_with(0).out
 
 

@@ -12,7 +12,7 @@ import pytest
 from tests.cli.conftest import Done, Hotpix
 from tests.small_camera import write_campaign, write_frame
 
-BUILD = ("build", "--camera", "smallcam-48", "--limit", "4")
+BUILD = ("build", "--camera", "smallcam-48", "--rule", "limit", "--limit", "4")
 
 
 def at_once(hotpix: Hotpix, *arguments: str, processes: int = 4) -> list[Done]:

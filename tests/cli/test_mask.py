@@ -13,7 +13,7 @@ import pytest
 from astropy.io import fits
 from astropy.table import Table
 
-from hotpix_registry.domain import Recipe
+from hotpix_registry.domain import Recipe, Rule
 from tests.cli.conftest import Hotpix
 from tests.small_camera import hot_pixels, write_campaign
 
@@ -112,14 +112,14 @@ def test_several_series_and_several_masks_of_a_night_are_ambiguous(hotpix: Hotpi
     write_campaign(hotpix.cwd / "cold", start=datetime(2021, 3, 5, 1), biases=0, header=cold)
     hotpix.ingest("march", "april")
     with hotpix.opened() as registry:
-        registry.build("smallcam-48", recipe=Recipe(limit_e_per_s=4.0))
+        registry.build("smallcam-48", recipe=Recipe(rule=Rule.LIMIT, limit_e_per_s=4.0))
     # without a longitude the bare date of the first night touches the mask before it
     done = hotpix(*MASK, "--date", "2021-04-03").refused(4, "mask 1", "mask 2", "Give a time")
     assert "2021-04-04T00:00:00Z" in done.err
     hotpix(*MASK, "--date", "2021-04-03T22:00:00Z").ended_with(0)
     hotpix.ingest("cold")
     with hotpix.opened() as registry:
-        registry.build("smallcam-48", recipe=Recipe(limit_e_per_s=4.0))
+        registry.build("smallcam-48", recipe=Recipe(rule=Rule.LIMIT, limit_e_per_s=4.0))
     hotpix(*LOOK_UP).refused(4, "-10 °C", "-20 °C", "--temperature")
     hotpix(*LOOK_UP, "--temperature", "-20.5").ended_with(0)
 

@@ -1,0 +1,91 @@
+"""What a stored mask holds: its file, its pixels, its numbers; verified whenever it is read."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy.engine import Engine
+
+from hotpix_registry.catalogue import queries
+from hotpix_registry.catalogue.engine import reading
+from hotpix_registry.registry.masks import find_mask
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+def file(engine: Engine, mask_id: int, preset: str = "default") -> bytes:
+    """The canonical FITS file of a mask, or what a preset derives from it.
+
+    Raises
+    ------
+    IntegrityError
+        The stored bytes are damaged.
+    """
+    from hotpix_registry.fits.packing import unpack
+
+    if preset != "default":
+        return export(engine, mask_id, "fits", preset)
+    encoding, blob, _, sha256 = _stored(engine, mask_id)
+    return unpack(encoding, blob, sha256=sha256)
+
+
+def export(engine: Engine, mask_id: int, file_format: str, preset: str) -> bytes:
+    """A mask in another format: fits, npy, ecsv, ds9, lsst or siril."""
+    from hotpix_registry.fits import exports
+
+    return exports.export(file(engine, mask_id), file_format, preset).content
+
+
+def path(engine: Engine, mask_id: int, preset: str) -> Path:
+    """The mask file on disk, in the content-addressed cache."""
+    from hotpix_registry.files import cache_file
+
+    if preset != "default":
+        derived = file(engine, mask_id, preset)
+        return cache_file(hashlib.sha256(derived).hexdigest(), lambda: derived)
+    with reading(engine) as connection:
+        sha256 = find_mask(connection, mask_id).sha256
+    return cache_file(sha256, lambda: file(engine, mask_id))
+
+
+def array(engine: Engine, mask_id: int, preset: str = "default") -> NDArray[np.bool_]:
+    """(ny, nx) bool, True = masked under a preset."""
+    from hotpix_registry.fits.packing import unpack_bad
+
+    if preset != "default":
+        from hotpix_registry.fits.exports import preset_mask
+
+        return preset_mask(dq(engine, mask_id), preset)
+    encoding, blob, blob_sha256, _ = _stored(engine, mask_id)
+    return unpack_bad(encoding, blob, blob_sha256=blob_sha256)
+
+
+def dq(engine: Engine, mask_id: int) -> NDArray[np.uint16]:
+    """(ny, nx) uint16 of `domain.DQ` bits, 0 = good."""
+    from hotpix_registry.fits.packing import unpack_dq
+
+    encoding, blob, blob_sha256, _ = _stored(engine, mask_id)
+    return unpack_dq(encoding, blob, blob_sha256=blob_sha256)
+
+
+def numbers(engine: Engine, mask_id: int) -> dict[str, NDArray[Any]]:
+    """What the plots of a build draw, by name; empty for a mask that no build made."""
+    import io
+
+    import numpy as np
+
+    with reading(engine) as connection:
+        find_mask(connection, mask_id)
+        stored = queries.mask_numbers(connection, mask_id)
+    with np.load(io.BytesIO(stored), allow_pickle=False) as archive:
+        return dict(archive)
+
+
+def _stored(engine: Engine, mask_id: int) -> tuple[str, bytes, str, str]:
+    with reading(engine) as connection:
+        find_mask(connection, mask_id)
+        return queries.mask_blob(connection, mask_id)

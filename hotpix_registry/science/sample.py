@@ -1,0 +1,240 @@
+"""A sample of all frames: some rows of each, of which chosen pixels are kept."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hotpix_registry.errors import NothingToBuild
+from hotpix_registry.science.combine import Floats, sort_rows
+from hotpix_registry.science.inputs import DarkFrame, Detector, ExposureGroup
+from hotpix_registry.science.noise import Doubles, FrameFactors, robust_sd
+from hotpix_registry.science.strips import (
+    BAND_ROWS,
+    bands,
+    block_medians,
+    read_stack,
+    spread_blocks,
+    to_adu,
+)
+
+_SAMPLE_PIXELS = 1 << 22
+_LATTICE_PIXELS = 1 << 16
+_HOT_PIXELS = 60_000
+_MOST_VALUES = 6_000_000
+_MOST_BYTES = 32 << 20
+_MEDIAN_OF = 9
+_CLAMPED_SHARE = 0.02
+_FEWEST_PROFILE_ROWS = 256
+
+
+@dataclass(slots=True)
+class Look:
+    """What the sample shows of one group; (n frames, n pixels) arrays in ADU."""
+
+    group: ExposureGroup
+    frames: tuple[DarkFrame, ...]
+    gain_e_per_adu: float
+    lattice: Doubles
+    hot: Doubles
+    sound: NDArray[np.bool_]
+    """hot pixels that are saturated in no frame"""
+    lattice_column: NDArray[np.intp]
+    profile: Doubles | None
+    """(nx,) medians of the columns above the pedestal"""
+    lattice_local: Doubles
+    """level of the bulk around each pixel, above the pedestal"""
+    hot_local: Doubles
+    clamped: bool
+    """the converter cuts off what lies below the black level"""
+    saturation_adu: float
+    pedestals_adu: Doubles
+    factors: FrameFactors | None = None
+    rejected: tuple[tuple[str, str], ...] = ()
+    offset_adu: float = 0.0
+
+    @property
+    def n(self) -> int:
+        return len(self.frames)
+
+    @property
+    def n_combined(self) -> int:
+        return min(frame.n_combined for frame in self.frames)
+
+    @property
+    def bias_subtracted(self) -> bool:
+        return all(frame.bias_subtracted for frame in self.frames)
+
+    @property
+    def bulk_adu(self) -> float:
+        return float(np.median(centre(self.lattice)))
+
+    def keep(self, kept: NDArray[np.bool_]) -> None:
+        self.frames = tuple(frame for frame, keep in zip(self.frames, kept, strict=True) if keep)
+        self.lattice, self.hot = self.lattice[kept], self.hot[kept]
+        self.pedestals_adu = self.pedestals_adu[kept]
+
+
+def sample_bands(shape: tuple[int, int]) -> list[tuple[int, int]]:
+    """Bands spread evenly over the sensor, about four million pixels in all."""
+    every = bands(shape[0])
+    wanted = max(1, math.ceil(_SAMPLE_PIXELS / (BAND_ROWS * shape[1])))
+    if wanted >= len(every):
+        return every
+    return [every[(2 * i + 1) * len(every) // (2 * wanted)] for i in range(wanted)]
+
+
+def gather(
+    groups: Sequence[ExposureGroup],
+    shape: tuple[int, int],
+    detector: Detector,
+    progress: Callable[[], None],
+) -> list[Look]:
+    """Read the sample: a lattice of pixels for the bulk, and the hot pixels of the longest exposure."""
+    n_values = sum(len(group.frames) for group in groups)
+    rows = max(8, _MOST_BYTES // (2 * n_values * shape[1]))
+    chosen = [(y0, min(y1, y0 + rows)) for y0, y1 in sample_bands(shape)]
+    n_pixels = sum(y1 - y0 for y0, y1 in chosen) * shape[1]
+    stride = max(1, n_pixels // min(_LATTICE_PIXELS, max(1, _MOST_VALUES // n_values))) | 1
+    most_hot = max(1, min(_HOT_PIXELS, _MOST_VALUES // n_values) // len(chosen))
+    longest = int(np.argmax([group.exptime_s for group in groups]))
+    frames = [tuple(sorted(group.frames, key=lambda frame: frame.name)) for group in groups]
+    lattice: list[list[Floats]] = [[] for _ in groups]
+    hot: list[list[Floats]] = [[] for _ in groups]
+    lattice_local: list[list[Floats]] = [[] for _ in groups]
+    profiles: list[list[Floats]] = [[] for _ in groups]
+    columns: list[NDArray[np.intp]] = []
+    hot_local: list[list[Floats]] = [[] for _ in groups]
+    peaks: list[list[Floats]] = [[] for _ in groups]
+    profiled = groups[-1].exptime_s > 0 and sum(y1 - y0 for y0, y1 in chosen) >= _FEWEST_PROFILE_ROWS
+    phase = 0
+    for y0, y1 in chosen:
+        stacks = []
+        for members, group in zip(frames, groups, strict=True):
+            stacks.append(read_stack(members, group.exptime_s, detector.gain_e_per_adu, y0, y1))
+            progress()
+        where = _hot_pixels(stacks[longest], most_hot, detector.bayer_pattern is not None)
+        every = np.arange(phase, stacks[0][0].size, stride)
+        phase = (phase - stacks[0][0].size) % stride
+        columns.append(every % shape[1])
+        for i, stack in enumerate(stacks):
+            flat = stack.reshape(len(stack), -1)
+            lattice[i].append(flat[:, every].astype(np.float32))
+            hot[i].append(flat[:, where].astype(np.float32))
+            mean = np.nan_to_num(stack[:_MEDIAN_OF].mean(axis=0, dtype=np.float32))
+            blocks = block_medians(mean, detector.bayer_pattern is not None)
+            if profiled:
+                profiles[i].append(np.median(mean, axis=0))
+            around = spread_blocks(blocks, mean.shape).reshape(-1)
+            lattice_local[i].append(around[every])
+            hot_local[i].append(around[where])
+            if groups[i].frames[0].n_combined > 1:
+                top = np.nan_to_num(flat, nan=-np.inf, posinf=-np.inf).max(axis=0)
+                peaks[i].append(np.sort(top)[-8:].astype(np.float32))
+    ceilings = [_ceiling(group, peak, detector) for group, peak in zip(groups, peaks, strict=True)]
+    raw_lattice = [np.concatenate(values, axis=1).astype(np.float64) for values in lattice]
+    usable = np.ones(raw_lattice[0].shape[1], np.bool_)
+    for group, raw, ceiling in zip(groups, raw_lattice, ceilings, strict=True):
+        usable &= np.all(np.isfinite(raw) & (raw < ceiling), axis=0)
+        if not usable.any():
+            names = ", ".join(frame.name for frame in group.frames[:3])
+            raise NothingToBuild(
+                f"The {group.exptime_s:g} s frames ({names}) hold no unsaturated pixels.",
+                next_step="Exclude them, or check the camera's saturation level.",
+            )
+    looks = []
+    for i, (group, ceiling) in enumerate(zip(groups, ceilings, strict=True)):
+        raw_hot = np.concatenate(hot[i], axis=1).astype(np.float64)
+        raw = raw_lattice[i][:, usable]
+        pedestals = _pedestals(group, frames[i], raw, detector)
+        seen = pedestals[:_MEDIAN_OF].mean()
+        looks.append(
+            Look(
+                group=group,
+                frames=frames[i],
+                gain_e_per_adu=detector.gain_e_per_adu,
+                lattice=raw - pedestals[:, np.newaxis],
+                hot=np.nan_to_num(raw_hot) - pedestals[:, np.newaxis],
+                sound=np.all(raw_hot < ceiling, axis=0),
+                lattice_column=np.concatenate(columns)[usable],
+                profile=np.median(profiles[i], axis=0).astype(np.float64) - seen if profiled else None,
+                lattice_local=np.concatenate(lattice_local[i]).astype(np.float64)[usable] - seen,
+                hot_local=np.concatenate(hot_local[i]).astype(np.float64) - seen,
+                clamped=bool(np.mean(raw == raw.min()) > _CLAMPED_SHARE),
+                saturation_adu=ceiling,
+                pedestals_adu=pedestals,
+            )
+        )
+    return looks
+
+
+def _hot_pixels(stack: NDArray[Any], most: int, colours: bool) -> NDArray[np.intp]:
+    """Flat indices of the pixels far above their surroundings, the hottest if there are too many."""
+    rows = [row.astype(np.float32).reshape(-1) for row in stack[:_MEDIAN_OF]]
+    sort_rows(rows)
+    middle = np.nan_to_num(rows[(len(rows) - 1) // 2].reshape(stack.shape[1:]))
+    excess = (middle - spread_blocks(block_medians(middle, colours), middle.shape)).reshape(-1)
+    least = 8 * max(robust_sd(excess[::7]), 1e-3)
+    hot = np.flatnonzero(excess > least)
+    # within a block glow may rise by more than that, but not from a pixel to the next ones in its row
+    y, x = np.divmod(hot, middle.shape[1])
+    neighbours = [middle[y, np.clip(x + step, 0, middle.shape[1] - 1)] for step in (-4, -2, 2, 4)]
+    hot = hot[middle[y, x] - np.median(neighbours, axis=0) > least]
+    if hot.size > most:
+        hot = hot[np.argsort(-excess[hot], kind="stable")[:most]]
+    return np.sort(hot)
+
+
+def _ceiling(group: ExposureGroup, peaks: list[Floats], detector: Detector) -> float:
+    """Level of saturation; in a master it is known only by the plateau of its highest pixels."""
+    if not peaks:
+        return detector.saturation_adu
+    if not any(frame.bias_subtracted for frame in group.frames):
+        return 0.995 * detector.saturation_adu
+    highest = np.sort(np.concatenate(peaks))[-8:]
+    if highest[-1] > 0.4 * detector.saturation_adu and highest[0] > 0.985 * highest[-1]:
+        return float(0.98 * highest[0])
+    return math.inf
+
+
+def _pedestals(
+    group: ExposureGroup, frames: Sequence[DarkFrame], lattice: Doubles, detector: Detector
+) -> Doubles:
+    """Pedestals from the overscan; without one, what the frame's bulk differs from the group's by."""
+    known = [frame.pedestal for frame in frames]
+    if all(pedestal is not None for pedestal in known):
+        factors = [to_adu(frame, group.exptime_s, detector.gain_e_per_adu) for frame in frames]
+        return np.array([p * f for p, f in zip(known, factors, strict=True) if p is not None])
+    drift = np.median(lattice - centre(lattice), axis=1)
+    return np.asarray(drift - drift.mean(), np.float64)
+
+
+def centre(values: Doubles) -> Doubles:
+    """Mean of the frames without cosmic-ray hits, for pixels of one level and so of one noise."""
+    if values.shape[0] < 3 or values.size == 0:
+        return np.asarray(values.mean(axis=0), np.float64)
+    deviation = values - np.median(values, axis=0)
+    hit = deviation > 6 * _frame_noise(values)
+    return np.asarray(np.where(hit, 0.0, values).sum(axis=0) / (~hit).sum(axis=0), np.float64)
+
+
+def hot_centre(values: Doubles, gain_e_per_adu: float) -> Doubles:
+    """The same for pixels of any level, whose noise grows with it; trimming would cut Poisson's tail."""
+    if values.shape[0] < 3 or values.size == 0:
+        return np.asarray(values.mean(axis=0), np.float64)
+    median = np.median(values, axis=0)
+    deviation = values - median
+    floor = _frame_noise(values)
+    above = np.maximum(median - np.median(median), 0.0)
+    hit = deviation > 6 * np.sqrt(floor**2 + above / gain_e_per_adu)
+    return np.asarray(np.where(hit, 0.0, values).sum(axis=0) / (~hit).sum(axis=0), np.float64)
+
+
+def _frame_noise(values: Doubles) -> float:
+    """Noise of one value, from the differences of frames: about a median of three frames one is always 0."""
+    return float(1.4826 / math.sqrt(2) * np.median(np.abs(np.diff(values, axis=0))))
