@@ -194,7 +194,7 @@ def _corruptions() -> tuple[type[Exception], ...]:
     with suppress(ImportError):
         from isal import isal_zlib  # type: ignore[import-not-found, import-untyped, unused-ignore]
 
-        return (OSError, EOFError, zlib.error, isal_zlib.error)
+        return (OSError, EOFError, zlib.error, cast(type[Exception], isal_zlib.error))
     return (OSError, EOFError, zlib.error)
 
 
