@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hotpix_registry.domain import canonical_json
 from hotpix_registry.fits.blocks import CARD, padded
 
 Card = tuple[str, bool | int | float | str | None, str]
@@ -21,6 +22,8 @@ Card = tuple[str, bool | int | float | str | None, str]
 
 _TEXT = 67
 """characters of a string in one card that is continued"""
+_QUOTE_BEFORE_SLASH = re.compile(r"'(?=\s*/)")
+"""astropy ends a string at a quote that a slash follows, though the quote is doubled as it should be"""
 _NOT_ALPHANUMERIC = frozenset((*range(0x3A, 0x41), *range(0x5B, 0x61)))
 
 
@@ -31,8 +34,13 @@ def rounded(value: float) -> float:
 
 def ascii_text(text: str) -> str:
     """Text as FITS can hold it: other characters become escapes such as `\\xe9`."""
-    escaped = text.encode("ascii", "backslashreplace").decode()
+    escaped = _QUOTE_BEFORE_SLASH.sub(r"\\x27", text).encode("ascii", "backslashreplace").decode()
     return re.sub(r"[\x00-\x1f\x7f]", lambda match: f"\\x{ord(match[0]):02x}", escaped)
+
+
+def json_text(value: Any) -> str:
+    """Canonical JSON that survives as a FITS string, and reads back as the same value."""
+    return _QUOTE_BEFORE_SLASH.sub(r"\\u0027", canonical_json(value))
 
 
 def header(cards: Iterable[Card], *, data_sum: int) -> bytes:

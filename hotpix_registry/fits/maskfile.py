@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hotpix_registry.domain import DQ, DQ_DESCRIPTIONS, Configuration, canonical_json
+from hotpix_registry.domain import DQ, DQ_DESCRIPTIONS, Configuration
 from hotpix_registry.errors import UnreadableFrame
 from hotpix_registry.fits import blocks, canonical
 from hotpix_registry.fits.canonical import Card, rounded
@@ -198,7 +198,7 @@ def _primary_cards(content: MaskContent, counts: Mapping[DQ, int]) -> list[Card]
         ("NMASKED", counts[DQ.BAD], "masked pixels"),
         ("ALGOVER", content.algorithm_version, "version of the algorithm"),
         ("BUILDKEY", content.build_key, ""),
-        ("RECIPE", canonical_json(_round_all(content.recipe)), ""),
+        ("RECIPE", canonical.json_text(_round_all(content.recipe)), ""),
     ]
     lines = _history(content, counts)
     cards += [("HISTORY", line, "") for text in lines for line in textwrap.wrap(text, _WIDTH)]
