@@ -280,6 +280,22 @@ def test_an_excluded_frame_makes_another_mask_version(registry: Registry, night:
     assert (third.mask_id, third.new) == (first.mask_id, False)
 
 
+def test_a_camera_of_unknown_gain_is_calibrated_by_its_darks(registry: Registry, tmp_path: Path) -> None:
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    camera = SimulatedCamera.create((512, 512), seed=7)
+    write_night(frames, camera, start=EVENING, biases=5, darks={90: 8, 1000: 8})
+    for path in frames.iterdir():
+        with fits.open(path, mode="update") as hdus:
+            del hdus[0].header["EGAIN"]
+            hdus[0].header["INSTRUME"] = "Nameless 512"
+    registry.ingest(frames)
+    (built,) = registry.build("nameless-512")
+    (note,) = [warning for warning in built.warnings if "measured from these darks" in warning]
+    assert float(note.split("; ")[1].split(" ")[0]) == pytest.approx(1.5, rel=0.05)
+    assert registry.show(built.mask_id)["report"]["noise"]["gain_e_per_adu"] == pytest.approx(1.5, rel=0.05)
+
+
 def test_nothing_to_build_says_so(registry: Registry, tmp_path: Path) -> None:
     write_exact(tmp_path, np.ones((8, 8)), {0.0: 2})
     registry.ingest(tmp_path)

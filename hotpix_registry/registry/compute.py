@@ -37,7 +37,8 @@ class Ingredients:
     campaign: Campaign
     recipe: Recipe
     sections: Sections
-    gain_e_per_adu: float
+    gain_e_per_adu: float | None
+    """None: neither profile nor headers know it; it is measured from the darks"""
     defects: tuple[Defect, ...]
     build_key: str
 
@@ -60,7 +61,7 @@ def gather(
     Raises
     ------
     NothingToBuild
-        The gain is nowhere to be found, or the headers disagree about it.
+        The headers disagree about the gain.
     """
     from hotpix_registry.science.detection import ALGORITHM_VERSION
 
@@ -87,18 +88,17 @@ def gather(
     )
 
 
-def _header_gain(campaign: Campaign) -> float:
-    gains = sorted({f.facts.gain_e_per_adu for f, _ in campaign.inputs if f.facts.gain_e_per_adu is not None})
+def _header_gain(campaign: Campaign) -> float | None:
+    gains = sorted({f.facts.gain_e_per_adu for f in campaign.used if f.facts.gain_e_per_adu is not None})
+    if len(gains) > 1:
+        found = ", ".join(f"{gain:g}" for gain in gains)
+        raise _no_gain(campaign, f"the headers of its frames disagree about the gain ({found} e-/adu)")
+    return gains[0] if gains else None
+
+
+def _no_gain(campaign: Campaign, problem: str) -> NothingToBuild:
     camera = campaign.series.camera
-    if len(gains) == 1:
-        return gains[0]
-    found = ", ".join(f"{gain:g}" for gain in gains)
-    problem = (
-        f"the headers of camera {camera} disagree about the gain ({found} e-/adu)"
-        if gains
-        else f"the gain of camera {camera} is not known"
-    )
-    raise NothingToBuild(
+    return NothingToBuild(
         f"No mask of {campaign.series} can be built: {problem}.",
         next_step=(
             f"Write `hotpix-registry cameras show {camera} --toml > {camera}.toml`, add gain_e_per_adu "
@@ -139,14 +139,16 @@ def compute(ingredients: Ingredients, *, progress: Progress | None = None) -> Bu
     with contextlib.ExitStack() as stack:
         groups = [_group(s, ingredients, paths, stack) for s in campaign.sets]
         biases = None if campaign.biases is None else _group(campaign.biases, ingredients, paths, stack)
+        detector, notes = _detector(ingredients, groups, biases)
         detection = detect(
             groups,
-            _detector(ingredients),
+            detector,
             ingredients.recipe,
             biases=biases,
             manual=_manual(ingredients, groups[0].frames[0].rows.shape),
             progress=progress,
         )
+    detection.report["warnings"] = [*notes, *detection.report.get("warnings", ())]
     locate(campaign.used)
     content = _content(ingredients, detection)
     return BuiltMask(
@@ -236,21 +238,34 @@ def _dark_frame(frame: Frame, path: str, sections: Sections, stack: contextlib.E
     )
 
 
-def _detector(ingredients: Ingredients) -> Detector:
+def _detector(
+    ingredients: Ingredients, groups: Sequence[ExposureGroup], biases: ExposureGroup | None
+) -> tuple[Detector, list[str]]:
+    """What is known of the detector, and a sentence about a gain that had to be measured."""
+    from hotpix_registry.science.detection import measure_gain
     from hotpix_registry.science.inputs import Detector
 
-    sections = ingredients.sections
-    facts = [frame.facts for frame, _ in ingredients.campaign.inputs]
-    saturation_adu = sections.saturation_adu or min(
-        (f.saturation_adu for f in facts if f.saturation_adu is not None), default=65535.0
-    )
-    return Detector(
-        gain_e_per_adu=ingredients.gain_e_per_adu,
+    campaign, sections = ingredients.campaign, ingredients.sections
+    facts = [frame.facts for frame in campaign.used]
+    known = Detector(
+        gain_e_per_adu=ingredients.gain_e_per_adu or 1.0,
         read_noise_e=sections.read_noise_e or facts[0].read_noise_e,
-        saturation_adu=saturation_adu,
+        saturation_adu=sections.saturation_adu
+        or min((f.saturation_adu for f in facts if f.saturation_adu is not None), default=65535.0),
         adc_step_adu=sections.adc_step_adu,
-        bayer_pattern=ingredients.campaign.series.configuration.bayer_pattern,
+        bayer_pattern=campaign.series.configuration.bayer_pattern,
     )
+    if ingredients.gain_e_per_adu is not None:
+        return known, []
+    measured = measure_gain(groups, known, biases)
+    if measured is None:
+        raise _no_gain(campaign, "its gain is not known, and these darks are too few to measure it")
+    gain, sigma = measured
+    note = (
+        f"The gain is in no profile and no header; {gain:.4g} ± {sigma:.2g} e-/adu, measured from these "
+        f"darks, was used. Put it into the profile of {campaign.series.camera}."
+    )
+    return dataclasses.replace(known, gain_e_per_adu=gain), [note]
 
 
 def _content(ingredients: Ingredients, detection: Detection) -> MaskContent:

@@ -107,6 +107,31 @@ def detect(
     return _judge(plan, measured, groups, manual)
 
 
+def measure_gain(
+    groups: Sequence[ExposureGroup], detector: Detector, biases: ExposureGroup | None = None
+) -> tuple[float, float] | None:
+    """The gain and its error, e-/adu, that the darks themselves show; `detector`'s own is not used.
+
+    Variance against mean over the hot pixels (`noise.photon_transfer`), looked at twice, since what
+    counts as hot depends on the gain. None where it is not known to 5 %.
+
+    Raises
+    ------
+    NothingToBuild
+        As `detect` does.
+    """
+    _check(groups, biases, None)
+    ordered = sorted(groups, key=lambda group: group.exptime_s)
+    gain, sigma = 1.0, math.inf
+    for _ in range(2):
+        guess = dataclasses.replace(detector, gain_e_per_adu=gain, read_noise_e=None)
+        found = survey(ordered, biases, guess, lambda: None).transfer
+        if found.gain_e_per_adu is None or found.gain_sigma is None:
+            return None
+        gain, sigma = found.gain_e_per_adu, found.gain_sigma
+    return (gain, sigma) if sigma < 0.05 * gain else None
+
+
 def _check(
     groups: Sequence[ExposureGroup], biases: ExposureGroup | None, manual: NDArray[np.bool_] | None
 ) -> tuple[int, int]:
