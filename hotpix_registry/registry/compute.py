@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import dataclasses
 import io
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from hotpix_registry.fits.packing import PackedMask
     from hotpix_registry.science.detection import Detection
     from hotpix_registry.science.inputs import DarkFrame, Detector, ExposureGroup
+
+_M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # of <malloc.h>
 
 Progress = Callable[[int, int], None]
 
@@ -134,6 +138,7 @@ def compute(ingredients: Ingredients, *, progress: Progress | None = None) -> Bu
     from hotpix_registry.fits import maskfile, packing
     from hotpix_registry.science.detection import detect
 
+    _return_freed_memory()
     campaign = ingredients.campaign
     paths = locate(campaign.used)
     with contextlib.ExitStack() as stack:
@@ -157,6 +162,19 @@ def compute(ingredients: Ingredients, *, progress: Progress | None = None) -> Bu
         packed=packing.pack(maskfile.encode(content)),
         numbers=_npz(detection.numbers),
     )
+
+
+def _return_freed_memory() -> None:
+    """Let large arrays go back to the system when they are freed.
+
+    glibc raises its threshold for that with every large array up to 32 MiB, and keeps an arena for each
+    thread: a build of 4096 x 4096 pixels then holds 120 MB more than it uses.
+    """
+    if sys.platform == "linux":
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
+        if mallopt is not None:
+            mallopt(_M_MMAP_THRESHOLD, 8 << 20)
+            mallopt(_M_ARENA_MAX, 1)
 
 
 def locate(frames: list[Frame]) -> dict[int, str]:
