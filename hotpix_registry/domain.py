@@ -172,7 +172,7 @@ def parse_date(text: str) -> int | date:
         if match := _ISO.fullmatch(text):
             return _parse_iso(match)
     except (ValueError, OverflowError) as error:
-        raise ValueError(f"'{text}' is not a date that exists: {error}") from None
+        raise ValueError(f"'{text}' cannot be read as a date: {error}") from None
     raise ValueError(
         f"'{text}' is not a date; "
         "write 2018-08-22 (a night), 2018-08-22T04:00:00Z, MJD58352.17 or JD2458352.67"

@@ -341,6 +341,7 @@ class _Batch:
         self, engine: Engine, act: Act, rules: Rules, camera: str | None, report: IngestReport
     ) -> None:
         self.engine, self.act, self.rules, self.camera, self.report = engine, act, rules, camera, report
+        self.rules_digest = rules.digest
         self.candidates: list[Candidate] = []
         self.passed: list[dict[str, Any]] = []
         self.started = time.monotonic()
@@ -353,7 +354,7 @@ class _Batch:
                 "path": path,
                 "size_bytes": size_bytes,
                 "mtime_ns": mtime_ns,
-                "rules_digest": self.rules.digest,
+                "rules_digest": self.rules_digest,
                 "outcome": outcome,
                 "frame_type": frame_type,
                 "reason": reason,
