@@ -205,6 +205,7 @@ def test_pixels_are_followed_through_campaigns(registry: Registry, night: Path, 
     assert [row["status"] for row in evidence] == ["candidate"] * 3
     planes = [registry.mask_dq(row["mask_id"]) for row in evidence]
     last = registry.mask("aspen", "2018-12-25")
+    assert last.answer.newer_candidates == ()
     assert last.answer.rule == "persist"
     assert np.array_equal(last.array, slow_persist([(p & 1) != 0 for p in planes]))
     roles = [i.role for i in maskfile.decode(last.path.read_bytes()).inputs]

@@ -222,6 +222,24 @@ def test_no_mask_says_what_there_is_and_what_would_answer(registry: Registry, ni
         registry.mask("aspen", "2016-05-01", fallback="previous")
 
 
+def test_an_answer_names_the_newer_candidates_that_wait(
+    registry: Registry, night: Path, tmp_path: Path
+) -> None:
+    registry.ingest(night)
+    (built,) = registry.build("aspen")
+    profile = tmp_path / "aspen.toml"
+    profile.write_text(
+        '[camera]\nname = "aspen"\n[detector]\ngain_e_per_adu = 1.5\n[policy]\ncertify = "manual"\n'
+    )
+    registry.apply_profile(profile)
+    (candidate,) = registry.build("aspen", recipe=Recipe(rule=Rule.LIMIT, limit_e_per_s=4.0))
+    answer = registry.mask("aspen", "2018-08-22").answer
+    assert (answer.mask_id, answer.newer_candidates) == (built.mask_id, (candidate.mask_id,))
+    registry.certify(candidate.mask_id)
+    answer = registry.mask("aspen", "2018-08-22").answer
+    assert (answer.mask_id, answer.newer_candidates) == (candidate.mask_id, ())
+
+
 def test_a_mistyped_camera_gets_a_suggestion(registry: Registry, night: Path) -> None:
     registry.ingest(night)
     with pytest.raises(UnknownCamera, match="Did you mean aspen"):

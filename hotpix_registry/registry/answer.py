@@ -48,6 +48,8 @@ class Answer:
     limit_e_per_s: float | None
     shape: tuple[int, int]
     """(ny, nx)"""
+    newer_candidates: tuple[int, ...]
+    """masks of the series that wait to be certified"""
     warnings: tuple[str, ...]
     receipt: str
     tx: int
@@ -277,6 +279,9 @@ def _answer(
             f"An exposure of {question.exposure_s:g} s lies outside those tested "
             f"({tested_s[0]:g} to {tested_s[1]:g} s)."
         )
+    waiting = queries.newer_candidates(connection, mask.series_id, mask.version)
+    if waiting:
+        warnings.append(f"Newer candidates wait to be certified: {', '.join(map(str, waiting))}.")
     tx = queries.last_tx(connection)
     registry_id = queries.registry_id(connection)
     return Answer(
@@ -303,6 +308,7 @@ def _answer(
         flagged=mask.flagged,
         limit_e_per_s=mask.limit_e_per_s,
         shape=(mask.ny, mask.nx),
+        newer_candidates=tuple(waiting),
         warnings=tuple(warnings),
         receipt=receipt(question, camera.name, registry_id, tx, mask),
         tx=tx,

@@ -56,6 +56,7 @@ from hotpix_registry.catalogue.queries.masks import (
     mask_inputs,
     mask_numbers,
     masks,
+    newer_candidates,
     version_before,
     was_ever_assigned,
 )
@@ -96,6 +97,7 @@ __all__ = [
     "mask_inputs",
     "mask_numbers",
     "masks",
+    "newer_candidates",
     "open_transaction",
     "overrides",
     "passed_over",

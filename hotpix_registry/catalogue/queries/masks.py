@@ -188,6 +188,14 @@ def _assignment(row: Any) -> Assignment:
     return Assignment(row.id, row.series_id, row.mask_id, Validity(row.valid_from_us, row.valid_to_us))
 
 
+def newer_candidates(connection: Connection, series: int, version: int) -> list[int]:
+    """Later versions of a series that never held any date."""
+    m, a = t.masks.c, t.assignments.c
+    held = sa.exists().where(a.mask_id == m.id)
+    statement = sa.select(m.id).where(m.series_id == series, m.version > version, ~held).order_by(m.version)
+    return list(connection.execute(statement).scalars())
+
+
 def was_ever_assigned(connection: Connection, mask_id: int) -> bool:
     a = t.assignments.c
     return connection.execute(sa.select(a.id).where(a.mask_id == mask_id).limit(1)).first() is not None
