@@ -314,6 +314,17 @@ def test_a_camera_of_unknown_gain_is_calibrated_by_its_darks(registry: Registry,
     assert registry.show(built.mask_id)["report"]["noise"]["gain_e_per_adu"] == pytest.approx(1.5, rel=0.05)
 
 
+def test_a_corrected_header_makes_another_build(registry: Registry, night: Path) -> None:
+    registry.ingest(night)
+    (first,) = registry.build("aspen")
+    dark = next(f for f in registry.frames(kind="dark"))
+    registry.fix([str(dark.frame_id)], {"ccd_temp_c": -20.3}, reason="the header's sensor was off")
+    (second,) = registry.build("aspen")
+    assert (second.new, second.version) == (True, first.version + 1)
+    temperatures = {i.ccd_temp_c for i in maskfile.decode(registry.mask_file(second.mask_id)).inputs}
+    assert -20.3 in temperatures
+
+
 def test_nothing_to_build_says_so(registry: Registry, tmp_path: Path) -> None:
     write_exact(tmp_path, np.ones((8, 8)), {0.0: 2})
     registry.ingest(tmp_path)

@@ -118,9 +118,14 @@ def _input_key(frame: Frame, role: Role, sections: Sections) -> dict[str, Any]:
         "role": role,
         "kind": str(frame.kind),
         "exptime_s": frame.exptime_s,
+        "start_us": frame.start_us,
+        "ccd_temp_c": facts.ccd_temp_c,
         "n_combined": facts.n_combined,
         "unit": facts.unit,
         "bias_subtracted": facts.bias_subtracted,
+        "gain_e_per_adu": facts.gain_e_per_adu,
+        "read_noise_e": facts.read_noise_e,
+        "saturation_adu": facts.saturation_adu,
         "sections": list(sections.sections_of(facts)),
     }
 
