@@ -1,0 +1,143 @@
+"""The facade on answers: the mask of a date, and what is stored of each mask."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hotpix_registry.catalogue import queries
+from hotpix_registry.catalogue.engine import reading
+from hotpix_registry.registry import content, masks
+from hotpix_registry.registry.answer import Answer, Fallback, Question, resolve
+from hotpix_registry.registry.facade.opened import Opened, named_camera
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from hotpix_registry.report import Report
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mask:
+    """A mask as a pipeline uses it: the answer, the boolean array, the flags, the file."""
+
+    answer: Answer
+    _registry: AnswerMethods = field(repr=False)
+
+    @property
+    def array(self) -> NDArray[np.bool_]:
+        """(ny, nx) bool, True = masked under the preset that was asked for."""
+        return self._registry.mask_array(self.answer.mask_id, preset=self.answer.preset)
+
+    @property
+    def dq(self) -> NDArray[np.uint16]:
+        """(ny, nx) uint16 of `domain.DQ` bits, 0 = good."""
+        return self._registry.mask_dq(self.answer.mask_id)
+
+    @property
+    def path(self) -> Path:
+        """The mask file, from the content-addressed cache; under a preset a file derived from it."""
+        return self._registry.mask_path(self.answer.mask_id, preset=self.answer.preset)
+
+
+class AnswerMethods(Opened):
+    """Answers: the mask of a date; its file, arrays and report."""
+
+    def mask(
+        self,
+        camera: str,
+        date: str,
+        *,
+        temperature_c: float | None = None,
+        exposure_s: float | None = None,
+        preset: str = "default",
+        fallback: Fallback | None = None,
+    ) -> Mask:
+        """The right mask for an observing date.
+
+        Parameters
+        ----------
+        date
+            an ISO instant with Z or offset, MJD, JD, or a bare date, which means the observing night
+        preset
+            which flags mask: `default`, `evidence`, `matched`, `all`, `none`, or an expression such as
+            `HOT|UNSTABLE` or `~WARM`
+
+        Raises
+        ------
+        NoMask, AmbiguousMask, UnknownCamera, UsageError
+        """
+        question = Question(
+            camera=camera,
+            date=date,
+            temperature_c=temperature_c,
+            exposure_s=exposure_s,
+            preset=preset,
+            fallback=fallback,
+        )
+        with reading(self._engine) as connection:
+            return Mask(answer=resolve(connection, question), _registry=self)
+
+    def masks(self, *, camera: str | None = None) -> list[dict[str, Any]]:
+        """Mask versions, each with its series, its status and its validity."""
+        with reading(self._engine) as connection:
+            camera_id = None if camera is None else named_camera(connection, camera).camera_id
+            series = queries.series(connection)
+            rows = queries.masks(connection, camera_id)
+            return [masks.summary(connection, row, series[row.series_id]) for row in rows]
+
+    def show(self, mask_id: int) -> dict[str, Any]:
+        """Everything known about one mask version: recipe, inputs, report, software, who and when."""
+        with reading(self._engine) as connection:
+            return masks.details(connection, mask_id)
+
+    def report(self, mask_id: int, *, against: int | None = None) -> Report:
+        """What a person reads to decide whether to trust a mask.
+
+        `against` names the mask that it is compared with; None takes the version before it, if any.
+        """
+        from hotpix_registry.report import make_report
+
+        with reading(self._engine) as connection:
+            details = masks.details(connection, mask_id)
+            other_id = queries.version_before(connection, mask_id) if against is None else against
+            other = None if other_id is None else masks.details(connection, other_id)
+        return make_report(
+            details,
+            self.mask_numbers(mask_id),
+            self.mask_dq(mask_id),
+            other=other,
+            other_dq=None if other_id is None else self.mask_dq(other_id),
+        )
+
+    def mask_file(self, mask_id: int, *, preset: str = "default") -> bytes:
+        """The FITS file of a mask, verified by its digest; under a preset a file derived from it.
+
+        Raises
+        ------
+        IntegrityError
+            The stored bytes are damaged.
+        """
+        return content.file(self._engine, mask_id, preset)
+
+    def mask_as(self, mask_id: int, file_format: str, *, preset: str = "default") -> bytes:
+        """A mask in another format: fits, npy, ecsv, ds9, lsst or siril."""
+        return content.export(self._engine, mask_id, file_format, preset)
+
+    def mask_path(self, mask_id: int, *, preset: str = "default") -> Path:
+        """The mask file on disk, in the content-addressed cache."""
+        return content.path(self._engine, mask_id, preset)
+
+    def mask_array(self, mask_id: int, *, preset: str = "default") -> NDArray[np.bool_]:
+        """(ny, nx) bool, True = masked under a preset."""
+        return content.array(self._engine, mask_id, preset)
+
+    def mask_dq(self, mask_id: int) -> NDArray[np.uint16]:
+        """(ny, nx) uint16 of `domain.DQ` bits, 0 = good."""
+        return content.dq(self._engine, mask_id)
+
+    def mask_numbers(self, mask_id: int) -> dict[str, NDArray[Any]]:
+        """What the plots of a build draw, by name."""
+        return content.numbers(self._engine, mask_id)

@@ -1,0 +1,133 @@
+"""The facade on frames: what is catalogued, and how people correct it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hotpix_registry.catalogue import queries
+from hotpix_registry.catalogue.engine import reading
+from hotpix_registry.domain import Facts, Frame, Kind
+from hotpix_registry.registry.facade.opened import Opened, act, named_camera
+
+if TYPE_CHECKING:
+    from ccdproc import ImageFileCollection
+
+    from hotpix_registry.fits.headers import FrameHeader
+    from hotpix_registry.registry.ingest import IngestReport
+
+Progress = Callable[[int, int], None]
+
+
+class FrameMethods(Opened):
+    """Frames: ingest, list, exclude, correct."""
+
+    def ingest(
+        self,
+        sources: Sequence[str | Path] | str | Path | ImageFileCollection,
+        *,
+        recursive: bool = False,
+        camera: str | None = None,
+        kind: Kind | str | None = None,
+        n_combined: int | None = None,
+        dry_run: bool = False,
+        progress: Progress | None = None,
+    ) -> IngestReport:
+        """Catalogue the darks, biases and masters among some files; every file is accounted for.
+
+        Parameters
+        ----------
+        sources
+            files, folders, globs or `@list.txt`; or a `ccdproc.ImageFileCollection`
+        camera
+            the camera that took them; None reads it from their headers
+        kind
+            what they are, for files whose headers do not say
+        n_combined
+            number of frames in each master, for masters whose headers do not say
+        """
+        from hotpix_registry.registry import ingest
+
+        if hasattr(sources, "files_filtered"):
+            paths = [str(path) for path in sources.files_filtered(include_path=True)]
+            files = ingest.find_files([], recursive=False, listed=paths)
+        else:
+            named = [sources] if isinstance(sources, str | Path) else sources
+            files = ingest.find_files([str(source) for source in named], recursive=recursive)
+        return ingest.ingest(
+            self._engine,
+            act(),
+            files,
+            camera=camera,
+            kind=None if kind is None else Kind(kind),
+            n_combined=n_combined,
+            dry_run=dry_run,
+            progress=progress,
+        )
+
+    def interpret(self, header: FrameHeader, *, kind: Kind | None = None) -> Facts:
+        """What a header means under the keyword profiles that ship with us and the registry's own."""
+        from hotpix_registry.registry import ingest
+
+        with reading(self._engine) as connection:
+            return ingest.current_rules(connection, kind=kind).interpret(header)
+
+    def reread(self, *, progress: Progress | None = None) -> int:
+        """Read the stored headers anew under today's profiles; returns how many frames now mean otherwise."""
+        from hotpix_registry.registry import camera_book
+
+        with self._writing("reread") as (connection, tx):
+            ids = [frame.frame_id for frame in queries.frames(connection)]
+            return camera_book.reinterpret(connection, ids, tx, progress=progress)
+
+    def frames(
+        self,
+        *,
+        camera: str | None = None,
+        nights: tuple[str, str] | None = None,
+        kind: str | None = None,
+    ) -> list[Frame]:
+        """Catalogued frames in the order of time."""
+        with reading(self._engine) as connection:
+            camera_id = None if camera is None else named_camera(connection, camera).camera_id
+            return queries.frames(connection, camera_id=camera_id, nights=nights, kind=kind)
+
+    def rejected(self) -> list[tuple[str, str]]:
+        """(path, reason) of files that the last ingest of each rejected."""
+        with reading(self._engine) as connection:
+            return [(row.path, row.reason) for row in queries.passed_over(connection, "rejected")]
+
+    def exclude(self, frames: Sequence[str], *, reason: str) -> list[int]:
+        """Take frames out of all later builds; returns their ids."""
+        from hotpix_registry.registry import camera_book
+
+        with self._writing("exclude", reason) as (connection, tx):
+            ids = camera_book.frame_ids(connection, frames)
+            for frame_id in ids:
+                queries.put_override(connection, frame_id, "excluded", True, reason=reason, tx=tx)
+            return ids
+
+    def include(self, frames: Sequence[str], *, reason: str) -> list[int]:
+        """Let excluded frames take part again; returns their ids."""
+        from hotpix_registry.registry import camera_book
+
+        with self._writing("include", reason) as (connection, tx):
+            ids = camera_book.frame_ids(connection, frames)
+            for frame_id in ids:
+                queries.lift_override(connection, frame_id, "excluded", tx=tx)
+            return ids
+
+    def fix(self, frames: Sequence[str], corrections: dict[str, Any], *, reason: str) -> list[int]:
+        """Correct what headers say about frames; returns their ids."""
+        from hotpix_registry.registry import camera_book
+
+        with self._writing("fix", reason) as (connection, tx):
+            ids = camera_book.frame_ids(connection, frames)
+            if "camera" in corrections:
+                corrections = corrections | {"camera": named_camera(connection, corrections["camera"]).name}
+            for frame_id in ids:
+                for name, value in corrections.items():
+                    queries.put_override(connection, frame_id, name, value, reason=reason, tx=tx)
+            camera_book.reinterpret(connection, ids, tx)
+            return ids

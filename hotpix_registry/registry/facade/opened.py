@@ -1,0 +1,72 @@
+"""An opened registry: the engine, the transactions, who acts; what all parts of the facade share."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Self
+
+from sqlalchemy.engine import Connection
+
+from hotpix_registry import __version__, settings
+from hotpix_registry.catalogue import engine as databases
+from hotpix_registry.catalogue import queries
+from hotpix_registry.catalogue.engine import reading, writing
+from hotpix_registry.catalogue.queries import Act, CameraRow
+from hotpix_registry.registry.frames import find_camera, unknown_camera
+
+
+class Opened:
+    """A registry that is open."""
+
+    def __init__(self, database: str | None = None, *, create: bool = True) -> None:
+        url = databases.parse_url(settings.database_url(database))
+        self._engine = databases.open_database(url, create=create)
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __str__(self) -> str:
+        return databases.describe(self._engine)
+
+    @contextmanager
+    def _writing(self, action: str, reason: str | None = None) -> Iterator[tuple[Connection, int]]:
+        with writing(self._engine) as connection:
+            yield (
+                connection,
+                queries.open_transaction(connection, act(), action, now_us=now_us(), reason=reason),
+            )
+
+    def _camera(self, name: str) -> CameraRow:
+        with reading(self._engine) as connection:
+            return named_camera(connection, name)
+
+
+def act() -> Act:
+    try:
+        actor = getpass.getuser()
+    except (KeyError, OSError):  # a container's user has a number and no name
+        actor = f"uid {os.getuid()}"
+    return Act(actor=actor, host=socket.gethostname(), software=f"hotpix-registry {__version__}")
+
+
+def now_us() -> int:
+    return time.time_ns() // 1000
+
+
+def named_camera(connection: Connection, name: str) -> CameraRow:
+    rows = queries.cameras(connection)
+    found = find_camera(rows, name)
+    if found is None:
+        raise unknown_camera(rows, name)
+    return found
