@@ -263,8 +263,8 @@ def known_revisions() -> list[str]:
     return [script.revision for script in ScriptDirectory.from_config(_alembic()).walk_revisions()][::-1]
 
 
-def upgrade(engine: Engine) -> None:
-    """Bring a database to the newest schema, in one transaction.
+def upgrade(engine: Engine, *, to: str = "head") -> None:
+    """Bring a database to the newest schema, or to that of a revision, in one transaction.
 
     Raises
     ------
@@ -281,7 +281,7 @@ def upgrade(engine: Engine) -> None:
     with writing(engine) as connection:
         config = _alembic()
         config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        command.upgrade(config, to)
         _identify(connection)
 
 

@@ -29,7 +29,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-REVISION = "20261123_0001"
+REVISION = "20261125_0002"
 """The migration that makes these tables; a test holds it equal to the newest in `migrations/`."""
 
 metadata = MetaData(
@@ -63,7 +63,10 @@ registries = Table(
     metadata,
     Column("registry_id", Text, primary_key=True),
     Column("created_us", BigInteger, nullable=False),
+    Column("from_tx", BigInteger, nullable=False, server_default="0"),
 )
+"""One row; a copy that was written to has another for each registry that it grew from, from which
+transaction on it goes by that name."""
 
 transactions = Table(
     "transactions",
@@ -275,8 +278,54 @@ Index(
 )
 Index("ix_assignments_history", assignments.c.series_id, assignments.c.valid_from_us)
 
-IMMUTABLE = (registries, transactions, cameras, series, frames, masks, mask_inputs)
-CLOSING = (camera_names, profiles, locations, readings, overrides, defects, assignments)
+revocations = _table(
+    "revocations",
+    _id(),
+    Column("mask_id", ForeignKey("masks.id"), nullable=False),
+    Column("reason", Text, nullable=False),
+    _tx("opened_tx"),
+    _tx("closed_tx", nullable=True),
+)
+Index(
+    "uq_revocations_open",
+    revocations.c.mask_id,
+    unique=True,
+    sqlite_where=revocations.c.closed_tx.is_(None),
+    postgresql_where=revocations.c.closed_tx.is_(None),
+)
+
+events = _table(
+    "events",
+    _id(),
+    Column("camera_id", ForeignKey("cameras.id"), nullable=False, index=True),
+    Column("at_us", BigInteger, nullable=False),
+    Column("kind", Text, nullable=False),  # anneal | warmup | repair | controller | swap
+    Column("note", Text, nullable=False),
+    _tx("opened_tx"),
+    _tx("closed_tx", nullable=True),
+)
+
+releases = Table(
+    "releases",
+    metadata,
+    Column("name", Text, primary_key=True),
+    _tx("at_tx"),
+    Column("note", Text, nullable=False),
+    _tx("created_tx"),
+)
+
+IMMUTABLE = (registries, transactions, cameras, series, frames, masks, mask_inputs, releases)
+CLOSING = (
+    camera_names,
+    profiles,
+    locations,
+    readings,
+    overrides,
+    defects,
+    assignments,
+    revocations,
+    events,
+)
 
 
 def guards(dialect: str) -> set[str]:

@@ -13,11 +13,21 @@ from hotpix_registry.domain import digest
 REFUSED = (sa.exc.IntegrityError, sa.exc.DBAPIError)
 
 
-@pytest.fixture
-def engine(database: str) -> Iterator[Engine]:
-    engine = databases.open_database(databases.parse_url(database), create=True)
+@pytest.fixture(params=["new", "upgraded"])
+def engine(database: str, request: pytest.FixtureRequest) -> Iterator[Engine]:
+    """A registry with a row in every table: new, and upgraded from the first schema with its rows."""
+    engine = databases.connect(databases.parse_url(database))
+    if request.param == "upgraded":
+        databases.upgrade(engine, to="20261123_0001")
+        with databases.writing(engine) as connection:
+            fill(connection)
+        databases.upgrade(engine)
+    else:
+        databases.upgrade(engine)
+        with databases.writing(engine) as connection:
+            fill(connection)
     with databases.writing(engine) as connection:
-        fill(connection)
+        fill_history(connection)
     yield engine
     engine.dispose()
 
@@ -81,6 +91,16 @@ def fill(connection: Connection) -> None:
     )
     run(connection, "INSERT INTO mask_inputs (mask_id, frame_id, role) VALUES (1, 1, 'dark')")
     assign(connection, 1, 100, 200)
+
+
+def fill_history(connection: Connection) -> None:
+    """The same for the tables that came with the second migration."""
+    run(connection, "INSERT INTO revocations (id, mask_id, reason, opened_tx) VALUES (1, 1, 'r', 1)")
+    run(
+        connection,
+        "INSERT INTO events (id, camera_id, at_us, kind, note, opened_tx) VALUES (1, 1, 5, 'anneal', '', 1)",
+    )
+    run(connection, "INSERT INTO releases (name, at_tx, note, created_tx) VALUES ('2026B', 1, '', 1)")
 
 
 def run(connection: Connection, statement: str) -> None:
@@ -198,6 +218,7 @@ def test_sqlite_does_not_let_insert_or_replace_walk_past(tmp_path: object) -> No
     engine = databases.open_database(databases.parse_url(f"{tmp_path}/r.sqlite"), create=True)
     with databases.writing(engine) as connection:
         fill(connection)
+        fill_history(connection)
     for statement in (
         "INSERT OR REPLACE INTO assignments SELECT * FROM assignments",
         "INSERT OR REPLACE INTO assignments (id, series_id, mask_id, valid_from_us, valid_to_us, opened_tx)"
@@ -208,6 +229,9 @@ def test_sqlite_does_not_let_insert_or_replace_walk_past(tmp_path: object) -> No
         "INSERT OR REPLACE INTO camera_names (id, camera_id, name, is_alias, opened_tx)"
         " VALUES (9, 1, 'aspen', false, 2)",
         "UPDATE OR REPLACE frames SET sha256 = 'g'",
+        "REPLACE INTO releases (name, at_tx, note, created_tx) VALUES ('2026B', 2, '', 2)",
+        "REPLACE INTO revocations (id, mask_id, reason, opened_tx) VALUES (9, 1, 'other', 2)",
+        "REPLACE INTO events (id, camera_id, at_us, kind, note, opened_tx) VALUES (1, 1, 6, 'swap', '', 2)",
     ):
         assert refuses(engine, statement), statement
 
@@ -216,6 +240,7 @@ def test_postgresql_does_not_let_truncate_walk_past(postgresql_url: str) -> None
     engine = databases.open_database(databases.parse_url(postgresql_url), create=True)
     with databases.writing(engine) as connection:
         fill(connection)
+        fill_history(connection)
     for table in (*schema.IMMUTABLE, *schema.CLOSING):
         assert refuses(engine, f"TRUNCATE {table.name} CASCADE"), table.name
     engine.dispose()
