@@ -101,6 +101,11 @@ class CameraProfile:
                 chosen = sections
         return chosen
 
+    @property
+    def changes_us(self) -> list[int]:
+        """Instants from which on other numbers of the detector are in force."""
+        return [self._service_us(night) for night, _ in self.dated]
+
     def in_service(self, start_us: int) -> bool:
         after = self.service_from is None or start_us >= self._service_us(self.service_from)
         return after and (self.service_to is None or start_us < self._service_us(self.service_to))

@@ -5,7 +5,7 @@ Bugs never derive from `HotpixError`: they keep their traceback.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class HotpixError(Exception):
@@ -19,9 +19,20 @@ class HotpixError(Exception):
         super().__init__(message)
         self.message = message
         self.next_step = next_step
+        self.explanation: tuple[Any, ...] = ()
+        """for a look-up: each candidate, and by which criteria it was weighed"""
 
     def __str__(self) -> str:
         return f"{self.message} {self.next_step}".strip()
+
+    def as_dict(self) -> dict[str, Any]:
+        """The error as scripts read it: code, sentence, next step, and the explanation of a miss."""
+        told: dict[str, Any] = {
+            "error": {"code": self.code, "message": self.message, "next_step": self.next_step}
+        }
+        if self.explanation:
+            told["explanation"] = [weighed.as_dict() for weighed in self.explanation]
+        return told
 
 
 class UsageError(HotpixError, ValueError):
@@ -50,6 +61,18 @@ class AmbiguousMask(HotpixError, LookupError):
     """More than one mask answers, and the question does not decide between them."""
 
     code, exit_code, http_status = "ambiguous-mask", 4, 409
+
+
+class RevokedMask(HotpixError, LookupError):
+    """The mask that would answer has been declared unusable."""
+
+    code, exit_code, http_status = "revoked-mask", 4, 410
+
+
+class Conflict(HotpixError):
+    """What is asked would undo what stands, or the registry has moved since it was looked at."""
+
+    code, exit_code, http_status = "conflict", 1, 409
 
 
 class NothingToBuild(HotpixError):

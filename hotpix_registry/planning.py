@@ -59,13 +59,15 @@ def plan(
     series: dict[int, Series],
     profile: CameraProfile,
     *,
+    events_us: Sequence[int] = (),
     nights: tuple[str, str] | None = None,
     exposures_s: Sequence[float] | None = None,
 ) -> tuple[list[Campaign], list[tuple[Frame, str]]]:
     """Campaigns of a camera in the order of series and time, and the frames that fit in none.
 
-    `nights` keeps the campaigns that touch an interval of nights (both ends included);
-    `exposures_s` the sets of these exposure times.
+    No campaign and no borrowing crosses an epoch event, or a night from which on the profile has other
+    numbers for the detector. `nights` keeps the campaigns that touch an interval of nights (both ends
+    included); `exposures_s` the sets of these exposure times.
     """
     usable: defaultdict[int, list[Frame]] = defaultdict(list)
     refused: defaultdict[int, list[tuple[Frame, str]]] = defaultdict(list)
@@ -81,13 +83,18 @@ def plan(
         else:
             refused[frame.series_id].append((frame, reason))
 
+    breaks_us = [*events_us, *profile.changes_us]
     campaigns: list[Campaign] = []
     for series_id in sorted(usable.keys() | refused.keys()):
         members, odd = split_by_shape(usable[series_id])
         out = refused[series_id] + odd
-        runs = split_campaigns([f for f in members if not f.is_bias], profile)
+        runs = split_campaigns([f for f in members if not f.is_bias], profile, breaks_us)
         biases = [f for f in members if f.is_bias]
-        planned = [_campaign(series[series_id], run, runs, biases, out, profile) for run in runs]
+        planned = []
+        for run in runs:
+            near = [r for r in runs if not _parted(run[0], r[0], breaks_us)]
+            own_biases = [f for f in biases if not _parted(run[0], f, breaks_us)]
+            planned.append(_campaign(series[series_id], run, near, own_biases, out, profile))
         told = {f.frame_id for c in planned for f in (*c.used, *(frame for frame, _ in c.refused))}
         strays += [(f, reason) for f, reason in out if f.frame_id not in told]
         why = "other biases are nearer to the darks" if runs else "there are no darks of its series"
@@ -147,11 +154,13 @@ def split_by_shape(frames: Sequence[Frame]) -> tuple[list[Frame], list[tuple[Fra
     return kept, odd
 
 
-def split_campaigns(darks: Sequence[Frame], profile: CameraProfile) -> list[list[Frame]]:
-    """Cut darks, in the order of time, where a gap or the span is too long."""
+def split_campaigns(
+    darks: Sequence[Frame], profile: CameraProfile, breaks_us: Sequence[int] = ()
+) -> list[list[Frame]]:
+    """Cut darks, in the order of time, where a gap or the span is too long, or an epoch ends."""
     runs: list[list[Frame]] = []
     for frame in darks:
-        if runs and not _apart(runs[-1], frame, profile):
+        if runs and not _apart(runs[-1], frame, profile) and not _parted(runs[-1][0], frame, breaks_us):
             runs[-1].append(frame)
         else:
             runs.append([frame])
@@ -162,6 +171,11 @@ def _apart(run: Sequence[Frame], frame: Frame, profile: CameraProfile) -> bool:
     gap = _day(frame.night) - _day(run[-1].night)
     span = _day(frame.night) - _day(run[0].night)
     return gap > profile.campaign_gap_nights or span > profile.campaign_span_nights
+
+
+def _parted(a: Frame, b: Frame, breaks_us: Sequence[int]) -> bool:
+    first_us, last_us = sorted((a.start_us, b.start_us))
+    return any(first_us < break_us <= last_us for break_us in breaks_us)
 
 
 def _day(night: str) -> int:

@@ -1,9 +1,10 @@
-"""Where a new mask goes among those of its series, and which instants then answer otherwise."""
+"""Which mask holds which dates: placing a mask among those of its series, taking it away, epochs."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 from hotpix_registry.domain import US_PER_DAY, Validity
@@ -17,6 +18,23 @@ class Placed(NamedTuple):
     validity: Validity
     campaign: Validity
     """from the start of the campaign's first night to the end of its last"""
+    anchor_us: int
+    """an instant of the mask's own darks: it says which epoch the mask belongs to"""
+
+
+class Newcomer(NamedTuple):
+    """The mask that is to hold dates."""
+
+    mask_id: int
+    campaign: Validity
+    anchor_us: int
+
+
+class Held(NamedTuple):
+    """A mask and an interval that it holds."""
+
+    mask_id: int
+    validity: Validity
 
 
 class Change(NamedTuple):
@@ -27,59 +45,106 @@ class Change(NamedTuple):
     after: int | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:
-    """What one transaction closes and opens so that a new mask stands where it belongs."""
+    """What one transaction closes and opens so that masks stand where they belong."""
 
-    validity: Validity
     closed: tuple[int, ...]
-    opened: tuple[tuple[int, Validity], ...]
-    """(mask id, interval); the new mask's own is not among them"""
+    """assignment ids"""
+    opened: tuple[Held, ...]
     changes: tuple[Change, ...]
-    """the new mask is called 0 here, since it has no number yet"""
+    in_the_way: tuple[Placed, ...] = ()
+    """what would lose dates out of the ordinary: only for the word of a person"""
 
 
-NEW = 0
+BEGINNING_US = -(2**62)
+"""where the first epoch begins"""
+
+
+def epoch_of(instant_us: int, events_us: Iterable[int]) -> Validity:
+    """The epoch of an instant: from the last event up to it, to the next one.
+
+    An event belongs to the epoch that it begins.
+    """
+    events = list(events_us)
+    before = [e for e in events if e <= instant_us]
+    after = [e for e in events if e > instant_us]
+    return Validity(max(before, default=BEGINNING_US), min(after, default=None))
 
 
 def place(
     current: Sequence[Placed],
-    campaign: Validity,
+    new: Newcomer,
     *,
+    predecessors: Collection[int] = (),
+    events_us: Sequence[int] = (),
     reach_back_days: int,
     service_from_us: int | None = None,
+    start_us: int | None = None,
+    end_us: int | None = None,
 ) -> Placement:
-    """Place a mask by its campaign: from its first night to the next campaign's, else open.
+    """Place a mask: from its campaign's first night to the next campaign's, else open.
 
-    The first campaign of a series reaches back, by at most `reach_back_days` and never before the
-    camera's first service. A rebuild of the same campaign takes over the places of its predecessors.
+    The first campaign of an epoch reaches back to the epoch's start, by at most `reach_back_days` and
+    never before the camera's first service. A mask that takes the place of its predecessors (a
+    rebuild of the same campaign) takes over the dates that they hold. No interval leaves the epoch of
+    the mask's own darks. What a mask held before is replaced.
+
+    Ordinary is what fills in: cutting the open end of an earlier campaign, and what a later one
+    reached back over. All else that would lose dates is listed in `in_the_way`.
+
+    Parameters
+    ----------
+    predecessors
+        masks whose dates this one takes over without a word
+    events_us
+        the camera's epoch events
+    start_us, end_us
+        given bounds of the interval
+
+    Raises
+    ------
+    ValueError
+        The given bounds are empty, or leave the epoch; with a sentence.
     """
-    others = [p for p in current if not p.campaign.overlaps(campaign)]
-    own_start = campaign.start_us
-    ends = [start for p in others if (start := _true_start(p)) > own_start]
-    end_us = min(ends, default=None)
-    first = all(_true_start(p) > own_start for p in others)
-    start_us = own_start
-    if first:
-        start_us = own_start - reach_back_days * US_PER_DAY
-        if service_from_us is not None:
-            start_us = min(max(start_us, service_from_us), own_start)
-    replaced = [p for p in current if p.campaign.overlaps(campaign)]
-    start_us = min([start_us, *(p.validity.start_us for p in replaced)])
-    validity = Validity(start_us, end_us)
+    epoch = epoch_of(new.anchor_us, events_us)
+    own_start_us = max(new.campaign.start_us, epoch.start_us)
+    others = [p for p in current if p.mask_id != new.mask_id and p.mask_id not in predecessors]
+    replaced = [p for p in current if p.mask_id in predecessors and p.mask_id != new.mask_id]
+    same_epoch = [p for p in others if epoch.contains(p.anchor_us)]
 
-    closed, opened = [], []
-    for p in current:
-        if not p.validity.overlaps(validity):
-            continue
-        closed.append(p.assignment_id)
-        if p in replaced:
-            continue
-        if p.validity.start_us < validity.start_us:
-            opened.append((p.mask_id, Validity(p.validity.start_us, validity.start_us)))
-        if validity.end_us is not None and (p.validity.end_us is None or p.validity.end_us > validity.end_us):
-            opened.append((p.mask_id, Validity(validity.end_us, p.validity.end_us)))
-    return Placement(validity, tuple(closed), tuple(opened), _changes(current, validity))
+    def next_after(instant_us: int) -> int | None:
+        later = [_true_start(p) for p in same_epoch if _true_start(p) > instant_us]
+        return min([*later, *([] if epoch.end_us is None else [epoch.end_us])], default=None)
+
+    default_start_us = own_start_us
+    if all(_true_start(p) > own_start_us for p in same_epoch):
+        floor_us = max(epoch.start_us, service_from_us or epoch.start_us)
+        default_start_us = min(max(own_start_us - reach_back_days * US_PER_DAY, floor_us), own_start_us)
+
+    taken_over = _joined([piece for p in replaced if (piece := intersection(p.validity, epoch))])
+    if start_us is not None or end_us is not None:
+        start_us = default_start_us if start_us is None else start_us
+        end_us = next_after(start_us) if end_us is None else end_us
+        wanted = [_checked(start_us, end_us, epoch)]
+    elif taken_over:
+        first = taken_over[0]
+        wanted = [Validity(min(default_start_us, first.start_us), first.end_us), *taken_over[1:]]
+    else:
+        wanted = [Validity(default_start_us, next_after(own_start_us))]
+
+    in_the_way = tuple(p for p in others if any(_loses_unduly(p, new, v) for v in wanted))
+    kept = [Held(p.mask_id, piece) for p in (*others, *replaced) for piece in _without(p.validity, wanted)]
+    return _settle(current, [*kept, *(Held(new.mask_id, v) for v in wanted)], in_the_way)
+
+
+def _checked(start_us: int, end_us: int | None, epoch: Validity) -> Validity:
+    if end_us is not None and end_us <= start_us:
+        raise ValueError("the interval ends before it begins")
+    validity = Validity(start_us, end_us)
+    if not epoch.covers(validity):
+        raise ValueError("the interval leaves the epoch of the mask's darks")
+    return validity
 
 
 def _true_start(placed: Placed) -> int:
@@ -87,19 +152,135 @@ def _true_start(placed: Placed) -> int:
     return max(placed.validity.start_us, placed.campaign.start_us)
 
 
-def _changes(current: Sequence[Placed], validity: Validity) -> tuple[Change, ...]:
-    changes: list[Change] = []
-    at_us: int | None = validity.start_us
-    for p in sorted(current, key=lambda p: p.validity.start_us):
-        if at_us is None or not p.validity.overlaps(Validity(at_us, validity.end_us)):
+def _loses_unduly(p: Placed, new: Newcomer, wanted: Validity) -> bool:
+    if not p.validity.overlaps(wanted):
+        return False
+    if p.campaign.start_us < new.campaign.start_us and p.validity.start_us < wanted.start_us:
+        end_is_cut = wanted.end_us is None or (
+            p.validity.end_us is not None and p.validity.end_us <= wanted.end_us
+        )
+        return not end_is_cut
+    if p.campaign.start_us > new.campaign.start_us:
+        return wanted.end_us is None or wanted.end_us > _true_start(p)
+    return True
+
+
+def withdraw(current: Sequence[Placed], mask_id: int, restored: Sequence[Held] = ()) -> Placement:
+    """Take all dates from a mask, and give those of `restored` that are free then to their masks."""
+    remaining = [Held(p.mask_id, p.validity) for p in current if p.mask_id != mask_id]
+    freed = [p.validity for p in current if p.mask_id == mask_id]
+    back = [
+        Held(held.mask_id, piece)
+        for held in restored
+        for free in freed
+        if (piece := intersection(held.validity, free)) is not None
+    ]
+    return _settle(current, [*remaining, *back])
+
+
+def keep_to_epochs(current: Sequence[Placed], events_us: Sequence[int]) -> Placement:
+    """Cut every interval to the epoch of its mask's own darks."""
+    kept = []
+    for p in current:
+        piece = intersection(p.validity, epoch_of(p.anchor_us, events_us))
+        if piece is not None:
+            kept.append(Held(p.mask_id, piece))
+    return _settle(current, kept)
+
+
+def _settle(
+    current: Sequence[Placed], wanted: Sequence[Held], in_the_way: tuple[Placed, ...] = ()
+) -> Placement:
+    """The rows to close and to open so that exactly `wanted` holds; rows that stay as they are stay."""
+    target = _merged(wanted)
+    there = {Held(p.mask_id, p.validity): p.assignment_id for p in current}
+    return Placement(
+        closed=tuple(number for held, number in there.items() if held not in target),
+        opened=tuple(held for held in target if held not in there),
+        changes=changes([Held(p.mask_id, p.validity) for p in current], target),
+        in_the_way=in_the_way,
+    )
+
+
+def _merged(held: Sequence[Held]) -> list[Held]:
+    """Intervals in the order of time; those of one mask that touch are one."""
+    merged: list[Held] = []
+    for one in sorted(held, key=lambda h: h.validity.start_us):
+        if (
+            merged
+            and merged[-1].mask_id == one.mask_id
+            and merged[-1].validity.end_us == one.validity.start_us
+        ):
+            merged[-1] = Held(one.mask_id, Validity(merged[-1].validity.start_us, one.validity.end_us))
+        else:
+            merged.append(one)
+    return merged
+
+
+def _joined(intervals: Sequence[Validity]) -> list[Validity]:
+    return [held.validity for held in _merged([Held(0, v) for v in intervals])]
+
+
+def intersection(a: Validity, b: Validity) -> Validity | None:
+    """What two intervals share; None for nothing."""
+    if not a.overlaps(b):
+        return None
+    ends = [end for end in (a.end_us, b.end_us) if end is not None]
+    return Validity(max(a.start_us, b.start_us), min(ends, default=None))
+
+
+def _without(validity: Validity, taken: Sequence[Validity]) -> list[Validity]:
+    """What is left of an interval."""
+    pieces = [validity]
+    for away in taken:
+        left = []
+        for piece in pieces:
+            if not piece.overlaps(away):
+                left.append(piece)
+                continue
+            if piece.start_us < away.start_us:
+                left.append(Validity(piece.start_us, away.start_us))
+            if away.end_us is not None and (piece.end_us is None or piece.end_us > away.end_us):
+                left.append(Validity(away.end_us, piece.end_us))
+        pieces = left
+    return pieces
+
+
+def changes(before: Sequence[Held], after: Sequence[Held]) -> tuple[Change, ...]:
+    """The intervals in which another mask answers than before, as long as they can be."""
+    found: list[Change] = []
+    bounds = {v.start_us for _, v in (*before, *after)} | {
+        v.end_us for _, v in (*before, *after) if v.end_us is not None
+    }
+    edges: list[int | None] = [*sorted(bounds), None]
+    old, new = _Walk(before), _Walk(after)
+    for start_us, end_us in pairwise(edges):
+        assert start_us is not None
+        was, will_be = old.at(start_us), new.at(start_us)
+        if was == will_be:
             continue
-        if p.validity.start_us > at_us:
-            changes.append(Change(Validity(at_us, p.validity.start_us), None, NEW))
-            at_us = p.validity.start_us
-        ends = [end for end in (p.validity.end_us, validity.end_us) if end is not None]
-        end_us = min(ends, default=None)
-        changes.append(Change(Validity(at_us, end_us), p.mask_id, NEW))
-        at_us = end_us if end_us != validity.end_us else None
-    if at_us is not None and at_us != validity.end_us:
-        changes.append(Change(Validity(at_us, validity.end_us), None, NEW))
-    return tuple(changes)
+        last = found[-1] if found else None
+        if last and last.validity.end_us == start_us and (last.before, last.after) == (was, will_be):
+            found[-1] = Change(Validity(last.validity.start_us, end_us), was, will_be)
+        else:
+            found.append(Change(Validity(start_us, end_us), was, will_be))
+    return tuple(found)
+
+
+class _Walk:
+    """Look-ups at growing instants in intervals that do not overlap."""
+
+    def __init__(self, held: Sequence[Held]) -> None:
+        self._held = sorted(held, key=lambda h: h.validity.start_us)
+        self._next = 0
+
+    def at(self, instant_us: int) -> int | None:
+        while self._next < len(self._held):
+            end_us = self._held[self._next].validity.end_us
+            if end_us is not None and end_us <= instant_us:
+                self._next += 1
+            else:
+                break
+        if self._next < len(self._held) and self._held[self._next].validity.contains(instant_us):
+            return self._held[self._next].mask_id
+        return None

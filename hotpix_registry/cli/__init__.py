@@ -15,8 +15,10 @@ from hotpix_registry.cli import (
     database_commands,
     defect_commands,
     frame_commands,
+    life_commands,
     mask_commands,
     report_commands,
+    version_commands,
 )
 from hotpix_registry.cli.output import say
 from hotpix_registry.errors import HotpixError
@@ -49,6 +51,8 @@ def root(
 frame_commands.register(app)
 build_commands.register(app)
 mask_commands.register(app)
+version_commands.register(app)
+life_commands.register(app)
 report_commands.register(app)
 defect_commands.register(app)
 camera_commands.register(app)

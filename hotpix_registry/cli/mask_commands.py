@@ -1,54 +1,34 @@
-"""Commands about masks: build, mask, masks, show, report, certify, demo."""
+"""The command mask: the right mask for a date, for science frames, or for a receipt."""
 
 from __future__ import annotations
 
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from hotpix_registry.cli.options import (
-    AnyCamera,
-    Camera,
+    AsOf,
+    Bayer,
+    Binning,
     Database,
-    Format,
-    OutputFormat,
-    Reason,
-    parse_numbers,
+    GainSetting,
+    OffsetSetting,
+    ReadoutMode,
+    ReleaseName,
+    RowOrder,
+    SubFrame,
+    parse_configuration,
 )
-from hotpix_registry.cli.output import (
-    flag_counts,
-    out,
-    print_changes,
-    print_json,
-    print_rows,
-    print_table,
-    say,
-)
-from hotpix_registry.errors import UsageError
+from hotpix_registry.cli.output import out, print_explanation, print_json, say
+from hotpix_registry.errors import HotpixError, UsageError
 from hotpix_registry.registry import Mask, Registry
-
-if TYPE_CHECKING:
-    pass
 
 
 def register(app: typer.Typer) -> None:
     app.command(epilog="Example: hotpix-registry mask --camera aspen --date 2018-08-22")(mask)
-    app.command(epilog="Example: hotpix-registry masks --camera aspen")(masks)
-    app.command(epilog="Example: hotpix-registry show 3")(show)
-    app.command(epilog="Example: hotpix-registry plot 3 -o plots")(plot)
-    app.command(epilog="Example: hotpix-registry certify 3 --reason 'looked at the plots'")(certify)
-    app.command(
-        "import",
-        epilog="Example: hotpix-registry import bpm.fits --camera aspen --from 2018-08-22 --temperature -20",
-    )(import_mask)
-    app.command(epilog="Example: hotpix-registry edit 3 --mask 17,4 --reason 'seen in flats'")(edit)
-    app.command(epilog="Example: hotpix-registry demo -o demo")(demo)
-
-
-# --- mask -----------------------------------------------------------------------------
 
 
 class MaskFormat(StrEnum):
@@ -65,18 +45,29 @@ class MaskFormat(StrEnum):
 class FallbackChoice(StrEnum):
     PREVIOUS = "previous"
     NEAREST = "nearest"
+    WARMER = "warmer"
 
 
 def mask(
-    camera: Camera,
+    camera: Annotated[
+        str | None,
+        typer.Option("--camera", metavar="NAME", help="Camera, by name or alias.", show_default=False),
+    ] = None,
     date: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--date",
             metavar="DATE",
             help="An observing night (2018-08-22), an instant (2018-08-22T04:00:00Z), MJD or JD.",
+            show_default=False,
         ),
-    ],
+    ] = None,
+    receipt: Annotated[
+        str | None,
+        typer.Option(
+            "--receipt", metavar="TEXT", help="Replay an earlier answer by its receipt.", show_default=False
+        ),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write the mask here.")
     ] = None,
@@ -87,6 +78,13 @@ def mask(
     exposure: Annotated[
         float | None, typer.Option("--exposure", metavar="S", help="Exposure time of the science frame.")
     ] = None,
+    binning: Binning = None,
+    readout_mode: ReadoutMode = None,
+    gain_setting: GainSetting = None,
+    offset_setting: OffsetSetting = None,
+    sub_frame: SubFrame = None,
+    row_order: RowOrder = None,
+    bayer: Bayer = None,
     preset: Annotated[
         str,
         typer.Option(
@@ -98,27 +96,86 @@ def mask(
     fallback: Annotated[
         FallbackChoice | None, typer.Option("--fallback", help="What may answer when no mask is valid then.")
     ] = None,
+    max_age: Annotated[
+        int | None,
+        typer.Option("--max-age", metavar="DAYS", min=0, help="How far the darks may lie from the date."),
+    ] = None,
+    allow_revoked: Annotated[
+        bool, typer.Option("--allow-revoked", help="Take the mask even if it has been declared unusable.")
+    ] = False,
+    as_of: AsOf = None,
+    release: ReleaseName = None,
+    explain: Annotated[
+        bool,
+        typer.Option("--explain", help="Show each mask that might answer, by each criterion, nearest first."),
+    ] = False,
     fmt: Annotated[
         MaskFormat, typer.Option("--format", help="What is printed, or written with -o.")
     ] = MaskFormat.PATH,
     database: Database = None,
 ) -> None:
-    """Serve the right mask for an observing date.
+    """Serve the right mask for an observing date, for ever.
 
     Prints the path of a FITS file and nothing else; warnings go to standard error.
     """
+    _check_asked(camera, date, receipt)
+    configuration = parse_configuration(
+        binning=binning,
+        readout_mode=readout_mode,
+        gain_setting=gain_setting,
+        offset_setting=offset_setting,
+        sub_frame=sub_frame,
+        row_order=row_order,
+        bayer_pattern=bayer,
+    )
     with Registry(database, create=False) as registry:
-        found = registry.mask(
-            camera,
-            date,
-            temperature_c=temperature,
-            exposure_s=exposure,
-            preset=preset,
-            fallback=None if fallback is None else fallback.value,
-        )
+        try:
+            if receipt is not None:
+                found = registry.replay(receipt, explain=explain)
+            else:
+                found = registry.mask(
+                    camera or "",
+                    date or "",
+                    temperature_c=temperature,
+                    exposure_s=exposure,
+                    configuration=configuration,
+                    preset=preset,
+                    fallback=None if fallback is None else fallback.value,
+                    max_age_days=max_age,
+                    allow_revoked=allow_revoked,
+                    as_of=as_of,
+                    release=release,
+                    explain=explain,
+                )
+        except HotpixError as error:
+            if explain:
+                _explain_miss(error, fmt)
+            raise
         for warning in found.answer.warnings:
             say(f"Warning: {warning}")
+        if explain and fmt is not MaskFormat.JSON:
+            print_explanation(found.answer.explanation)
         _deliver(registry, found, output, fmt)
+
+
+def _check_asked(camera: str | None, date: str | None, receipt: str | None) -> None:
+    if receipt is not None:
+        if camera is not None or date is not None:
+            raise UsageError(
+                "A receipt says camera and date itself.", next_step="Leave out --camera and --date."
+            )
+    elif camera is None or date is None:
+        raise UsageError(
+            f"Option {'--camera' if camera is None else '--date'} is missing.",
+            next_step="Say --camera NAME --date DATE, or --receipt TEXT.",
+        )
+
+
+def _explain_miss(error: HotpixError, fmt: MaskFormat) -> None:
+    if fmt is MaskFormat.JSON:
+        print_json(error.as_dict())
+    else:
+        print_explanation(error.explanation)
 
 
 def _deliver(registry: Registry, found: Mask, output: Path | None, fmt: MaskFormat) -> None:
@@ -145,199 +202,3 @@ def _deliver(registry: Registry, found: Mask, output: Path | None, fmt: MaskForm
     if sys.stdout.isatty() and fmt in (MaskFormat.FITS, MaskFormat.NPY):
         raise UsageError("A terminal cannot show a mask.", next_step="Write it to a file with -o FILE.")
     sys.stdout.buffer.write(content)
-
-
-# --- looking at masks -----------------------------------------------------------------
-
-
-def masks(camera: AnyCamera = None, fmt: OutputFormat = Format.TABLE, database: Database = None) -> None:
-    """List mask versions."""
-    with Registry(database, create=False) as registry:
-        rows = registry.masks(camera=camera)
-    for row in rows:
-        row["valid_text"] = "; ".join(f"{_day(v['from'])} to {_day(v['to'])}" for v in row["valid"])
-    columns = {
-        "mask_id": "id",
-        "series": "series",
-        "version": "version",
-        "status": "status",
-        "first_night": "darks of",
-        "valid_text": "valid",
-        "rule": "rule",
-        "limit_e_per_s": "e-/s",
-        "flagged": "masked",
-    }
-    if fmt is not Format.TABLE:
-        for row in rows:
-            del row["valid_text"]
-    print_rows(rows, fmt, columns=columns, nothing="No mask has been built yet.")
-
-
-def _day(instant: str | None) -> str:
-    return "open" if instant is None else instant[:10]
-
-
-MaskId = Annotated[int, typer.Argument(metavar="ID", help="A mask, as `hotpix-registry masks` lists it.")]
-
-
-def show(mask_id: MaskId, fmt: OutputFormat = Format.TABLE, database: Database = None) -> None:
-    """Show everything known about a mask: what it was made of, how, by whom, and what it found."""
-    with Registry(database, create=False) as registry:
-        details = registry.show(mask_id)
-    if fmt is not Format.TABLE:
-        print_json(details)
-        return
-    out(f"Mask {mask_id}, version {details['version']} of {details['series']}, {details['status']}")
-    for interval in details["valid"]:
-        out(f"  valid from {interval['from']} to {interval['to'] or 'further notice'}")
-    share = 100 * details["flagged"] / details["pixels"]
-    out(f"  {details['flagged']} of {details['pixels']} pixels masked ({share:.3g} %)")
-    out(f"  {flag_counts(details['counts'])}")
-    out(f"  {details['report']['limit_reason']}")
-    out(f"  pedestal from {details['report']['bias_method']}")
-    out(f"  built {details['built']} by {details['actor']} on {details['host']}, rule {details['rule']}")
-    software = ", ".join(f"{name} {version}" for name, version in details["software"].items())
-    out(f"  with {software}")
-    out(f"  sha256 {details['sha256']}")
-    for warning in details["warnings"]:
-        out(f"  warning: {warning}")
-    out("")
-    keys = ("frame_id", "role", "exptime_s", "ccd_temp_c", "start")
-    cells = [
-        ["-" if i[key] is None else str(i[key]) for key in keys] + [Path(i["path"]).name]
-        for i in details["inputs"]
-    ]
-    print_table(cells, ["frame", "role", "s", "ccd °C", "start", "file"])
-
-
-def plot(
-    mask_id: MaskId,
-    output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="FOLDER", help="Where the pictures go.")
-    ] = Path(),
-    database: Database = None,
-) -> None:
-    """Draw the pictures of a build: histogram, scatter, the limit, and where the flagged pixels lie."""
-    with Registry(database, create=False) as registry:
-        for path in _save_plots(registry, mask_id, output):
-            out(str(path))
-
-
-def _save_plots(registry: Registry, mask_id: int, folder: Path) -> list[Path]:
-    from hotpix_registry.plots import save_plots
-
-    details = registry.show(mask_id)
-    return save_plots(
-        registry.mask_numbers(mask_id),
-        registry.mask_dq(mask_id),
-        folder,
-        f"mask-{mask_id}",
-        caption=f"{details['series']}, darks of {details['first_night']}",
-    )
-
-
-def certify(
-    mask_id: MaskId,
-    reason: Annotated[str | None, typer.Option("--reason", help="Why; it is kept with the act.")] = None,
-    database: Database = None,
-) -> None:
-    """Let a candidate answer for its dates."""
-    with Registry(database, create=False) as registry:
-        changes = registry.certify(mask_id, reason=reason)
-    out(f"Mask {mask_id} is certified.")
-    print_changes(changes)
-
-
-# --- masks from elsewhere ---------------------------------------------------------------
-
-
-def import_mask(
-    file: Annotated[
-        Path,
-        typer.Argument(metavar="FILE", help="FITS, .npy, or a list of boxes in ECSV as LSST writes them."),
-    ],
-    camera: Camera,
-    valid_from: Annotated[str, typer.Option("--from", metavar="NIGHT", help="First night that it is for.")],
-    temperature: Annotated[
-        float | None, typer.Option("--temperature", metavar="C", help="Set point of the frames it is for.")
-    ] = None,
-    bit: Annotated[
-        int | None,
-        typer.Option("--bit", min=0, max=63, help="Only pixels with this bit set; 0 is the lowest."),
-    ] = None,
-    shape: Annotated[
-        str | None,
-        typer.Option("--shape", metavar="NX,NY", help="Size of the detector, for a list of boxes."),
-    ] = None,
-    binning: Annotated[str, typer.Option("--binning", metavar="X,Y", help="Binning of the mask.")] = "1,1",
-    reason: Annotated[str | None, typer.Option("--reason", help="Why; it is kept with the act.")] = None,
-    fmt: OutputFormat = Format.TABLE,
-    database: Database = None,
-) -> None:
-    """Take in a mask that was made elsewhere, as a version of its own."""
-    size = None if shape is None else parse_numbers(shape, 2, "a size", "Write columns and rows: 2048,4096.")
-    bins = parse_numbers(binning, 2, "a binning", "Write it as 2,2.")
-    with Registry(database, create=False) as registry:
-        result = registry.import_mask(
-            file,
-            camera,
-            valid_from=valid_from,
-            temperature_c=temperature,
-            bit=bit,
-            shape=None if size is None else (size[1], size[0]),
-            binning=(bins[0], bins[1]),
-            reason=reason,
-        )
-    if fmt is not Format.TABLE:
-        print_json(result.as_dict())
-        return
-    known = "" if result.new else " (imported before, nothing new)"
-    out(f"Mask {result.mask_id}, version {result.version} of {result.series}, {result.status}{known}")
-    out(f"  {result.flagged} of {result.pixels} pixels masked")
-    print_changes(result.changes)
-
-
-def edit(
-    mask_id: MaskId,
-    reason: Reason,
-    masked: Annotated[
-        list[str] | None, typer.Option("--mask", metavar="X,Y", help="Mask this pixel.")
-    ] = None,
-    unmasked: Annotated[
-        list[str] | None, typer.Option("--unmask", metavar="X,Y", help="Unmask this pixel.")
-    ] = None,
-    database: Database = None,
-) -> None:
-    """Mask or unmask single pixels of a mask by hand, as a version of its own.
-
-    Coordinates are those of the mask: 0-based, x first. What should hold for every later mask
-    belongs on the camera's list instead: see `defects add`.
-    """
-    pixels = [
-        [(x, y) for x, y in (parse_numbers(p, 2, "a pixel", "Write x,y: 17,4.") for p in given or ())]
-        for given in (masked, unmasked)
-    ]
-    if not any(pixels):
-        raise UsageError("No pixels were given.", next_step="Name them with --mask x,y or --unmask x,y.")
-    with Registry(database, create=False) as registry:
-        result = registry.edit_mask(mask_id, mask=pixels[0], unmask=pixels[1], reason=reason)
-    out(f"Mask {result.mask_id}, version {result.version} of {result.series}, {result.status}")
-    out(f"  {result.flagged} of {result.pixels} pixels masked")
-    print_changes(result.changes)
-
-
-# --- demo -----------------------------------------------------------------------------
-
-
-def demo(
-    output: Annotated[
-        Path,
-        typer.Option("-o", "--output", metavar="FOLDER", help="A new folder for frames, mask and plots."),
-    ] = Path("demo"),
-    size: Annotated[int, typer.Option("--size", min=128, max=4096, help="Pixels along each side.")] = 1024,
-    seed: Annotated[int, typer.Option("--seed", help="Another seed is another night.")] = 1,
-) -> None:
-    """Simulate a night of the guide's camera and run the main job on it, as you would."""
-    from hotpix_registry.cli.demo import run
-
-    run(output, size=size, seed=seed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import date
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -43,7 +43,95 @@ Nights = Annotated[
         show_default=False,
     ),
 ]
+AnyReason = Annotated[
+    str | None, typer.Option("--reason", help="Why; it is kept with the act.", show_default=False)
+]
+MaskId = Annotated[int, typer.Argument(metavar="ID", help="A mask, as `hotpix-registry masks` lists it.")]
 Reason = Annotated[str, typer.Option("--reason", help="Why; it is kept with the act.")]
+
+AsOf = Annotated[
+    str | None,
+    typer.Option(
+        "--as-of",
+        metavar="TIME|TX",
+        help="As the registry was then: a time with Z or an offset, the end of a date, or a transaction.",
+        show_default=False,
+    ),
+]
+ReleaseName = Annotated[
+    str | None,
+    typer.Option("--release", metavar="NAME", help="As the registry was at a release.", show_default=False),
+]
+Expect = Annotated[
+    int | None,
+    typer.Option(
+        "--expect",
+        metavar="TX",
+        help="Refuse when the series has moved since this transaction.",
+        show_default=False,
+    ),
+]
+Supersede = Annotated[
+    bool, typer.Option("--supersede", help="Take dates from other masks beyond what is ordinary.")
+]
+Binning = Annotated[
+    str | None,
+    typer.Option("--binning", metavar="XxY", help="Binning of the science frame.", show_default=False),
+]
+ReadoutMode = Annotated[
+    str | None,
+    typer.Option("--readout-mode", metavar="MODE", help="As the header writes it.", show_default=False),
+]
+GainSetting = Annotated[
+    str | None,
+    typer.Option("--gain-setting", metavar="N", help="The camera's setting, not e-/adu.", show_default=False),
+]
+OffsetSetting = Annotated[
+    str | None,
+    typer.Option("--offset-setting", metavar="N", help="The camera's setting.", show_default=False),
+]
+SubFrame = Annotated[
+    str | None,
+    typer.Option(
+        "--sub-frame",
+        metavar="X0,Y0,NX,NY",
+        help="Part of the sensor that was read, in binned pixels, 0-based.",
+        show_default=False,
+    ),
+]
+RowOrder = Annotated[
+    str | None,
+    typer.Option("--row-order", metavar="ORDER", help="TOP-DOWN or BOTTOM-UP.", show_default=False),
+]
+Bayer = Annotated[
+    str | None,
+    typer.Option("--bayer", metavar="PATTERN", help="Bayer pattern, such as RGGB.", show_default=False),
+]
+
+
+def parse_configuration(**given: str | None) -> dict[str, Any]:
+    """The parts of a configuration that were given, as they are compared.
+
+    Raises
+    ------
+    UsageError
+        With what to write instead.
+    """
+    from hotpix_registry.registry.receipt import configuration_value
+
+    parts = {}
+    for name, text in given.items():
+        if text is None:
+            continue
+        try:
+            parts[name] = configuration_value(name, text.strip())
+        except ValueError:
+            option = "--bayer" if name == "bayer_pattern" else "--" + name.replace("_", "-")
+            raise UsageError(
+                f"'{text}' does not fit {option}.",
+                next_step=f"See `hotpix-registry mask -h` for how {option} is written.",
+            ) from None
+    return parts
 
 
 def parse_nights(text: str | None) -> tuple[str, str] | None:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from hotpix_registry.cli.options import Format
+from hotpix_registry.registry.criteria import Weighed
 from hotpix_registry.registry.masks import MaskChange
 
 
@@ -154,8 +155,27 @@ def flag_counts(counts: dict[str, int]) -> str:
     return ", ".join(f"{n} {name}" for name, n in counts.items() if n and name != "BAD") or "no flags"
 
 
-def print_changes(changes: tuple[MaskChange, ...]) -> None:
+def print_changes(changes: Sequence[MaskChange]) -> None:
     """Which dates now answer otherwise, a line each."""
     for change in changes:
-        before = "no mask" if change.before is None else f"mask {change.before}"
-        out(f"  from {change.valid_from} to {change.valid_to or 'further notice'}: instead of {before}")
+        before, after = (
+            "no mask" if mask_id is None else f"mask {mask_id}" for mask_id in (change.before, change.after)
+        )
+        until = change.valid_to or "further notice"
+        out(f"  from {change.valid_from} to {until}: {after} instead of {before}")
+
+
+def print_explanation(explanation: Sequence[Weighed]) -> None:
+    """Each mask that might answer, by each criterion, nearest first; on standard error."""
+    for weighed in explanation:
+        name = "no mask" if weighed.mask_id is None else f"mask {weighed.mask_id}, version {weighed.version},"
+        verdict = "chosen" if weighed.chosen else "agrees" if weighed.passed else "does not answer"
+        say(f"{name} of {weighed.series}: {verdict}")
+        width = max(len(criterion.name) for criterion in weighed.criteria)
+        for criterion in weighed.criteria:
+            mark = "yes" if criterion.passed else "NO "
+            within = f" (within {criterion.tolerance})" if criterion.tolerance else ""
+            say(
+                f"  {mark} {criterion.name.ljust(width)}  wanted {criterion.wanted}{within}, "
+                f"found {criterion.found}"
+            )

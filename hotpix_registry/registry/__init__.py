@@ -3,12 +3,13 @@
 from hotpix_registry.registry.facade.answers import AnswerMethods, Mask
 from hotpix_registry.registry.facade.cameras import CameraMethods
 from hotpix_registry.registry.facade.frames import FrameMethods
+from hotpix_registry.registry.facade.history import HistoryMethods
 from hotpix_registry.registry.facade.versions import VersionMethods
 
 __all__ = ["Mask", "Registry"]
 
 
-class Registry(FrameMethods, CameraMethods, VersionMethods, AnswerMethods):
+class Registry(FrameMethods, CameraMethods, VersionMethods, AnswerMethods, HistoryMethods):
     """A registry of hot-pixel masks: dark frames in, masks out.
 
     Parameters

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import date
-from typing import Any, Literal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 from sqlalchemy.engine import Connection
 
 from hotpix_registry.catalogue import queries
-from hotpix_registry.catalogue.queries import Assignment, CameraRow, MaskRow
-from hotpix_registry.domain import US_PER_DAY, Night, Series, Validity, iso, parse_date
-from hotpix_registry.errors import AmbiguousMask, NoMask, UsageError
-from hotpix_registry.registry.frames import find_camera, unknown_camera
-
-Fallback = Literal["previous", "nearest"]
+from hotpix_registry.catalogue.queries import Assignment, CameraRow, MaskRow, Revocation
+from hotpix_registry.domain import Series, Validity, iso
+from hotpix_registry.errors import (
+    AmbiguousMask,
+    HotpixError,
+    IntegrityError,
+    NoMask,
+    RevokedMask,
+    UsageError,
+)
+from hotpix_registry.registry import criteria, life
+from hotpix_registry.registry.criteria import Weighed, distance_us
+from hotpix_registry.registry.question import Question
+from hotpix_registry.registry.receipt import read_receipt, write_receipt
+from hotpix_registry.registry.view import View, when
+from hotpix_registry.timeline import epoch_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +39,7 @@ class Answer:
     configuration: dict[str, Any]
     set_point_c: float | None
     status: str
+    """certified, or revoked where that was allowed"""
     rule: str
     preset: str
     valid_from: str
@@ -50,72 +60,160 @@ class Answer:
     """(ny, nx)"""
     newer_candidates: tuple[int, ...]
     """masks of the series that wait to be certified"""
+    needs_rebuild: bool
+    """darks on both sides of an epoch event went into it"""
+    revoked_since: str | None
+    """when the mask was revoked, for an answer as of a time before that"""
     warnings: tuple[str, ...]
     receipt: str
     tx: int
+    """the newest transaction that the answer has seen"""
     registry_id: str
+    explanation: tuple[Weighed, ...] = ()
+    """only when asked for: each mask that might have answered, by each criterion"""
 
     def as_dict(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in self.__slots__}
+        values = {name: getattr(self, name) for name in self.__slots__ if name != "explanation"}
+        if self.explanation:
+            values["explanation"] = [weighed.as_dict() for weighed in self.explanation]
+        return values
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
-    """What is asked: a camera, a date, and what narrows the series down."""
-
-    camera: str
-    date: str
-    temperature_c: float | None = None
-    exposure_s: float | None = None
-    preset: str = "default"
-    fallback: Fallback | None = None
-
-
-def resolve(connection: Connection, question: Question) -> Answer:
-    """Answer a question from the current assignments.
+def resolve(view: View, question: Question, *, explained: bool = False) -> Answer:
+    """Answer a question from what a view of the registry shows.
 
     Raises
     ------
     UnknownCamera, UsageError
         The question itself is wrong.
     NoMask
-        Nothing answers; the sentence says what there is and what would answer.
+        Nothing answers.
     AmbiguousMask
         Several series or several masks answer; the sentence lists them.
+    RevokedMask
+        The mask of that date is declared unusable.
+
+    The errors carry in `explanation` each mask that might have answered, by each criterion.
     """
+    _check(question)
+    camera = view.camera(question.camera)
+    interval = when(question.date, camera.profile.longitude_deg_east)
+    try:
+        answer = _resolve(view, question, camera, interval)
+    except (NoMask, AmbiguousMask, RevokedMask) as error:
+        error.explanation = criteria.explain(view, question, camera, interval)
+        raise
+    if explained:
+        weighed = criteria.explain(view, question, camera, interval, chosen=answer.mask_id)
+        return replace(answer, explanation=weighed)
+    return answer
+
+
+def resolve_all(view: View, questions: Sequence[Question | HotpixError]) -> Iterator[Answer | HotpixError]:
+    """Answer many questions from one state of the registry; an error is an answer like any other."""
+    for question in questions:
+        if isinstance(question, HotpixError):
+            yield question
+            continue
+        try:
+            yield resolve(view, question)
+        except HotpixError as error:
+            yield error
+
+
+def replay(connection: Connection, text: str, *, explained: bool = False) -> Answer:
+    """Answer a receipt's question from the state that it saw, and hold the answer against the receipt.
+
+    Raises
+    ------
+    UsageError
+        It is no receipt, or one of another registry.
+    IntegrityError
+        Another mask comes out than the receipt names.
+    """
+    receipt = read_receipt(text)
+    own_id = queries.registry_id(connection)
+    if receipt.registry_id != own_id:
+        raise UsageError(
+            f"The receipt is of registry {receipt.registry_id}, and this is {own_id}.",
+            next_step="Name that registry, or an export of it, with --database.",
+        )
+    newest = queries.last_tx(connection)
+    if not 0 < receipt.tx <= newest:
+        raise UsageError(
+            f"The receipt is of transaction {receipt.tx}, and this registry's newest is {newest}.",
+            next_step="This is an older copy of the registry; ask a newer one.",
+        )
+    answer = resolve(View(connection, receipt.tx), receipt.question, explained=explained)
+    if answer.mask_id != receipt.mask_id or not answer.sha256.startswith(receipt.sha256_start):
+        raise IntegrityError(
+            f"The receipt names mask {receipt.mask_id} ({receipt.sha256_start}…), and the registry as of "
+            f"transaction {receipt.tx} answers with mask {answer.mask_id} ({answer.sha256[:12]}…).",
+            next_step="Check how the receipt was copied, then run `hotpix-registry db check`.",
+        )
+    return answer
+
+
+def _check(question: Question) -> None:
     temperature_c, exposure_s = question.temperature_c, question.exposure_s
     if temperature_c is not None and not -273.15 <= temperature_c <= 100:
         raise UsageError(f"{temperature_c:g} °C is no temperature of a detector.", next_step="Correct it.")
     if exposure_s is not None and not 0 <= exposure_s <= 1e9:
         raise UsageError(f"{exposure_s:g} s is no exposure time.", next_step="Correct it.")
-    rows = queries.cameras(connection)
-    camera = find_camera(rows, question.camera)
-    if camera is None:
-        raise unknown_camera(rows, question.camera)
-    interval = when(question.date, camera.profile.longitude_deg_east)
-    series = queries.series(connection, camera.camera_id)
-    near = _near_temperature(list(series.values()), camera, question)
-    chosen = _choose_series(connection, near, interval, question)
-    if chosen is None:
-        assignment, extrapolated = _fall_back(connection, near, interval, camera, question)
-    else:
+    if question.fallback == "warmer" and temperature_c is None:
+        raise UsageError(
+            "Warmer than what cannot be said without a temperature.", next_step="Give it with --temperature."
+        )
+
+
+def _resolve(view: View, question: Question, camera: CameraRow, interval: Validity) -> Answer:
+    agreeing = _agreeing(view, question, camera)
+    near = _near_temperature(agreeing, camera, question)
+    chosen = _choose_series(view, near, interval, question)
+    if chosen is not None:
         assignment, extrapolated = _the_one(chosen, interval, question), False
-    mask = queries.mask(connection, assignment.mask_id)
+    elif question.fallback is None:
+        raise _no_mask(view, near, interval, camera, question)
+    else:
+        assignment, extrapolated = _fall_back(view, agreeing, near, interval, camera, question), True
+    mask = queries.mask(view.connection, assignment.mask_id)
     assert mask is not None
-    return _answer(
-        connection, question, camera, series[mask.series_id], assignment, mask, interval, extrapolated
-    )
+    revocation = queries.revocations(view.connection, [mask.id], at=view.at).get(mask.id)
+    if revocation is not None and not question.allow_revoked:
+        raise RevokedMask(
+            f"The mask of camera {camera.name} for {question.date}, mask {mask.id}, was revoked at "
+            f"{iso(revocation.at_us)} by {revocation.actor}: {revocation.reason.rstrip('.')}.",
+            next_step=(
+                "Certify another in its place with --supersede, or take it nevertheless with --allow-revoked."
+            ),
+        )
+    aged = criteria.age_criterion(question, mask, interval, camera)
+    if aged is not None and not aged.passed:
+        raise NoMask(
+            f"The darks of mask {mask.id} of camera {camera.name} lie {aged.found} from {question.date}, "
+            f"and {aged.wanted} are allowed.",
+            next_step="Take darks and build, or raise --max-age.",
+        )
+    return _answer(view, question, camera, assignment, mask, interval, revocation, extrapolated)
 
 
-def when(text: str, longitude_deg_east: float | None) -> Validity:
-    """The instant or night of a `--date`, as an interval."""
-    try:
-        moment = parse_date(text)
-    except ValueError as error:
-        raise UsageError(f"{error}.") from None
-    if isinstance(moment, date):
-        return Night(moment, longitude_deg_east).validity
-    return Validity(moment, moment + 1)
+# --- series -----------------------------------------------------------------------------
+
+
+def _agreeing(view: View, question: Question, camera: CameraRow) -> list[Series]:
+    """Series whose configuration has the parts that were given."""
+    everyone = list(view.series(camera).values())
+    agreeing = [s for s in everyone if all(c.passed for c in criteria.configuration_criteria(question, s))]
+    if everyone and not agreeing:
+        failed = [c for s in everyone for c in criteria.configuration_criteria(question, s) if not c.passed]
+        found = {c.name: sorted({f.found for f in failed if f.name == c.name}) for c in failed}
+        wanted = {c.name: c.wanted for c in failed}
+        listed = "; ".join(f"{name} {wanted[name]}, there is {', '.join(found[name])}" for name in found)
+        raise NoMask(
+            f"No series of camera {camera.name} has that configuration: {listed}.",
+            next_step="`--explain` shows each series; take darks of that configuration to have one.",
+        )
+    return agreeing
 
 
 def _near_temperature(series: Sequence[Series], camera: CameraRow, question: Question) -> list[Series]:
@@ -126,24 +224,22 @@ def _near_temperature(series: Sequence[Series], camera: CameraRow, question: Que
     away = {s.series_id: abs(s.set_point_c - wanted_c) for s in series if s.set_point_c is not None}
     tolerance_c = camera.profile.temperature_tolerance_c
     near = [s for s in series if s.set_point_c is None or away[s.series_id] <= tolerance_c]
-    if not near and series:
+    if not near and series and question.fallback != "warmer":
         points = sorted({s.set_point_c for s in series if s.set_point_c is not None})
         raise NoMask(
             f"Camera {camera.name} has no series within {tolerance_c:g} °C of {wanted_c:g} °C; "
             f"its set points are {', '.join(f'{p:g}' for p in points)} °C.",
-            next_step="Give one of these with --temperature.",
+            next_step="Give one of these with --temperature, or take --fallback warmer.",
         )
     nearest = min((away[s.series_id] for s in near if s.set_point_c is not None), default=0.0)
     return [s for s in near if s.set_point_c is None or away[s.series_id] <= nearest + 1e-9]
 
 
 def _choose_series(
-    connection: Connection, series: Sequence[Series], interval: Validity, question: Question
+    view: View, series: Sequence[Series], interval: Validity, question: Question
 ) -> list[Assignment] | None:
     """Assignments of the one series that is alive then; None when none is."""
-    alive = [
-        (s, found) for s in series if (found := queries.assignments_within(connection, s.series_id, interval))
-    ]
+    alive = [(s, found) for s in series if (found := view.within(s.series_id, interval))]
     if not alive:
         return None
     if len(alive) > 1:
@@ -152,7 +248,7 @@ def _choose_series(
         raise AmbiguousMask(
             f"{len(alive)} series of camera {question.camera} have a mask for {question.date}: {listed}.",
             next_step=(
-                "They differ in configuration, which this question cannot tell apart."
+                "Say which with --binning, --readout-mode, --gain-setting and the like."
                 if same_point
                 else "Say which with --temperature."
             ),
@@ -178,78 +274,133 @@ def _the_one(assignments: list[Assignment], interval: Validity, question: Questi
     )
 
 
+# --- where no mask is valid -------------------------------------------------------------
+
+
 def _fall_back(
-    connection: Connection,
-    series: Sequence[Series],
+    view: View,
+    agreeing: Sequence[Series],
+    near: Sequence[Series],
     interval: Validity,
     camera: CameraRow,
     question: Question,
-) -> tuple[Assignment, bool]:
-    candidates = queries.assignments(connection, [s.series_id for s in series])
-    before = [a for a in candidates if a.validity.start_us <= interval.start_us]
-    usable = before if question.fallback == "previous" else candidates
-    if question.fallback is None or not usable:
-        raise _no_mask(connection, candidates, camera, question)
-    ranked = sorted(usable, key=lambda a: (_distance(a.validity, interval), a.validity.start_us))
-    nearest = _distance(ranked[0].validity, interval)
-    tied = [a for a in ranked if _distance(a.validity, interval) == nearest]
+) -> Assignment:
+    if question.fallback == "warmer":
+        return _warmer(view, agreeing, interval, camera, question)
+    usable = [
+        (distance_us(found.validity, interval), found)
+        for s in near
+        for found in _neighbours(view, s, interval, camera, question)
+    ]
+    if not usable:
+        raise _no_mask(view, near, interval, camera, question)
+    nearest_us = min(away_us for away_us, _ in usable)
+    tied = [found for away_us, found in usable if away_us == nearest_us]
     if len({a.series_id for a in tied}) > 1:
         raise AmbiguousMask(
             f"Masks of several series of camera {camera.name} are equally near to {question.date}.",
             next_step="Say which with --temperature.",
         )
-    return ranked[0], True
+    return min(tied, key=lambda a: a.validity.start_us)
 
 
-def _distance(validity: Validity, interval: Validity) -> int:
-    if validity.start_us > interval.start_us:
-        return validity.start_us - interval.start_us
-    return max(interval.start_us - (validity.end_us or interval.start_us), 0)
+def _neighbours(
+    view: View, series: Series, interval: Validity, camera: CameraRow, question: Question
+) -> Iterator[Assignment]:
+    """The nearest usable assignment on either side, within the epoch of the date."""
+    epoch = epoch_of(interval.start_us, [event.at_us for event in view.events(camera)])
+    sides = [view.before(series.series_id, interval.start_us)]
+    if question.fallback == "nearest":
+        sides.append(view.after(series.series_id, interval.start_us))
+    for side in sides:
+        for row in side:
+            if not epoch.overlaps(row.validity):
+                break
+            if _is_usable(view, row, interval, camera, question):
+                yield row
+                break
+
+
+def _is_usable(
+    view: View, row: Assignment, interval: Validity, camera: CameraRow, question: Question
+) -> bool:
+    mask = queries.mask(view.connection, row.mask_id)
+    assert mask is not None
+    aged = criteria.age_criterion(question, mask, interval, camera)
+    revoked = queries.revocations(view.connection, [mask.id], at=view.at)
+    return (aged is None or aged.passed) and (not revoked or question.allow_revoked)
+
+
+def _warmer(
+    view: View, agreeing: Sequence[Series], interval: Validity, camera: CameraRow, question: Question
+) -> Assignment:
+    """The mask of the date from the next warmer set point: it masks more, never less."""
+    wanted_c = question.temperature_c
+    assert wanted_c is not None
+    warmer = sorted(
+        (s for s in agreeing if s.set_point_c is not None and s.set_point_c > wanted_c),
+        key=lambda s: s.set_point_c or 0.0,
+    )
+    for series in warmer:
+        alike = [s for s in warmer if s.set_point_c == series.set_point_c]
+        found = _choose_series(view, alike, interval, question)
+        if found is not None:
+            return _the_one(found, interval, question)
+    raise _no_mask(view, warmer or agreeing, interval, camera, question)
 
 
 def _no_mask(
-    connection: Connection, candidates: list[Assignment], camera: CameraRow, question: Question
+    view: View, series: Sequence[Series], interval: Validity, camera: CameraRow, question: Question
 ) -> NoMask:
-    if not candidates:
-        frames = queries.frames(connection, camera_id=camera.camera_id)
-        waiting = queries.masks(connection, camera.camera_id)
+    neighbours = [
+        row
+        for s in series
+        for side in (view.before(s.series_id, interval.start_us), view.after(s.series_id, interval.start_us))
+        if (row := next(side, None)) is not None
+    ]
+    if not neighbours:
+        waiting = queries.masks(view.connection, camera.camera_id, at=view.at)
         if waiting:
             return NoMask(
-                f"Camera {camera.name} has no certified mask; {len(waiting)} candidates wait.",
+                f"Camera {camera.name} has no certified mask; "
+                f"{len(waiting)} {'candidate waits' if len(waiting) == 1 else 'candidates wait'}.",
                 next_step=f"See `hotpix-registry masks --camera {camera.name}`, then `certify ID`.",
             )
+        frames = queries.frames(view.connection, camera_id=camera.camera_id)
         return NoMask(
             f"Camera {camera.name} has {len(frames)} catalogued frames and no mask.",
             next_step=f"Run `hotpix-registry build --camera {camera.name}`.",
         )
-    ordered = sorted(candidates, key=lambda a: a.validity.start_us)
-    shown = ordered[:1] + ordered[-2:] if len(ordered) > 3 else ordered
     spans = "; ".join(
         f"mask {a.mask_id} from {iso(a.validity.start_us)} to {iso(a.validity.end_us) or 'open'}"
-        for a in shown
+        for a in sorted(neighbours, key=lambda a: a.validity.start_us)
     )
-    more = f" ({len(ordered)} in all)" if len(ordered) > len(shown) else ""
+    if question.fallback is None:
+        next_step = "`--fallback nearest` takes the nearest one."
+    else:
+        next_step = "No fallback crosses an epoch event, takes a revoked mask or one past --max-age."
     return NoMask(
-        f"No mask of camera {camera.name} is valid at {question.date}; there is {spans}{more}.",
-        next_step="`--fallback nearest` takes the nearest one.",
+        f"No mask of camera {camera.name} is valid at {question.date}; the nearest are {spans}.",
+        next_step=next_step,
     )
+
+
+# --- the answer -------------------------------------------------------------------------
 
 
 def _answer(
-    connection: Connection,
+    view: View,
     question: Question,
     camera: CameraRow,
-    series: Series,
     assignment: Assignment,
     mask: MaskRow,
     interval: Validity,
+    revocation: Revocation | None,
     extrapolated: bool,
 ) -> Answer:
-    profile = camera.profile
-    first_day = Night(date.fromisoformat(mask.first_night), profile.longitude_deg_east).validity.start_us
-    last_end = Night(date.fromisoformat(mask.last_night), profile.longitude_deg_east).validity.end_us or 0
-    age_days = (interval.start_us - last_end) // US_PER_DAY + 1 if interval.start_us >= last_end else 0
-    before_darks = max((first_day - interval.start_us) // US_PER_DAY, 0)
+    series, profile = view.series(camera)[mask.series_id], camera.profile
+    age_days = criteria.age_days(mask, interval, camera)
+    before_darks = criteria.days_before_darks(mask, interval, camera)
     stale = age_days > profile.max_age_days
     difference_c = (
         None
@@ -268,8 +419,21 @@ def _answer(
         warnings.append(
             f"Camera {camera.name} is provisional: registered from a header, and confirmed by nobody."
         )
+    if revocation is not None:
+        warnings.append(f"This mask is revoked: {revocation.reason}")
+    revoked_since = _revoked_since(view, mask)
+    if revoked_since is not None:
+        warnings.append(
+            f"This mask has been revoked since, at {iso(revoked_since.at_us)} by {revoked_since.actor}: "
+            f"{revoked_since.reason}"
+        )
+    events_us = [event.at_us for event in view.events(camera)]
+    needs_rebuild = mask.id in life.need_rebuild(view.connection, [mask], events_us)
+    if needs_rebuild:
+        warnings.append("Darks on both sides of an epoch event went into this mask; build it anew.")
     if extrapolated:
-        warnings.append(f"No mask is valid at {question.date}; this is the {question.fallback} one.")
+        how = f"at {series.set_point_c:g} °C" if question.fallback == "warmer" else f"{question.fallback}"
+        warnings.append(f"No mask is valid at {question.date}; this is the {how} one.")
     if before_darks > 0:
         warnings.append(f"The date lies {before_darks} days before the darks of this mask.")
     if stale:
@@ -279,11 +443,9 @@ def _answer(
             f"An exposure of {question.exposure_s:g} s lies outside those tested "
             f"({tested_s[0]:g} to {tested_s[1]:g} s)."
         )
-    waiting = queries.newer_candidates(connection, mask.series_id, mask.version)
+    waiting = queries.newer_candidates(view.connection, mask.series_id, mask.version, at=view.at)
     if waiting:
         warnings.append(f"Newer candidates wait to be certified: {', '.join(map(str, waiting))}.")
-    tx = queries.last_tx(connection)
-    registry_id = queries.registry_id(connection)
     return Answer(
         mask_id=mask.id,
         version=mask.version,
@@ -292,7 +454,7 @@ def _answer(
         series=str(series),
         configuration=series.configuration.as_dict(),
         set_point_c=series.set_point_c,
-        status="certified",
+        status="certified" if revocation is None else "revoked",
         rule=mask.rule,
         preset=question.preset,
         valid_from=iso(assignment.validity.start_us) or "",
@@ -300,7 +462,7 @@ def _answer(
         first_night=mask.first_night,
         last_night=mask.last_night,
         temperature_difference_c=difference_c,
-        age_days=int(age_days),
+        age_days=age_days,
         stale=stale,
         extrapolated=extrapolated,
         exposures_tested_s=tested_s,
@@ -309,27 +471,18 @@ def _answer(
         limit_e_per_s=mask.limit_e_per_s,
         shape=(mask.ny, mask.nx),
         newer_candidates=tuple(waiting),
+        needs_rebuild=needs_rebuild,
+        revoked_since=None if revoked_since is None else iso(revoked_since.at_us),
         warnings=tuple(warnings),
-        receipt=receipt(question, camera.name, registry_id, tx, mask),
-        tx=tx,
-        registry_id=registry_id,
+        receipt=write_receipt(question, camera.name, view.registry_id, view.tx, mask.id, mask.sha256),
+        tx=view.tx,
+        registry_id=view.registry_id,
     )
 
 
-def receipt(question: Question, camera: str, registry_id: str, tx: int, mask: MaskRow) -> str:
-    """The text that replays an answer: registry, transaction, mask, digest, and the query.
-
-    It fits one FITS card for cameras with names of up to 12 characters.
-    """
-    moment = parse_date(question.date)
-    when_text = moment.strftime("%Y%m%d") if isinstance(moment, date) else f"{moment}us"
-    query = [f"c={camera}", f"d={when_text}"]
-    if question.temperature_c is not None:
-        query.append(f"t={question.temperature_c:g}")
-    if question.exposure_s is not None:
-        query.append(f"e={question.exposure_s:g}")
-    if question.preset != "default":
-        query.append(f"p={question.preset}")
-    if question.fallback is not None:
-        query.append(f"f={question.fallback[0]}")
-    return f"hp:{registry_id}/{tx}/{mask.id}/{mask.sha256[:12]}?{'&'.join(query)}"
+def _revoked_since(view: View, mask: MaskRow) -> Revocation | None:
+    """A revocation that came after what the view shows."""
+    if view.at is None:
+        return None
+    now = queries.revocations(view.connection, [mask.id]).get(mask.id)
+    return now if now is not None and now.opened_tx > view.at else None

@@ -7,17 +7,24 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy.engine import Engine
+from sqlalchemy.engine import Connection, Engine
 
 from hotpix_registry import planning
 from hotpix_registry.catalogue import queries
 from hotpix_registry.catalogue.engine import reading, writing
-from hotpix_registry.catalogue.queries import Act, CameraRow
-from hotpix_registry.domain import Frame, Recipe, Rule
+from hotpix_registry.catalogue.queries import Act, CameraRow, MaskRow
+from hotpix_registry.domain import Frame, Recipe, Rule, iso
+from hotpix_registry.errors import RevokedMask, UsageError
 from hotpix_registry.planning import Campaign
-from hotpix_registry.registry import compute, content, derived, masks
-from hotpix_registry.registry.masks import BuildResult, Plan
+from hotpix_registry.registry import compute, content, derived, life, masks
+from hotpix_registry.registry.compute import BuiltMask
+from hotpix_registry.registry.masks import BuildResult, MaskChange, Plan
+from hotpix_registry.timeline import epoch_of
+
+if TYPE_CHECKING:
+    from hotpix_registry.science.gates import GateResult
 
 Progress = Callable[[str, int, int], None]
 
@@ -33,8 +40,14 @@ def plan(
     with reading(engine) as connection:
         frames = queries.frames(connection, camera_id=camera.camera_id)
         series = queries.series(connection, camera.camera_id)
+        events_us = [event.at_us for event in queries.events(connection, camera.camera_id)]
     campaigns, strays = planning.plan(
-        prefer_present(frames), series, camera.profile, nights=nights, exposures_s=exposures_s
+        prefer_present(frames),
+        series,
+        camera.profile,
+        events_us=events_us,
+        nights=nights,
+        exposures_s=exposures_s,
     )
     return Plan(campaigns=tuple(campaigns), strays=tuple(strays))
 
@@ -74,7 +87,7 @@ def build_campaign(
     """Build and store the mask of one campaign; the very same build returns what it had stored."""
     from hotpix_registry.science.gates import judge
 
-    chosen = masks.recipe_for(campaign, recipe)
+    chosen = recipe_for(campaign, recipe)
     if chosen.rule is Rule.PERSIST:
         return _follow(engine, act, campaign, camera, chosen, progress)
     with reading(engine) as connection:
@@ -82,11 +95,11 @@ def build_campaign(
         ingredients = compute.gather(campaign, camera.profile, chosen, defects)
         before = queries.mask_by_build_key(connection, ingredients.build_key)
         if before is not None:
-            return masks.known_result(connection, before, campaign)
+            return known_result(connection, before, campaign)
     label = f"{campaign.series.camera} {campaign.first_night}"
     built = compute.compute(ingredients, progress=None if progress is None else partial(progress, label))
     with reading(engine) as connection:
-        earlier = masks.earlier_mask(connection, built)
+        earlier = earlier_mask(connection, built, camera)
     gates = judge(
         built.detection.dq,
         built.detection.report,
@@ -95,7 +108,7 @@ def build_campaign(
     )
     with writing(engine) as connection:
         tx = queries.open_transaction(connection, act, "build", now_us=time.time_ns() // 1000)
-        return masks.store_build(connection, built, gates, camera, tx, certify_it=certify)
+        return store_build(connection, built, gates, camera, tx, certify_it=certify)
 
 
 def _follow(
@@ -108,12 +121,205 @@ def _follow(
 ) -> BuildResult:
     """Build a campaign by its own evidence, and follow its pixels through the campaigns before."""
     own = dataclasses.replace(recipe, rule=Rule.EVIDENCE)
-    mask_id = build_campaign(engine, act, campaign, camera, own, progress, certify=False).mask_id
+    evidence = build_campaign(engine, act, campaign, camera, own, progress, certify=False)
     with reading(engine) as connection:
-        newest = masks.find_mask(connection, mask_id)
-        chain = derived.evidence_before(queries.masks(connection, camera.camera_id), newest)
+        newest = masks.find_mask(connection, evidence.mask_id)
+        chain = derived.evidence_before(connection, camera, newest)
     history = [(row, content.dq(engine, row.id)) for row in chain]
     packed = derived.pack(derived.follow(history, campaign.series), camera)
     with writing(engine) as connection:
         tx = queries.open_transaction(connection, act, "build", now_us=time.time_ns() // 1000)
-        return derived.store(connection, packed, camera, tx)
+        certified = camera.profile.certify == "auto" and not evidence.failed_gates
+        return derived.store(connection, packed, camera, tx, certify_it=certified)
+
+
+def recipe_for(campaign: Campaign, recipe: Recipe | None) -> Recipe:
+    """The recipe asked for; by default the cut-off where there is one exposure time.
+
+    Raises
+    ------
+    UsageError
+        A rule that compares exposure times, and only one of them.
+    """
+    if recipe is None:
+        return Recipe() if len(campaign.sets) > 1 else Recipe(rule=Rule.CUTOFF)
+    if len(campaign.sets) < 2 and recipe.rule not in (Rule.CUTOFF, Rule.NONE):
+        raise UsageError(
+            f"Rule {recipe.rule} compares exposure times, and the campaign of {campaign.first_night} of "
+            f"{campaign.series} has only {campaign.sets[0].exptime_s:g} s.",
+            next_step="Take another exposure time, or use --rule cutoff.",
+        )
+    return recipe
+
+
+# --- storing --------------------------------------------------------------------------
+
+
+def earlier_mask(connection: Connection, built: BuiltMask, camera: CameraRow) -> MaskRow | None:
+    """The newest certified mask of the same epoch from before, by the same rule from the same exposures."""
+    campaign, exposures = built.ingredients.campaign, built.detection.exposures_s
+    wanted = (str(built.ingredients.recipe.rule), min(exposures), max(exposures))
+    own_us = min(frame.start_us for dark_set in campaign.sets for frame in dark_set.frames)
+    state = life.state_of(connection, camera.camera_id, campaign.series.series_id)
+    epoch = epoch_of(own_us, state.events_us)
+    held = [state.masks[p.mask_id] for p in state.placed if epoch.contains(p.anchor_us)]
+    revoked = queries.revocations(connection, [mask.id for mask in held])
+    earlier = [
+        m
+        for m in held
+        if m.id not in revoked
+        and m.last_night < campaign.first_night
+        and (m.rule, m.shortest_s, m.longest_s) == wanted
+    ]
+    return max(earlier, key=lambda m: (m.last_night, m.id), default=None)
+
+
+def store_build(
+    connection: Connection,
+    built: BuiltMask,
+    gates: Sequence[GateResult],
+    camera: CameraRow,
+    tx: int,
+    *,
+    certify_it: bool = True,
+) -> BuildResult:
+    """Write a built mask as the next version of its series, and certify it if its gates and camera allow."""
+    campaign, detection = built.ingredients.campaign, built.detection
+    before = queries.mask_by_build_key(connection, built.ingredients.build_key)
+    if before is not None:
+        return known_result(connection, before, campaign)
+    gates = [*gates, *_one_epoch(connection, campaign, camera)]
+    mask_id, version = queries.add_mask(connection, _values(built, gates, camera, tx))
+    queries.add_mask_inputs(connection, mask_id, ((frame.frame_id, role) for frame, role in campaign.inputs))
+    failed = tuple(f"{g.name}: {g.found}, wanted {g.wanted}" for g in gates if not g.passed)
+    notes: list[str] = []
+    changes: tuple[MaskChange, ...] = ()
+    certified = certify_it and camera.profile.certify == "auto" and not failed
+    if certified:
+        mask = masks.find_mask(connection, mask_id)
+        placement = life.placement_of(connection, camera, mask)
+        if placement.in_the_way:
+            certified = False
+            notes.append(
+                f"It would take dates from {life.in_words(placement.in_the_way)}; "
+                f"`hotpix-registry certify {mask_id} --supersede` does that."
+            )
+        else:
+            changes = life.settle(connection, mask.series_id, placement, tx)
+    return BuildResult(
+        mask_id=mask_id,
+        version=version,
+        series=str(campaign.series),
+        status="certified" if certified else "candidate",
+        new=True,
+        sha256=built.packed.sha256,
+        nights=(campaign.first_night, campaign.last_night),
+        exposures_s=detection.exposures_s,
+        flagged=detection.counts["BAD"],
+        pixels=detection.dq.size,
+        counts=detection.counts,
+        limit_e_per_s=detection.limit.e_per_s,
+        limit_reason=detection.limit.reason,
+        bias_method=detection.bias_method,
+        changes=changes,
+        failed_gates=failed,
+        warnings=(*detection.report.get("warnings", ()), *notes),
+    )
+
+
+def _one_epoch(connection: Connection, campaign: Campaign, camera: CameraRow) -> list[GateResult]:
+    """A gate for darks between which an epoch event was noted while the mask was being made."""
+    from hotpix_registry.science.gates import GateResult
+
+    starts_us = [frame.start_us for frame in campaign.used]
+    between = [
+        event
+        for event in queries.events(connection, camera.camera_id)
+        if min(starts_us) < event.at_us <= max(starts_us)
+    ]
+    return [
+        GateResult(
+            name="one epoch", passed=False, found=f"{event.kind} at {iso(event.at_us)}", wanted="no event"
+        )
+        for event in between
+    ]
+
+
+def _values(built: BuiltMask, gates: Sequence[GateResult], camera: CameraRow, tx: int) -> dict[str, Any]:
+    from hotpix_registry.registry.compute import software
+    from hotpix_registry.science.detection import ALGORITHM_VERSION
+
+    ingredients, detection, packed = built.ingredients, built.detection, built.packed
+    campaign = ingredients.campaign
+    nights = masks.campaign_validity(campaign.first_night, campaign.last_night, camera)
+    return {
+        "series_id": campaign.series.series_id,
+        "sha256": packed.sha256,
+        "build_key": ingredients.build_key,
+        "rule": str(ingredients.recipe.rule),
+        "algorithm_version": ALGORITHM_VERSION,
+        "first_night": campaign.first_night,
+        "last_night": campaign.last_night,
+        "campaign_start_us": nights.start_us,
+        "campaign_end_us": nights.end_us,
+        "shortest_s": min(detection.exposures_s),
+        "longest_s": max(detection.exposures_s),
+        "nx": detection.dq.shape[1],
+        "ny": detection.dq.shape[0],
+        "flagged": detection.counts["BAD"],
+        "limit_e_per_s": detection.limit.e_per_s,
+        "profile_id": camera.profile_id,
+        "created_tx": tx,
+        "recipe": ingredients.recipe.as_dict(),
+        "counts": detection.counts,
+        "warnings": list(detection.report.get("warnings", ())),
+        "software": software(),
+        "report": detection.report
+        | {
+            "limit_reason": detection.limit.reason,
+            "bias_method": detection.bias_method,
+            "gates": [dataclasses.asdict(gate) for gate in gates],
+        },
+        "encoding": packed.encoding,
+        "blob_sha256": packed.blob_sha256,
+        "numbers": built.numbers,
+        "blob": packed.blob,
+    }
+
+
+def known_result(connection: Connection, mask: MaskRow, campaign: Campaign) -> BuildResult:
+    """What a build returns that had been made before."""
+    report = queries.mask_details(connection, mask.id)["report"]
+    if (revoked := queries.revocations(connection, [mask.id]).get(mask.id)) is not None:
+        raise RevokedMask(
+            f"This very build is mask {mask.id}, which {revoked.actor} revoked at {iso(revoked.at_us)}: "
+            f"{revoked.reason}.",
+            next_step="Exclude the frames that spoil it, or build with another recipe.",
+        )
+    status = masks.statuses(connection, [mask])[mask.id]
+    notes = {
+        "superseded": [
+            f"It is superseded by another mask; `hotpix-registry certify {mask.id}` brings it back."
+        ],
+        "decertified": [f"It was decertified; `hotpix-registry certify {mask.id}` brings it back."],
+    }.get(status, [])
+    return BuildResult(
+        mask_id=mask.id,
+        version=mask.version,
+        series=str(campaign.series),
+        status=status,
+        new=False,
+        sha256=mask.sha256,
+        nights=(mask.first_night, mask.last_night),
+        exposures_s=tuple(s.exptime_s for s in campaign.sets),
+        flagged=mask.flagged,
+        pixels=mask.nx * mask.ny,
+        counts=mask.counts,
+        limit_e_per_s=mask.limit_e_per_s,
+        limit_reason=report["limit_reason"],
+        bias_method=report["bias_method"],
+        failed_gates=tuple(
+            f"{g['name']}: {g['found']}, wanted {g['wanted']}" for g in report["gates"] if not g["passed"]
+        ),
+        warnings=(*mask.warnings, *notes),
+    )

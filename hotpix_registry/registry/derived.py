@@ -14,10 +14,11 @@ from hotpix_registry.catalogue import queries
 from hotpix_registry.catalogue.queries import CameraRow, MaskRow
 from hotpix_registry.domain import DQ, Configuration, Rule, Series, digest, parse_date
 from hotpix_registry.errors import UsageError
-from hotpix_registry.registry import masks
+from hotpix_registry.registry import life, masks
 from hotpix_registry.registry.compute import empty_numbers, software
 from hotpix_registry.registry.ingest import sha256_of
 from hotpix_registry.registry.masks import BuildResult
+from hotpix_registry.timeline import epoch_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -235,8 +236,22 @@ def pack(derived: Derived, camera: CameraRow) -> Packed:
     )
 
 
-def store(connection: Connection, packed: Packed, camera: CameraRow, tx: int) -> BuildResult:
-    """Write a derived mask as the next version of its series, and certify it."""
+def store(
+    connection: Connection,
+    packed: Packed,
+    camera: CameraRow,
+    tx: int,
+    *,
+    certify_it: bool = True,
+    supersede: bool = False,
+) -> BuildResult:
+    """Write a derived mask as the next version of its series, and certify it.
+
+    Raises
+    ------
+    Conflict
+        Another mask is in the way, and `supersede` does not say that this is meant.
+    """
     derived = packed.derived
     before = queries.mask_by_build_key(connection, packed.build_key)
     if before is not None:
@@ -277,7 +292,11 @@ def store(connection: Connection, packed: Packed, camera: CameraRow, tx: int) ->
         "blob": packed.file.blob,
     }
     mask_id, _ = queries.add_mask(connection, values)
-    changes = masks.certify(connection, camera, mask_id, tx, reach_back_days=derived.reach_back_days)
+    changes: tuple[masks.MaskChange, ...] = ()
+    if certify_it:
+        changes = life.certify(
+            connection, camera, mask_id, tx, supersede=supersede, reach_back_days=derived.reach_back_days
+        )
     return _result(connection, mask_id, new=True, changes=changes)
 
 
@@ -291,7 +310,7 @@ def _result(
         mask_id=row.id,
         version=row.version,
         series=str(queries.series(connection)[row.series_id]),
-        status=masks.status_of(connection, row),
+        status=masks.statuses(connection, [row])[row.id],
         new=new,
         sha256=row.sha256,
         nights=(row.first_night, row.last_night),
@@ -306,11 +325,17 @@ def _result(
     )
 
 
-def evidence_before(rows: Sequence[MaskRow], newest: MaskRow) -> list[MaskRow]:
-    """The newest mask by evidence of each campaign of a series up to that of one mask, oldest first."""
+def evidence_before(connection: Connection, camera: CameraRow, newest: MaskRow) -> list[MaskRow]:
+    """The newest mask by evidence of each campaign of an epoch up to that of one mask, oldest first."""
+    rows = queries.masks(connection, series_id=newest.series_id)
+    events_us = [event.at_us for event in queries.events(connection, camera.camera_id)]
+    anchors = life.anchors_of(connection, rows)
+    epoch = epoch_of(anchors[newest.id], events_us)
+    revoked = queries.revocations(connection, [row.id for row in rows])
     by_campaign: dict[str, MaskRow] = {}
     for row in rows:
-        same = row.series_id == newest.series_id and (row.ny, row.nx) == (newest.ny, newest.nx)
-        if same and row.rule == Rule.EVIDENCE and row.last_night < newest.first_night:
+        usable = row.id not in revoked and epoch.contains(anchors[row.id])
+        same = (row.ny, row.nx) == (newest.ny, newest.nx)
+        if usable and same and row.rule == Rule.EVIDENCE and row.last_night < newest.first_night:
             by_campaign[row.first_night] = row
     return [by_campaign[night] for night in sorted(by_campaign)] + [newest]

@@ -159,10 +159,10 @@ def test_a_user_without_a_name_can_write(hotpix: Hotpix) -> None:
     write_frame(hotpix.cwd / "dark.fits")
     script = (
         "import os, sys\n"
-        "import hotpix_registry.registry as registry\n"
+        "import hotpix_registry.registry.facade.opened as opened\n"
         "os.seteuid(54321) if os.geteuid() == 0 else sys.exit(77)\n"
         "os.setresuid(54321, 54321, -1)\n"
-        "print(registry._act().actor)\n"
+        "print(opened.act().actor)\n"
     )
     environment = {k: v for k, v in os.environ.items() if k not in ("LOGNAME", "USER", "LNAME", "USERNAME")}
     done = subprocess.run(

@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection
 
 from hotpix_registry.cameras import CameraProfile
 from hotpix_registry.catalogue import schema as t
-from hotpix_registry.catalogue.queries.common import camera_name, close, insert_id, is_open
+from hotpix_registry.catalogue.queries.common import camera_name, close, holds, insert_id, is_open
 from hotpix_registry.domain import Configuration, Defect, Series
 
 
@@ -23,18 +23,18 @@ class CameraRow(NamedTuple):
     profile_id: int
 
 
-def cameras(connection: Connection) -> list[CameraRow]:
-    """Registered cameras by name, each with its current profile."""
+def cameras(connection: Connection, *, at: int | None = None) -> list[CameraRow]:
+    """Registered cameras by name, each with its profile, as they are or were at a transaction."""
     names: defaultdict[int, list[str]] = defaultdict(list)
     aliases: defaultdict[int, list[str]] = defaultdict(list)
     n = t.camera_names.c
     for row in connection.execute(
-        sa.select(n.camera_id, n.name, n.is_alias).where(is_open(t.camera_names)).order_by(n.name)
+        sa.select(n.camera_id, n.name, n.is_alias).where(holds(t.camera_names, at)).order_by(n.name)
     ):
         (aliases if row.is_alias else names)[row.camera_id].append(row.name)
     p = t.profiles.c
     rows = connection.execute(
-        sa.select(p.camera_id, p.id, p.body).where(p.kind == "camera", is_open(t.profiles))
+        sa.select(p.camera_id, p.id, p.body).where(p.kind == "camera", holds(t.profiles, at))
     ).all()
     found = [
         CameraRow(
@@ -171,12 +171,16 @@ def series_id(
     )
 
 
-def series(connection: Connection, camera_id: int | None = None) -> dict[int, Series]:
+def series(
+    connection: Connection, camera_id: int | None = None, *, at: int | None = None
+) -> dict[int, Series]:
     s = t.series.c
     name = camera_name(s.camera_id)
     statement = sa.select(s.id, s.configuration, s.set_point_c, name).order_by(s.id)
     if camera_id is not None:
         statement = statement.where(s.camera_id == camera_id)
+    if at is not None:
+        statement = statement.where(s.created_tx <= at)
     return {
         row.id: Series(
             series_id=row.id,

@@ -25,6 +25,13 @@ def last_tx(connection: Connection) -> int:
     )
 
 
+def tx_at(connection: Connection, instant_us: int) -> int:
+    """The newest transaction that an instant had seen; 0 for one before all."""
+    x = t.transactions.c
+    found = connection.execute(sa.select(sa.func.max(x.tx)).where(x.at_us <= instant_us)).scalar()
+    return int(found or 0)
+
+
 class Act(NamedTuple):
     """Who does something, where, with which software."""
 
@@ -50,6 +57,14 @@ def open_transaction(
 def is_open(table: sa.Table) -> sa.ColumnElement[bool]:
     """Rows that hold now."""
     return table.c.closed_tx.is_(None)
+
+
+def holds(table: sa.Table, at: int | None) -> sa.ColumnElement[bool]:
+    """Rows that held at a transaction, its own acts included; None: that hold now."""
+    if at is None:
+        return is_open(table)
+    c = table.c
+    return sa.and_(c.opened_tx <= at, sa.or_(c.closed_tx.is_(None), c.closed_tx > at))
 
 
 def close(connection: Connection, table: sa.Table, tx: int, *where: sa.ColumnElement[bool]) -> None:

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from hotpix_registry.catalogue import schema as t
-from hotpix_registry.catalogue.queries.common import close, insert_id, is_open
+from hotpix_registry.catalogue.queries.common import chunks, close, holds, insert_id
 from hotpix_registry.domain import Validity
 
 # --- masks ----------------------------------------------------------------------------
@@ -74,10 +74,21 @@ def mask_by_build_key(connection: Connection, build_key: str) -> MaskRow | None:
     return None if row is None else MaskRow(*row)
 
 
-def masks(connection: Connection, camera_id: int | None = None) -> list[MaskRow]:
+def masks(
+    connection: Connection,
+    camera_id: int | None = None,
+    *,
+    series_id: int | None = None,
+    at: int | None = None,
+) -> list[MaskRow]:
+    """Mask versions of a camera, of a series or of all, as far as they were there at a transaction."""
     statement = sa.select(*_summary_columns).order_by(t.masks.c.series_id, t.masks.c.version)
     if camera_id is not None:
         statement = statement.join(t.series).where(t.series.c.camera_id == camera_id)
+    if series_id is not None:
+        statement = statement.where(t.masks.c.series_id == series_id)
+    if at is not None:
+        statement = statement.where(t.masks.c.created_tx <= at)
     return [MaskRow(*row) for row in connection.execute(statement)]
 
 
@@ -146,59 +157,148 @@ def mask_numbers(connection: Connection, mask_id: int) -> bytes:
     return bytes(connection.execute(sa.select(t.masks.c.numbers).where(t.masks.c.id == mask_id)).scalar_one())
 
 
+def inputs_span(connection: Connection, mask_ids: Sequence[int]) -> dict[int, tuple[int, int]]:
+    """Mask → start of the first and of the last exposure that are its own; none for masks without darks."""
+    i, r = t.mask_inputs.c, t.readings.c
+    newest = (
+        sa.select(r.frame_id, sa.func.max(r.id).label("id")).group_by(r.frame_id).subquery("newest_reading")
+    )
+    found: dict[int, tuple[int, int]] = {}
+    for chunk in chunks(mask_ids):
+        statement = (
+            sa.select(i.mask_id, sa.func.min(r.start_us), sa.func.max(r.start_us))
+            .join_from(t.mask_inputs, newest, newest.c.frame_id == i.frame_id)
+            .join(t.readings, r.id == newest.c.id)
+            .where(i.mask_id.in_(chunk), i.role == "dark")
+            .group_by(i.mask_id)
+        )
+        found |= {row[0]: (row[1], row[2]) for row in connection.execute(statement)}
+    return found
+
+
 # --- assignments ------------------------------------------------------------------------
 
 
 class Assignment(NamedTuple):
-    """A mask's interval in its series."""
+    """A mask's interval in its series, and the transactions between which it held."""
 
     id: int
     series_id: int
     mask_id: int
     validity: Validity
+    opened_tx: int
+    closed_tx: int | None
 
 
-def assignments(connection: Connection, series_ids: Sequence[int]) -> list[Assignment]:
-    """Current assignments of some series, in the order of time."""
+_assignment_columns = [
+    t.assignments.c[name]
+    for name in ("id", "series_id", "mask_id", "valid_from_us", "valid_to_us", "opened_tx", "closed_tx")
+]
+
+
+def assignments(
+    connection: Connection, series_ids: Sequence[int], *, at: int | None = None
+) -> list[Assignment]:
+    """Assignments of some series as they are, or were at a transaction, in the order of time."""
     a = t.assignments.c
     statement = (
-        sa.select(a.id, a.series_id, a.mask_id, a.valid_from_us, a.valid_to_us)
-        .where(a.series_id.in_(series_ids), is_open(t.assignments))
+        sa.select(*_assignment_columns)
+        .where(a.series_id.in_(series_ids), holds(t.assignments, at))
         .order_by(a.valid_from_us)
     )
     return [_assignment(row) for row in connection.execute(statement)]
 
 
-def assignments_within(connection: Connection, series: int, interval: Validity) -> list[Assignment]:
-    """Current assignments of a series that touch an interval, in the order of time.
+def assignment_history(connection: Connection, series_ids: Sequence[int]) -> list[Assignment]:
+    """Every assignment that some series ever had, in the order of writing."""
+    statement = sa.select(*_assignment_columns).where(t.assignments.c.series_id.in_(series_ids))
+    return [_assignment(row) for row in connection.execute(statement.order_by(t.assignments.c.id))]
+
+
+def assignments_within(
+    connection: Connection, series: int, interval: Validity, *, at: int | None = None
+) -> list[Assignment]:
+    """Assignments of a series that touch an interval, in the order of time.
 
     The greatest `from` up to the interval's start is one step in the index, however many there are.
     """
     a = t.assignments.c
-    current = sa.select(a.id, a.series_id, a.mask_id, a.valid_from_us, a.valid_to_us).where(
-        a.series_id == series, is_open(t.assignments)
-    )
+    current = sa.select(*_assignment_columns).where(a.series_id == series, holds(t.assignments, at))
     at_start = current.where(a.valid_from_us <= interval.start_us).order_by(a.valid_from_us.desc()).limit(1)
     later = current.where(a.valid_from_us > interval.start_us, a.valid_from_us < interval.end_us)
     rows = [*connection.execute(at_start), *connection.execute(later.order_by(a.valid_from_us))]
     return [found for row in rows if (found := _assignment(row)).validity.overlaps(interval)]
 
 
-def _assignment(row: Any) -> Assignment:
-    return Assignment(row.id, row.series_id, row.mask_id, Validity(row.valid_from_us, row.valid_to_us))
-
-
-def newer_candidates(connection: Connection, series: int, version: int) -> list[int]:
-    """Later versions of a series that never held any date."""
-    m, a = t.masks.c, t.assignments.c
-    held = sa.exists().where(a.mask_id == m.id)
-    statement = sa.select(m.id).where(m.series_id == series, m.version > version, ~held).order_by(m.version)
-    return list(connection.execute(statement).scalars())
-
-
-def was_ever_assigned(connection: Connection, mask_id: int) -> bool:
+def assignments_before(
+    connection: Connection, series: int, instant_us: int, *, limit: int, at: int | None = None
+) -> list[Assignment]:
+    """Assignments of a series that begin before an instant, the nearest first."""
     a = t.assignments.c
-    return connection.execute(sa.select(a.id).where(a.mask_id == mask_id).limit(1)).first() is not None
+    current = sa.select(*_assignment_columns).where(a.series_id == series, holds(t.assignments, at))
+    nearest = current.where(a.valid_from_us < instant_us).order_by(a.valid_from_us.desc()).limit(limit)
+    return [_assignment(row) for row in connection.execute(nearest)]
+
+
+def assignments_after(
+    connection: Connection, series: int, instant_us: int, *, limit: int, at: int | None = None
+) -> list[Assignment]:
+    """Assignments of a series that begin after an instant, the nearest first."""
+    a = t.assignments.c
+    current = sa.select(*_assignment_columns).where(a.series_id == series, holds(t.assignments, at))
+    nearest = current.where(a.valid_from_us > instant_us).order_by(a.valid_from_us).limit(limit)
+    return [_assignment(row) for row in connection.execute(nearest)]
+
+
+def _assignment(row: Any) -> Assignment:
+    validity = Validity(row.valid_from_us, row.valid_to_us)
+    return Assignment(row.id, row.series_id, row.mask_id, validity, row.opened_tx, row.closed_tx)
+
+
+def newer_candidates(
+    connection: Connection, series: int, version: int, *, at: int | None = None
+) -> list[int]:
+    """Later versions of a series that never held any date and are not revoked."""
+    m, a, r = t.masks.c, t.assignments.c, t.revocations.c
+    held = sa.select(a.id).where(a.mask_id == m.id)
+    statement = sa.select(m.id).where(m.series_id == series, m.version > version).order_by(m.version)
+    if at is not None:
+        held = held.where(a.opened_tx <= at)
+        statement = statement.where(m.created_tx <= at)
+    revoked = sa.exists().where(r.mask_id == m.id, holds(t.revocations, at))
+    return list(connection.execute(statement.where(~held.exists(), ~revoked)).scalars())
+
+
+def withdrawals(
+    connection: Connection, series_ids: Sequence[int], *, at: int | None = None
+) -> dict[int, str]:
+    """Mask of some series that ever lost dates → the act that last took some."""
+    a, x = t.assignments.c, t.transactions.c
+    statement = (
+        sa.select(a.mask_id, x.action)
+        .join_from(t.assignments, t.transactions, x.tx == a.closed_tx)
+        .where(a.series_id.in_(series_ids))
+        .order_by(a.closed_tx)
+    )
+    if at is not None:
+        statement = statement.where(a.closed_tx <= at)
+    return {row.mask_id: row.action for row in connection.execute(statement)}
+
+
+def last_change(connection: Connection, series_id: int, camera_id: int) -> int:
+    """The newest transaction that touched a series' masks, dates or revocations, or its camera's events."""
+    a, m, r, e = t.assignments.c, t.masks.c, t.revocations.c, t.events.c
+    of_series = sa.select(m.id).where(m.series_id == series_id)
+    sources = [
+        sa.select(sa.func.max(a.opened_tx)).where(a.series_id == series_id),
+        sa.select(sa.func.max(a.closed_tx)).where(a.series_id == series_id),
+        sa.select(sa.func.max(m.created_tx)).where(m.series_id == series_id),
+        sa.select(sa.func.max(r.opened_tx)).where(r.mask_id.in_(of_series)),
+        sa.select(sa.func.max(r.closed_tx)).where(r.mask_id.in_(of_series)),
+        sa.select(sa.func.max(e.opened_tx)).where(e.camera_id == camera_id),
+        sa.select(sa.func.max(e.closed_tx)).where(e.camera_id == camera_id),
+    ]
+    return max(connection.execute(source).scalar() or 0 for source in sources)
 
 
 def close_assignments(connection: Connection, ids: Sequence[int], tx: int) -> None:
@@ -216,3 +316,40 @@ def add_assignment(connection: Connection, series: int, mask_id: int, validity: 
             opened_tx=tx,
         )
     )
+
+
+# --- revocations ------------------------------------------------------------------------
+
+
+class Revocation(NamedTuple):
+    """Why a mask is unusable, and since when."""
+
+    mask_id: int
+    reason: str
+    opened_tx: int
+    at_us: int
+    actor: str
+
+
+def revocations(
+    connection: Connection, mask_ids: Sequence[int], *, at: int | None = None
+) -> dict[int, Revocation]:
+    """Those of some masks that are revoked, or were at a transaction."""
+    r, x = t.revocations.c, t.transactions.c
+    found: dict[int, Revocation] = {}
+    for chunk in chunks(mask_ids):
+        statement = (
+            sa.select(r.mask_id, r.reason, r.opened_tx, x.at_us, x.actor)
+            .join(t.transactions, x.tx == r.opened_tx)
+            .where(r.mask_id.in_(chunk), holds(t.revocations, at))
+        )
+        found |= {row.mask_id: Revocation(*row) for row in connection.execute(statement)}
+    return found
+
+
+def add_revocation(connection: Connection, mask_id: int, reason: str, tx: int) -> None:
+    connection.execute(t.revocations.insert().values(mask_id=mask_id, reason=reason, opened_tx=tx))
+
+
+def close_revocation(connection: Connection, mask_id: int, tx: int) -> None:
+    close(connection, t.revocations, tx, t.revocations.c.mask_id == mask_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 from hotpix_registry.catalogue import queries
 from hotpix_registry.catalogue.engine import reading
 from hotpix_registry.registry import content, masks
-from hotpix_registry.registry.answer import Answer, Fallback, Question, resolve
-from hotpix_registry.registry.facade.opened import Opened, named_camera
+from hotpix_registry.registry.answer import Answer, replay, resolve
+from hotpix_registry.registry.facade.opened import Opened
+from hotpix_registry.registry.question import Fallback, Question
+from hotpix_registry.registry.view import View, moment
 
 if TYPE_CHECKING:
     import numpy as np
@@ -52,8 +55,14 @@ class AnswerMethods(Opened):
         *,
         temperature_c: float | None = None,
         exposure_s: float | None = None,
+        configuration: Mapping[str, Any] | None = None,
         preset: str = "default",
         fallback: Fallback | None = None,
+        max_age_days: int | None = None,
+        allow_revoked: bool = False,
+        as_of: int | str | None = None,
+        release: str | None = None,
+        explain: bool = False,
     ) -> Mask:
         """The right mask for an observing date.
 
@@ -61,32 +70,63 @@ class AnswerMethods(Opened):
         ----------
         date
             an ISO instant with Z or offset, MJD, JD, or a bare date, which means the observing night
+        configuration
+            parts that must agree: `binning` (x, y), `readout_mode`, `gain_setting`, `offset_setting`,
+            `sub_frame` (x0, y0, nx, ny), `row_order`, `bayer_pattern`
         preset
             which flags mask: `default`, `evidence`, `matched`, `all`, `none`, or an expression such as
             `HOT|UNSTABLE` or `~WARM`
+        fallback
+            what may answer when no mask is valid then; the answer says that it extrapolates
+        max_age_days
+            how far the darks may lie from the date
+        as_of
+            a time or a transaction number: what the registry would have answered then
+        release
+            a named state of the registry, instead of `as_of`
+        explain
+            list in the answer each mask that might have answered, by each criterion
 
         Raises
         ------
-        NoMask, AmbiguousMask, UnknownCamera, UsageError
+        NoMask, AmbiguousMask, RevokedMask, UnknownCamera, UsageError
         """
         question = Question(
             camera=camera,
             date=date,
             temperature_c=temperature_c,
             exposure_s=exposure_s,
+            configuration=dict(configuration or {}),
             preset=preset,
             fallback=fallback,
+            max_age_days=max_age_days,
+            allow_revoked=allow_revoked,
         )
         with reading(self._engine) as connection:
-            return Mask(answer=resolve(connection, question), _registry=self)
+            view = View(connection, moment(connection, as_of, release))
+            return Mask(answer=resolve(view, question, explained=explain), _registry=self)
 
-    def masks(self, *, camera: str | None = None) -> list[dict[str, Any]]:
+    def replay(self, receipt: str, *, explain: bool = False) -> Mask:
+        """The very mask that an answer named in its receipt; warnings say when it was revoked since.
+
+        Raises
+        ------
+        UsageError
+            It is no receipt, or one of another registry.
+        IntegrityError
+            The registry answers otherwise than the receipt says: one of the two has been tampered with.
+        """
+        with reading(self._engine) as connection:
+            return Mask(answer=replay(connection, receipt, explained=explain), _registry=self)
+
+    def masks(
+        self, *, camera: str | None = None, as_of: int | str | None = None, release: str | None = None
+    ) -> list[dict[str, Any]]:
         """Mask versions, each with its series, its status and its validity."""
         with reading(self._engine) as connection:
-            camera_id = None if camera is None else named_camera(connection, camera).camera_id
-            series = queries.series(connection)
-            rows = queries.masks(connection, camera_id)
-            return [masks.summary(connection, row, series[row.series_id]) for row in rows]
+            at = moment(connection, as_of, release)
+            camera_id = None if camera is None else View(connection, at).camera(camera).camera_id
+            return masks.summaries(connection, queries.masks(connection, camera_id, at=at), at=at)
 
     def show(self, mask_id: int) -> dict[str, Any]:
         """Everything known about one mask version: recipe, inputs, report, software, who and when."""

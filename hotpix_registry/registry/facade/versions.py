@@ -5,17 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from sqlalchemy.engine import Connection
+
 from hotpix_registry.catalogue import queries
 from hotpix_registry.catalogue.engine import reading
-from hotpix_registry.domain import Recipe
+from hotpix_registry.catalogue.queries import CameraRow, Event, MaskRow
+from hotpix_registry.domain import Recipe, Validity
 from hotpix_registry.errors import HotpixError, NothingToBuild
-from hotpix_registry.registry import content, masks
-from hotpix_registry.registry.facade.opened import Opened, act, named_camera
+from hotpix_registry.registry import content, life, masks
+from hotpix_registry.registry.facade.opened import Opened, act, named_camera, now_us
+from hotpix_registry.registry.life import EventResult
 from hotpix_registry.registry.masks import BuildResult, MaskChange, Plan
+from hotpix_registry.registry.view import instant_of
 
 
 class VersionMethods(Opened):
-    """Mask versions: plan, build, import, edit, certify."""
+    """Mask versions: plan, build, import, edit, certify, revoke; and the events that end an epoch."""
 
     def plan(
         self,
@@ -88,6 +93,7 @@ class VersionMethods(Opened):
         bit: int | None = None,
         shape: tuple[int, int] | None = None,
         binning: tuple[int, int] = (1, 1),
+        supersede: bool = False,
         reason: str | None = None,
     ) -> BuildResult:
         """Store a mask from outside as a version of its own, valid from a night on.
@@ -98,6 +104,13 @@ class VersionMethods(Opened):
             FITS (any non-zero pixel, or those with `bit` set), `.npy`, or a list of boxes in ECSV
         shape
             (ny, nx) of the detector, for a list of boxes
+        supersede
+            take dates from other masks beyond what is ordinary
+
+        Raises
+        ------
+        Conflict
+            Another mask is in the way; nothing is stored.
         """
         from hotpix_registry.registry import derived
 
@@ -109,7 +122,7 @@ class VersionMethods(Opened):
         )
         packed = derived.pack(foreign, row)
         with self._writing("import", reason) as (connection, tx):
-            return derived.store(connection, packed, row, tx)
+            return derived.store(connection, packed, row, tx, supersede=supersede)
 
     def edit_mask(
         self,
@@ -131,9 +144,107 @@ class VersionMethods(Opened):
         with self._writing("edit", reason) as (connection, tx):
             return derived.store(connection, packed, camera, tx)
 
-    def certify(self, mask_id: int, *, reason: str | None = None) -> tuple[MaskChange, ...]:
-        """Let a candidate answer for its dates; returns the dates that now answer otherwise."""
+    def certify(
+        self,
+        mask_id: int,
+        *,
+        valid_from: str | None = None,
+        valid_to: str | None = None,
+        supersede: bool = False,
+        force: bool = False,
+        expect: int | None = None,
+        reason: str | None = None,
+    ) -> tuple[MaskChange, ...]:
+        """Let a mask answer for its dates; returns the dates that now answer otherwise.
+
+        Parameters
+        ----------
+        valid_from, valid_to
+            the interval, half-open; a bare date is the beginning of that night. By default from the
+            campaign's first night to the next campaign or epoch event.
+        supersede
+            take dates from other masks beyond what is ordinary
+        force
+            although a quality gate had refused the mask
+        expect
+            transaction number at which the caller looked; refused when the series has moved since
+
+        Raises
+        ------
+        Conflict, RevokedMask, UsageError, UnknownId
+        """
         with self._writing("certify", reason) as (connection, tx):
-            mask = masks.find_mask(connection, mask_id)
-            series = queries.series(connection)[mask.series_id]
-            return masks.certify(connection, named_camera(connection, series.camera), mask_id, tx)
+            mask, camera = _mask_and_camera(connection, mask_id)
+            if expect is not None:
+                life.check_unmoved(connection, camera, mask.series_id, expect)
+            return life.certify(
+                connection,
+                camera,
+                mask_id,
+                tx,
+                valid_from_us=None if valid_from is None else instant_of(valid_from, camera),
+                valid_to_us=None if valid_to is None else instant_of(valid_to, camera),
+                supersede=supersede,
+                force=force,
+            )
+
+    def decertify(
+        self, mask_id: int, *, restore_previous: bool = False, expect: int | None = None, reason: str
+    ) -> tuple[MaskChange, ...]:
+        """Take all dates from a mask, and give them back to those who held them before, if asked."""
+        with self._writing("decertify", reason) as (connection, tx):
+            mask, camera = _mask_and_camera(connection, mask_id)
+            if expect is not None:
+                life.check_unmoved(connection, camera, mask.series_id, expect)
+            return life.decertify(connection, camera, mask_id, tx, restore_previous=restore_previous)
+
+    def revoke(self, mask_id: int, *, reason: str) -> list[Validity]:
+        """Declare a mask unusable; returns the dates whose answer is an error from now on."""
+        with self._writing("revoke", reason) as (connection, tx):
+            return life.revoke(connection, mask_id, reason, tx)
+
+    def lift_revocation(self, mask_id: int, *, reason: str) -> list[Validity]:
+        """Take a revocation back; returns the dates that the mask answers again."""
+        with self._writing("lift revocation", reason) as (connection, tx):
+            return life.lift_revocation(connection, mask_id, tx)
+
+    # --- epochs ---------------------------------------------------------------------
+
+    def events(self, camera: str) -> list[Event]:
+        """A camera's epoch events in the order of time."""
+        with reading(self._engine) as connection:
+            return queries.events(connection, named_camera(connection, camera).camera_id)
+
+    def add_event(
+        self, camera: str, date: str, kind: life.EventKind, *, note: str = "", trim: bool = False
+    ) -> EventResult:
+        """End an epoch of a camera: no interval, campaign, borrowing or fallback crosses the event.
+
+        Parameters
+        ----------
+        date
+            an instant, or a night, at whose beginning the event then lies
+        trim
+            cut what masks hold across an event in the past; for one still to come that is ordinary
+
+        Raises
+        ------
+        Conflict
+            Masks hold dates across it; nothing is written.
+        """
+        with self._writing(f"event {kind}", note or None) as (connection, tx):
+            row = named_camera(connection, camera)
+            at_us = instant_of(date, row)
+            past = at_us < now_us()
+            return life.add_event(connection, row, at_us, kind, note, tx, trim=trim or not past)
+
+    def remove_event(self, camera: str, event_id: int, *, reason: str) -> Event:
+        """Take an event back; masks keep the dates that they hold."""
+        with self._writing("remove event", reason) as (connection, tx):
+            return life.remove_event(connection, named_camera(connection, camera), event_id, tx)
+
+
+def _mask_and_camera(connection: Connection, mask_id: int) -> tuple[MaskRow, CameraRow]:
+    mask = masks.find_mask(connection, mask_id)
+    series = queries.series(connection)[mask.series_id]
+    return mask, named_camera(connection, series.camera)

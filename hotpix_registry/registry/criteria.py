@@ -1,0 +1,264 @@
+"""What a mask must agree with to answer a question: the look-up and its explanation use the same words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any
+
+from hotpix_registry.catalogue.queries import Assignment, CameraRow, MaskRow
+from hotpix_registry.domain import US_PER_DAY, Night, Series, Validity, iso
+from hotpix_registry.registry import masks
+from hotpix_registry.registry.question import Question
+from hotpix_registry.registry.view import View
+
+_PART_NAMES = {
+    "binning": "binning",
+    "readout_mode": "readout mode",
+    "gain_setting": "gain setting",
+    "offset_setting": "offset setting",
+    "sub_frame": "sub-frame",
+    "row_order": "row order",
+    "bayer_pattern": "Bayer pattern",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Criterion:
+    """One thing that was compared."""
+
+    name: str
+    wanted: str
+    found: str
+    tolerance: str = ""
+    passed: bool
+
+    def as_dict(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weighed:
+    """A mask that might answer, and how it was weighed."""
+
+    series: str
+    mask_id: int | None
+    """None: the series has no mask"""
+    version: int | None
+    valid_from: str | None
+    valid_to: str | None
+    distance_days: float
+    """from the date to what the mask holds, or to its darks; 0 where it holds the date"""
+    criteria: tuple[Criterion, ...]
+    chosen: bool = False
+    sort_key: tuple[float, ...] = field(default=(), repr=False)
+
+    @property
+    def passed(self) -> bool:
+        return all(criterion.passed for criterion in self.criteria)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            name: getattr(self, name) for name in self.__slots__ if name not in ("criteria", "sort_key")
+        } | {"passed": self.passed, "criteria": [criterion.as_dict() for criterion in self.criteria]}
+
+
+# --- series -----------------------------------------------------------------------------
+
+
+def configuration_criteria(question: Question, series: Series) -> list[Criterion]:
+    """The given parts of the configuration; one that the darks are silent about does not agree."""
+    return [
+        Criterion(
+            name=_PART_NAMES[name],
+            wanted=_part(wanted),
+            found=_part(getattr(series.configuration, name)),
+            passed=wanted == getattr(series.configuration, name),
+        )
+        for name, wanted in question.configuration.items()
+    ]
+
+
+def _part(value: Any) -> str:
+    if value is None:
+        return "not said"
+    if isinstance(value, tuple):
+        return ("x" if len(value) == 2 else ",").join(map(str, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def temperature_criterion(question: Question, series: Series, camera: CameraRow) -> Criterion | None:
+    """None where no temperature is asked for, or the camera has no set points."""
+    if question.temperature_c is None or series.set_point_c is None:
+        return None
+    tolerance_c = camera.profile.temperature_tolerance_c
+    return Criterion(
+        name="temperature",
+        wanted=f"{question.temperature_c:g} °C",
+        found=f"{series.set_point_c:g} °C",
+        tolerance=f"{tolerance_c:g} °C",
+        passed=abs(series.set_point_c - question.temperature_c) <= tolerance_c,
+    )
+
+
+# --- masks ------------------------------------------------------------------------------
+
+
+def age_days(mask: MaskRow, interval: Validity, camera: CameraRow) -> int:
+    """Days from the last night of a mask's darks to a date; 0 for dates before that."""
+    longitude = camera.profile.longitude_deg_east
+    last_end_us = Night(date.fromisoformat(mask.last_night), longitude).validity.end_us or 0
+    if interval.start_us < last_end_us:
+        return 0
+    return int((interval.start_us - last_end_us) // US_PER_DAY + 1)
+
+
+def days_before_darks(mask: MaskRow, interval: Validity, camera: CameraRow) -> int:
+    """Days from a date to the first night of a mask's darks; 0 for dates after that."""
+    longitude = camera.profile.longitude_deg_east
+    first_us = Night(date.fromisoformat(mask.first_night), longitude).validity.start_us
+    return int(max((first_us - interval.start_us) // US_PER_DAY, 0))
+
+
+def age_criterion(
+    question: Question, mask: MaskRow, interval: Validity, camera: CameraRow
+) -> Criterion | None:
+    """None where no greatest age is asked for."""
+    if question.max_age_days is None:
+        return None
+    away = max(age_days(mask, interval, camera), days_before_darks(mask, interval, camera))
+    return Criterion(
+        name="age of the darks",
+        wanted=f"at most {question.max_age_days} days",
+        found=f"{away} days",
+        passed=away <= question.max_age_days,
+    )
+
+
+def distance_us(validity: Validity, interval: Validity) -> int:
+    """How far a date lies from an interval."""
+    if validity.start_us > interval.start_us:
+        return validity.start_us - interval.start_us
+    return max(interval.start_us + 1 - (validity.end_us or interval.start_us + 1), 0)
+
+
+# --- everything at once -----------------------------------------------------------------
+
+_MOST_PER_SERIES = 4
+
+
+def explain(
+    view: View, question: Question, camera: CameraRow, interval: Validity, *, chosen: int | None = None
+) -> tuple[Weighed, ...]:
+    """Each mask that might have answered, by each criterion; what came nearest stands first."""
+    found: list[Weighed] = []
+    for series in view.series(camera).values():
+        found += _explain_series(view, question, camera, series, interval, chosen)
+    return tuple(sorted(found, key=lambda weighed: weighed.sort_key))
+
+
+def _explain_series(
+    view: View,
+    question: Question,
+    camera: CameraRow,
+    series: Series,
+    interval: Validity,
+    chosen: int | None,
+) -> list[Weighed]:
+    common = configuration_criteria(question, series)
+    temperature = temperature_criterion(question, series, camera)
+    common += [temperature] if temperature is not None else []
+    away_c = abs((series.set_point_c or 0.0) - (question.temperature_c or 0.0)) if temperature else 0.0
+    rows = view.within(series.series_id, interval)
+    rows += _first(view.before(series.series_id, interval.start_us), rows)
+    rows += _first(view.after(series.series_id, interval.start_us), rows)
+    versions = {mask.id: mask for mask in view.masks_of(series.series_id)}
+    status = masks.statuses(view.connection, list(versions.values()), at=view.at)
+    holding = {row.mask_id for row in rows}
+    waiting = [m for m in versions.values() if status[m.id] == "candidate" and m.id not in holding]
+    waiting.sort(key=lambda m: abs(m.campaign_start_us - interval.start_us))
+
+    weighed = [
+        _weigh(question, camera, series, interval, common, away_c, versions[row.mask_id], row, status, chosen)
+        for row in rows
+    ]
+    weighed += [
+        _weigh(question, camera, series, interval, common, away_c, mask, None, status, chosen)
+        for mask in waiting[:_MOST_PER_SERIES]
+    ]
+    if weighed:
+        return weighed
+    missing = Criterion(name="mask", wanted="a certified mask", found="none", passed=False)
+    criteria = (*common, missing)
+    return [
+        Weighed(
+            series=str(series),
+            mask_id=None,
+            version=None,
+            valid_from=None,
+            valid_to=None,
+            distance_days=0.0,
+            criteria=criteria,
+            sort_key=(1.0, float(_failed(criteria)), 0.0, away_c, 0.0),
+        )
+    ]
+
+
+def _first(rows: Any, known: list[Assignment]) -> list[Assignment]:
+    for row in rows:
+        if row.id not in {k.id for k in known}:
+            return [row]
+    return []
+
+
+def _weigh(
+    question: Question,
+    camera: CameraRow,
+    series: Series,
+    interval: Validity,
+    common: list[Criterion],
+    away_c: float,
+    mask: MaskRow,
+    row: Assignment | None,
+    status: dict[int, str],
+    chosen: int | None,
+) -> Weighed:
+    validity = row.validity if row is not None else None
+    wanted = iso(interval.start_us) or ""
+    if interval.end_us is not None and interval.end_us - interval.start_us > 1:
+        wanted = f"{wanted} to {iso(interval.end_us)}"
+    criteria = [*common]
+    if validity is not None:
+        criteria.append(
+            Criterion(
+                name="date",
+                wanted=wanted,
+                found=f"{iso(validity.start_us)} to {iso(validity.end_us) or 'further notice'}",
+                passed=validity.covers(interval),
+            )
+        )
+    usable = ("certified", "revoked") if question.allow_revoked else ("certified",)
+    criteria.append(
+        Criterion(
+            name="status", wanted=" or ".join(usable), found=status[mask.id], passed=status[mask.id] in usable
+        )
+    )
+    age = age_criterion(question, mask, interval, camera)
+    criteria += [age] if age is not None else []
+    darks = Validity(mask.campaign_start_us, mask.campaign_end_us)
+    away_us = distance_us(validity or darks, interval)
+    return Weighed(
+        series=str(series),
+        mask_id=mask.id,
+        version=mask.version,
+        valid_from=iso(validity.start_us) if validity else None,
+        valid_to=iso(validity.end_us) if validity else None,
+        distance_days=round(away_us / US_PER_DAY, 3),
+        criteria=tuple(criteria),
+        chosen=mask.id == chosen and validity is not None and validity.overlaps(interval),
+        sort_key=(0.0, float(_failed(criteria)), float(away_us), away_c, float(mask.id)),
+    )
+
+
+def _failed(criteria: Any) -> int:
+    return sum(not criterion.passed for criterion in criteria)

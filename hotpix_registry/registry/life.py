@@ -1,0 +1,392 @@
+"""The life of mask versions: which dates they hold, how they lose them, and what ends an epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sqlalchemy.engine import Connection
+
+from hotpix_registry import timeline
+from hotpix_registry.catalogue import queries
+from hotpix_registry.catalogue.queries import Assignment, CameraRow, Event, MaskRow
+from hotpix_registry.domain import Rule, Validity, iso
+from hotpix_registry.errors import Conflict, RevokedMask, UnknownId, UsageError
+from hotpix_registry.registry.masks import MaskChange, find_mask
+from hotpix_registry.timeline import Held, Newcomer, Placed, Placement
+
+EventKind = Literal["anneal", "warmup", "repair", "controller", "swap"]
+
+
+# --- what a series holds ----------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeriesState:
+    """The current assignments of a series with what placing needs to know of their masks."""
+
+    placed: tuple[Placed, ...]
+    masks: dict[int, MaskRow]
+    events_us: tuple[int, ...]
+
+
+def state_of(connection: Connection, camera_id: int, series_id: int) -> SeriesState:
+    rows = queries.assignments(connection, [series_id])
+    masks = {m.id: m for m in queries.masks(connection, series_id=series_id)}
+    anchors = anchors_of(connection, [masks[mask_id] for mask_id in {a.mask_id for a in rows}])
+    return SeriesState(
+        placed=tuple(_placed(row, masks[row.mask_id], anchors[row.mask_id]) for row in rows),
+        masks=masks,
+        events_us=tuple(event.at_us for event in queries.events(connection, camera_id)),
+    )
+
+
+def _placed(row: Assignment, mask: MaskRow, anchor_us: int) -> Placed:
+    campaign = Validity(mask.campaign_start_us, mask.campaign_end_us)
+    return Placed(row.id, row.mask_id, row.validity, campaign, anchor_us)
+
+
+def anchors_of(connection: Connection, masks: Sequence[MaskRow]) -> dict[int, int]:
+    """Mask → an instant of its own darks; for one without, the start of its first night."""
+    spans = queries.inputs_span(connection, [mask.id for mask in masks])
+    return {mask.id: spans.get(mask.id, (mask.campaign_start_us,))[0] for mask in masks}
+
+
+def need_rebuild(
+    connection: Connection, masks: Sequence[MaskRow], events_us: Sequence[int]
+) -> dict[int, int]:
+    """Masks with darks on both sides of an epoch event → that event's instant."""
+    if not events_us:
+        return {}
+    spans = queries.inputs_span(connection, [mask.id for mask in masks])
+    return {
+        mask_id: event_us
+        for mask_id, (first_us, last_us) in spans.items()
+        for event_us in events_us
+        if first_us < event_us <= last_us
+    }
+
+
+def predecessors(state: SeriesState, mask: MaskRow, sources: Sequence[str] = ()) -> set[int]:
+    """Masks whose dates a mask takes over: those of the same campaign, and those it was edited from.
+
+    A mask that was imported compares no exposures and has no campaign to be rebuilt.
+    """
+    found = set()
+    for held in {p.mask_id for p in state.placed}:
+        other = state.masks[held]
+        together = (
+            other.campaign_start_us < mask.campaign_end_us and mask.campaign_start_us < other.campaign_end_us
+        )
+        from_darks = mask.shortest_s is not None and other.shortest_s is not None
+        if (together and from_darks) or other.sha256 in sources:
+            found.add(held)
+    return found
+
+
+# --- certify ----------------------------------------------------------------------------
+
+
+def placement_of(
+    connection: Connection,
+    camera: CameraRow,
+    mask: MaskRow,
+    *,
+    valid_from_us: int | None = None,
+    valid_to_us: int | None = None,
+    reach_back_days: int | None = None,
+) -> Placement:
+    """Where a mask belongs among those of its series; `reach_back_days` is the profile's, unless given.
+
+    Raises
+    ------
+    UsageError
+        The given bounds are empty or leave the epoch of its darks.
+    """
+    state = state_of(connection, camera.camera_id, mask.series_id)
+    anchor_us = anchors_of(connection, [mask])[mask.id]
+    sources: list[str] = []
+    if mask.rule == Rule.EDIT:
+        report = queries.mask_details(connection, mask.id)["report"]
+        sources = [source["sha256"] for source in report.get("masks", ())]
+    try:
+        return timeline.place(
+            state.placed,
+            Newcomer(mask.id, Validity(mask.campaign_start_us, mask.campaign_end_us), anchor_us),
+            predecessors=predecessors(state, mask, sources),
+            events_us=state.events_us,
+            reach_back_days=camera.profile.reach_back_days if reach_back_days is None else reach_back_days,
+            service_from_us=camera.profile.service_from_us,
+            start_us=valid_from_us,
+            end_us=valid_to_us,
+        )
+    except ValueError as error:
+        epoch = timeline.epoch_of(anchor_us, state.events_us)
+        begin = "the beginning" if epoch.start_us == timeline.BEGINNING_US else iso(epoch.start_us)
+        raise UsageError(
+            f"Mask {mask.id} cannot hold these dates: {error}.",
+            next_step=f"Its epoch goes from {begin} to {iso(epoch.end_us) or 'further notice'}.",
+        ) from None
+
+
+def certify(
+    connection: Connection,
+    camera: CameraRow,
+    mask_id: int,
+    tx: int,
+    *,
+    valid_from_us: int | None = None,
+    valid_to_us: int | None = None,
+    supersede: bool = False,
+    force: bool = False,
+    reach_back_days: int | None = None,
+) -> tuple[MaskChange, ...]:
+    """Give a mask its dates; returns those that now answer otherwise.
+
+    Raises
+    ------
+    RevokedMask
+        The mask is revoked.
+    Conflict
+        A gate had refused it, or another mask is in the way, and nobody said that this is meant.
+    """
+    mask = find_mask(connection, mask_id)
+    if mask_id in queries.revocations(connection, [mask_id]):
+        raise RevokedMask(
+            f"Mask {mask_id} is revoked.",
+            next_step=f"`hotpix-registry revoke {mask_id} --undo --reason …` takes that back.",
+        )
+    if not force:
+        _refuse_what_gates_refused(connection, camera, mask)
+    placement = placement_of(
+        connection,
+        camera,
+        mask,
+        valid_from_us=valid_from_us,
+        valid_to_us=valid_to_us,
+        reach_back_days=reach_back_days,
+    )
+    if placement.in_the_way and not supersede:
+        raise Conflict(
+            f"Mask {mask_id} would take dates from {in_words(placement.in_the_way)}.",
+            next_step="Say --supersede if that is meant, or give --valid-from and --valid-to.",
+        )
+    return settle(connection, mask.series_id, placement, tx)
+
+
+def in_words(placed: Sequence[Placed]) -> str:
+    return " and ".join(
+        f"mask {p.mask_id} ({iso(p.validity.start_us)} to {iso(p.validity.end_us) or 'further notice'})"
+        for p in placed
+    )
+
+
+def _refuse_what_gates_refused(connection: Connection, camera: CameraRow, mask: MaskRow) -> None:
+    gates = queries.mask_details(connection, mask.id)["report"]["gates"]
+    why = [f"{g['name']}: {g['found']}, wanted {g['wanted']}" for g in gates if not g["passed"]]
+    events_us = [event.at_us for event in queries.events(connection, camera.camera_id)]
+    if (event_us := need_rebuild(connection, [mask], events_us).get(mask.id)) is not None:
+        why.append(f"its darks lie on both sides of the epoch event of {iso(event_us)}")
+    if why:
+        raise Conflict(
+            f"Mask {mask.id} did not pass its gates ({'; '.join(why)}).",
+            next_step="Look at `hotpix-registry report`; --force --reason … certifies it nevertheless.",
+        )
+
+
+def settle(connection: Connection, series_id: int, placement: Placement, tx: int) -> tuple[MaskChange, ...]:
+    """Write what a placement closes and opens."""
+    queries.close_assignments(connection, placement.closed, tx)
+    for held in placement.opened:
+        queries.add_assignment(connection, series_id, held.mask_id, held.validity, tx)
+    return told(placement.changes)
+
+
+def told(changes: Sequence[timeline.Change]) -> tuple[MaskChange, ...]:
+    return tuple(
+        MaskChange(
+            valid_from=iso(change.validity.start_us) or "",
+            valid_to=iso(change.validity.end_us),
+            before=change.before,
+            after=change.after,
+        )
+        for change in changes
+    )
+
+
+def check_unmoved(connection: Connection, camera: CameraRow, series_id: int, expected_tx: int) -> None:
+    """Refuse when masks, dates or events of a series have changed since a transaction.
+
+    Raises
+    ------
+    Conflict
+        It says who did what meanwhile.
+    UsageError
+        There is no such transaction yet.
+    """
+    if not 0 < expected_tx <= queries.last_tx(connection):
+        raise UsageError(
+            f"There is no transaction {expected_tx}.", next_step="`hotpix-registry log` lists them."
+        )
+    moved = queries.last_change(connection, series_id, camera.camera_id)
+    if moved > expected_tx:
+        (act,) = queries.transactions(connection, numbers=[moved])
+        deeds = ", ".join(queries.touched(connection, moved).get(moved, [act.action]))
+        raise Conflict(
+            f"The series has moved since transaction {expected_tx}: at {iso(act.at_us)} {act.actor} on "
+            f"{act.host} {deeds} (transaction {moved}).",
+            next_step="Look again, then say --expect with the newer number.",
+        )
+
+
+# --- revoke and decertify ---------------------------------------------------------------
+
+
+def revoke(connection: Connection, mask_id: int, reason: str, tx: int) -> list[Validity]:
+    """Declare a mask unusable; returns the dates whose answer is an error from now on."""
+    mask = find_mask(connection, mask_id)
+    if (before := queries.revocations(connection, [mask_id]).get(mask_id)) is not None:
+        raise Conflict(
+            f"Mask {mask_id} has been revoked since {iso(before.at_us)} by {before.actor}: {before.reason}.",
+        )
+    queries.add_revocation(connection, mask_id, reason, tx)
+    held = queries.assignments(connection, [mask.series_id])
+    return [a.validity for a in held if a.mask_id == mask_id]
+
+
+def lift_revocation(connection: Connection, mask_id: int, tx: int) -> list[Validity]:
+    """Take a revocation back; returns the dates that the mask answers again."""
+    mask = find_mask(connection, mask_id)
+    if mask_id not in queries.revocations(connection, [mask_id]):
+        raise Conflict(f"Mask {mask_id} is not revoked.")
+    queries.close_revocation(connection, mask_id, tx)
+    held = queries.assignments(connection, [mask.series_id])
+    return [a.validity for a in held if a.mask_id == mask_id]
+
+
+def decertify(
+    connection: Connection, camera: CameraRow, mask_id: int, tx: int, *, restore_previous: bool
+) -> tuple[MaskChange, ...]:
+    """Take all dates from a mask, and give them back to those who held them before it, if asked."""
+    mask = find_mask(connection, mask_id)
+    state = state_of(connection, camera.camera_id, mask.series_id)
+    if mask_id not in {p.mask_id for p in state.placed}:
+        raise Conflict(f"Mask {mask_id} holds no dates.")
+    restored: list[Held] = []
+    if restore_previous:
+        history = queries.assignment_history(connection, [mask.series_id])
+        for row in history:
+            if row.mask_id == mask_id and row.closed_tx is None:
+                restored += _held_before(history, mask_id, row.validity, row.opened_tx)
+        revoked = queries.revocations(connection, [held.mask_id for held in restored])
+        if revoked:
+            raise RevokedMask(
+                f"What answered before is mask {min(revoked)}, which is revoked.",
+                next_step="Leave --restore-previous out, or certify another mask in its place.",
+            )
+        anchors = anchors_of(connection, [state.masks[held.mask_id] for held in restored])
+        epochs = {number: timeline.epoch_of(at_us, state.events_us) for number, at_us in anchors.items()}
+        restored = [
+            Held(held.mask_id, piece)
+            for held in restored
+            if (piece := timeline.intersection(held.validity, epochs[held.mask_id])) is not None
+        ]
+    return settle(connection, mask.series_id, timeline.withdraw(state.placed, mask_id, restored), tx)
+
+
+def _held_before(history: Sequence[Assignment], mask_id: int, interval: Validity, tx: int) -> list[Held]:
+    """What others held of an interval just before a transaction, past what the mask held itself."""
+    found: list[Held] = []
+    for row in history:
+        if row.opened_tx >= tx or (row.closed_tx is not None and row.closed_tx < tx):
+            continue
+        piece = timeline.intersection(row.validity, interval)
+        if piece is None:
+            continue
+        if row.mask_id == mask_id:
+            found += _held_before(history, mask_id, piece, row.opened_tx)
+        else:
+            found.append(Held(row.mask_id, piece))
+    return found
+
+
+# --- epoch events -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventResult:
+    """What an epoch event does to the masks of its camera."""
+
+    event_id: int | None
+    at: str
+    kind: str
+    changes: tuple[MaskChange, ...]
+    needs_rebuild: tuple[int, ...]
+    """masks with darks on both sides of it"""
+
+    def as_dict(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.__slots__} | {
+            "changes": [change.as_dict() for change in self.changes]
+        }
+
+
+def add_event(
+    connection: Connection,
+    camera: CameraRow,
+    at_us: int,
+    kind: str,
+    note: str,
+    tx: int,
+    *,
+    trim: bool,
+) -> EventResult:
+    """End an epoch: no interval, campaign, borrowing or fallback crosses the event from now on.
+
+    Raises
+    ------
+    Conflict
+        Masks hold dates across it, and `trim` does not say that they may lose them.
+    """
+    for event in queries.events(connection, camera.camera_id):
+        if event.at_us == at_us:
+            raise Conflict(
+                f"Camera {camera.name} has event {event.id} ({event.kind}) at {iso(at_us)} already."
+            )
+    event_id = queries.add_event(connection, camera.camera_id, at_us, kind, note, tx)
+    changes: list[MaskChange] = []
+    crossing: list[str] = []
+    rows = queries.masks(connection, camera.camera_id)
+    for series_id in sorted(queries.series(connection, camera.camera_id)):
+        state = state_of(connection, camera.camera_id, series_id)
+        placement = timeline.keep_to_epochs(state.placed, state.events_us)
+        touched = [p for p in state.placed if p.assignment_id in placement.closed]
+        if touched:
+            crossing.append(in_words(touched))
+            changes += settle(connection, series_id, placement, tx)
+    torn = sorted(need_rebuild(connection, rows, [at_us]))
+    if crossing and not trim:
+        rebuilt = f" Masks with darks on both sides: {', '.join(map(str, torn))}." if torn else ""
+        raise Conflict(
+            f"The event of {iso(at_us)} lies within the dates of {'; '.join(crossing)}.{rebuilt}",
+            next_step="--trim cuts them there.",
+        )
+    return EventResult(
+        event_id=event_id,
+        at=iso(at_us) or "",
+        kind=kind,
+        changes=tuple(changes),
+        needs_rebuild=tuple(torn),
+    )
+
+
+def remove_event(connection: Connection, camera: CameraRow, event_id: int, tx: int) -> Event:
+    """Take an event back; masks keep the dates that they hold."""
+    for event in queries.events(connection, camera.camera_id):
+        if event.id == event_id:
+            queries.close_event(connection, event_id, tx)
+            return event
+    raise UnknownId(
+        f"Camera {camera.name} has no event {event_id}.",
+        next_step=f"`hotpix-registry event list --camera {camera.name}` lists them.",
+    )

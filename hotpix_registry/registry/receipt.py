@@ -1,0 +1,138 @@
+"""Receipts: the text in every answer that replays it."""
+
+from __future__ import annotations
+
+import re
+from datetime import date
+from typing import Any, NamedTuple
+from urllib.parse import quote, unquote
+
+from hotpix_registry.domain import parse_date, to_datetime
+from hotpix_registry.errors import UsageError
+from hotpix_registry.registry.question import Question
+
+_FORM = re.compile(r"hp:([0-9a-f]{8})/(\d{1,18})/(\d{1,18})/([0-9a-f]{12})\?(.*)")
+_FALLBACKS = {"p": "previous", "n": "nearest", "w": "warmer"}
+_KEPT = "|~(),.:+-"
+"""what may stand in a FITS card and in a query as it is"""
+
+_PARTS = {
+    "b": "binning",
+    "m": "readout_mode",
+    "g": "gain_setting",
+    "o": "offset_setting",
+    "s": "sub_frame",
+    "w": "row_order",
+    "y": "bayer_pattern",
+}
+
+
+class Receipt(NamedTuple):
+    """What a receipt says: where, when, which mask, and the question."""
+
+    registry_id: str
+    tx: int
+    mask_id: int
+    sha256_start: str
+    question: Question
+
+
+def write_receipt(
+    question: Question, camera: str, registry_id: str, tx: int, mask_id: int, sha256: str
+) -> str:
+    """The text that replays an answer: registry, transaction, mask, digest, and the canonical question.
+
+    It fits one FITS card for cameras with names of up to 12 characters, as long as little is asked.
+    """
+    moment = parse_date(question.date)
+    when = moment.strftime("%Y%m%d") if isinstance(moment, date) else f"{moment}us"
+    parts: dict[str, Any] = {"c": camera, "d": when}
+    if question.temperature_c is not None:
+        parts["t"] = f"{question.temperature_c:.10g}"
+    if question.exposure_s is not None:
+        parts["e"] = f"{question.exposure_s:.10g}"
+    for key, name in _PARTS.items():
+        if name in question.configuration:
+            parts[key] = _written(question.configuration[name])
+    if question.preset != "default":
+        parts["p"] = question.preset
+    if question.fallback is not None:
+        parts["f"] = question.fallback[0]
+    if question.max_age_days is not None:
+        parts["a"] = str(question.max_age_days)
+    if question.allow_revoked:
+        parts["r"] = "1"
+    query = "&".join(f"{key}={quote(value, safe=_KEPT)}" for key, value in parts.items())
+    return f"hp:{registry_id}/{tx}/{mask_id}/{sha256[:12]}?{query}"
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return f"{value:.10g}" if isinstance(value, float) else str(value)
+
+
+def read_receipt(text: str) -> Receipt:
+    """Read a receipt.
+
+    Raises
+    ------
+    UsageError
+        It is none, or has been changed.
+    """
+    match = _FORM.fullmatch(text.strip())
+    if match is None:
+        raise UsageError(
+            f"'{text}' is no receipt.", next_step="A receipt begins with hp: and stands in every answer."
+        )
+    registry_id, tx, mask_id, sha256_start, query = match.groups()
+    values = dict(pair.partition("=")[::2] for pair in query.split("&"))
+    try:
+        question = _question({key: unquote(value) for key, value in values.items()})
+    except (KeyError, ValueError) as error:
+        raise UsageError(
+            f"The receipt '{text}' is damaged: {error}.", next_step="Copy it whole from the answer."
+        ) from None
+    return Receipt(registry_id, int(tx), int(mask_id), sha256_start, question)
+
+
+def _question(values: dict[str, str]) -> Question:
+    when = values.pop("d")
+    if when.endswith("us"):
+        when = to_datetime(int(when.removesuffix("us"))).isoformat().replace("+00:00", "Z")
+    else:
+        when = f"{when[:4]}-{when[4:6]}-{when[6:]}"
+    temperature, exposure, age = (values.pop(key, None) for key in "tea")
+    return Question(
+        camera=values.pop("c"),
+        date=when,
+        temperature_c=None if temperature is None else float(temperature),
+        exposure_s=None if exposure is None else float(exposure),
+        preset=values.pop("p", "default"),
+        fallback=_fallback(values.pop("f", None)),
+        max_age_days=None if age is None else int(age),
+        allow_revoked=values.pop("r", "") == "1",
+        configuration={_PARTS[key]: configuration_value(_PARTS[key], value) for key, value in values.items()},
+    )
+
+
+def _fallback(letter: str | None) -> Any:
+    return None if letter is None else _FALLBACKS[letter]
+
+
+def configuration_value(name: str, text: str) -> Any:
+    """A part of a configuration as it is compared.
+
+    Raises
+    ------
+    ValueError
+    """
+    if name == "binning":
+        x, y = re.split(r"[x,*]", text) if re.search(r"[x,*]", text) else (text, text)
+        return int(x), int(y)
+    if name == "sub_frame":
+        x0, y0, nx, ny = (int(part) for part in text.split(","))
+        return x0, y0, nx, ny
+    if name in ("gain_setting", "offset_setting"):
+        return float(text)
+    return text
