@@ -13,7 +13,7 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
-from hotpix_registry.domain import Facts, Night, digest
+from hotpix_registry.domain import USUAL_BOUNDS, Facts, GateBounds, Night, digest
 from hotpix_registry.errors import ProfileError
 from hotpix_registry.settings import data_dir
 
@@ -69,6 +69,7 @@ class CameraProfile:
     reach_back_days: int = 400
     max_age_days: int = 400
     certify: str = "auto"
+    gates: GateBounds = USUAL_BOUNDS
 
     def as_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self) | {
@@ -86,6 +87,7 @@ class CameraProfile:
                 "instruments": tuple(values["instruments"]),
                 "detector": _sections_from(values["detector"]),
                 "dated": tuple((night, _sections_from(sections)) for night, sections in values["dated"]),
+                "gates": GateBounds.from_dict(values.get("gates", {})),
             }
         )
 
@@ -196,6 +198,7 @@ _TABLES: Mapping[str, Mapping[str, str]] = {
     },
 }
 _SECTION_KEYS = tuple(field.name for field in dataclasses.fields(Sections))
+_GATE_KEYS = tuple(field.name for field in dataclasses.fields(GateBounds))
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
 
@@ -223,12 +226,14 @@ def load_camera_profile(text: str, *, origin: str) -> CameraProfile:
     for table, content in tables.items():
         if table == "detector":
             values["detector"] = _sections(content, origin, "detector")
+        elif table == "gates":
+            values["gates"] = _gate_bounds(content, origin)
         elif table == "dated":
             values["dated"] = _dated(content, values.get("detector", Sections()), origin)
         else:
             keys = _TABLES.get(table)
             if keys is None:
-                raise _unknown(origin, "table", table, (*_TABLES, "detector", "dated"))
+                raise _unknown(origin, "table", table, (*_TABLES, "detector", "gates", "dated"))
             if not isinstance(content, dict):
                 raise ProfileError(f"{origin}: {table} must be a table, written [{table}].")
             for key, value in content.items():
@@ -273,6 +278,24 @@ def _sections_from(values: Mapping[str, Any], base: Sections | None = None) -> S
     return dataclasses.replace(
         base or Sections(), **dict(values) | ({"sections_shape": tuple(shape)} if shape else {})
     )
+
+
+def _gate_bounds(content: Any, origin: str) -> GateBounds:
+    if not isinstance(content, dict):
+        raise ProfileError(f"{origin}: gates must be a table, written [gates].")
+    for key, value in content.items():
+        if key not in _GATE_KEYS:
+            raise _unknown(origin, "key in [gates]", key, _GATE_KEYS)
+        if isinstance(getattr(USUAL_BOUNDS, key), tuple):
+            good = isinstance(value, list) and len(value) == 2 and all(map(_is_number, value))
+            good, kind = good and 0 <= value[0] <= value[1], "the least and the most, such as [0.5, 2.0]"
+        elif isinstance(getattr(USUAL_BOUNDS, key), int):
+            good, kind = type(value) is int and value >= 1, "a whole number of frames"
+        else:
+            good, kind = _is_number(value) and value >= 0, "a number that is not negative"
+        if not good:
+            raise ProfileError(f"{origin}: gates.{key} must be {kind}, not {value!r}.")
+    return GateBounds.from_dict(content)
 
 
 def _dated(content: Any, base: Sections, origin: str) -> tuple[tuple[str, Sections], ...]:
@@ -362,6 +385,12 @@ def dump_camera_profile(profile: CameraProfile) -> str:
             lines += [f"[{table}]", *rows, ""]
         if table == "match":
             lines += _section_lines("[detector]", profile.detector, Sections())
+    gates = [
+        f"{key} = {_toml(getattr(profile.gates, key))}"
+        for key in _GATE_KEYS
+        if getattr(profile.gates, key) != getattr(blank.gates, key)
+    ]
+    lines += ["[gates]", *gates, ""] if gates else []
     before = profile.detector
     for night, sections in profile.dated:
         lines += ["[[dated]]", f'from = "{night}"', *_section_lines("", sections, before)]

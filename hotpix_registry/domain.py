@@ -462,3 +462,26 @@ class Recipe:
 
     def as_dict(self) -> dict[str, Any]:
         return {k: str(v) if isinstance(v, Rule) else v for k, v in dataclasses.asdict(self).items()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateBounds:
+    """Bounds of the quality gates; a camera's profile may tighten or loosen them."""
+
+    max_flagged_fraction: float = 0.10
+    min_frames: int = 1
+    """of every exposure time, exposures behind a master counted; a build of fewer than three warns"""
+    z_sd: tuple[float, float] = (0.90, 1.10)
+    max_temperature_spread_k: float = 1.5
+    min_jaccard: float = 0.3
+    """overlap with the previous mask of the series"""
+    count_ratio: tuple[float, float] = (0.5, 2.0)
+    """flagged pixels relative to the previous mask"""
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> GateBounds:
+        tuples: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return cls(**tuples)
+
+
+USUAL_BOUNDS = GateBounds()

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hotpix_registry.cameras import CameraProfile
+from hotpix_registry.cameras import CameraProfile, Sections
 from hotpix_registry.domain import US_PER_DAY, Configuration, Facts, Frame, Kind, Night, Series
 from hotpix_registry.planning import Campaign, plan, same_exposure
 
@@ -200,3 +200,40 @@ def test_every_frame_is_used_or_has_a_reason_and_order_does_not_matter(
             assert len(kinds) == 1
     random.shuffle(frames)  # type: ignore[attr-defined]
     assert plan(frames, SERIES, PROFILE)[0] == found
+
+
+def between(day: int) -> int:
+    """An instant after the darks of one day and before those of the next."""
+    return (17_000 + day) * US_PER_DAY
+
+
+def test_an_epoch_event_ends_a_campaign() -> None:
+    frames = [frame(1), frame(2, exptime_s=1000.0), frame(3, day=2), frame(4, day=2, exptime_s=1000.0)]
+    assert len(campaigns(frames)) == 1
+    first, second = campaigns(frames, events_us=[between(1)])
+    assert (members(first), members(second)) == ({90.0: [1], 1000.0: [2]}, {90.0: [3], 1000.0: [4]})
+
+
+def test_an_event_in_the_middle_of_a_night_ends_a_campaign_there() -> None:
+    first, second = campaigns([frame(1), frame(2)], events_us=[frame(2).start_us])
+    assert (members(first), members(second)) == ({90.0: [1]}, {90.0: [2]})
+
+
+def test_nothing_is_borrowed_across_an_epoch_event() -> None:
+    frames = [frame(1), frame(2, day=100, exptime_s=1000.0)]
+    assert members(campaigns(frames)[0]) == {90.0: [1], 1000.0: [2]}
+    assert [members(c) for c in campaigns(frames, events_us=[between(50)])] == [{90.0: [1]}, {1000.0: [2]}]
+
+
+def test_no_biases_are_taken_from_another_epoch() -> None:
+    frames = [frame(1), frame(2, exptime_s=1000.0), frame(3, day=100, exptime_s=0.0, kind=Kind.BIAS)]
+    assert campaigns(frames)[0].biases is not None
+    assert campaigns(frames, events_us=[between(50)])[0].biases is None
+
+
+def test_darks_before_and_after_a_dated_change_of_the_detector_are_never_mixed() -> None:
+    night = frame(3, day=2).night
+    changed = dataclasses.replace(PROFILE, dated=((night, Sections(gain_e_per_adu=2.0)),))
+    frames = [frame(1), frame(2, exptime_s=1000.0), frame(3, day=2), frame(4, day=2, exptime_s=1000.0)]
+    found, _ = plan(frames, SERIES, changed)
+    assert [members(c) for c in found] == [{90.0: [1], 1000.0: [2]}, {90.0: [3], 1000.0: [4]}]

@@ -52,12 +52,13 @@ def masks(
     with Registry(database, create=False) as registry:
         rows = registry.masks(camera=camera, as_of=as_of, release=release)
     for row in rows:
+        row["state"] = f"{row['status']}{', needs rebuild' if row['needs_rebuild'] else ''}"
         row["valid_text"] = "; ".join(f"{_day(v['from'])} to {_day(v['to'])}" for v in row["valid"])
     columns = {
         "mask_id": "id",
         "series": "series",
         "version": "version",
-        "status": "status",
+        "state": "status",
         "first_night": "darks of",
         "valid_text": "valid",
         "rule": "rule",
@@ -66,7 +67,7 @@ def masks(
     }
     if fmt is not Format.TABLE:
         for row in rows:
-            del row["valid_text"]
+            del row["valid_text"], row["state"]
     print_rows(rows, fmt, columns=columns, nothing="No mask has been built yet.")
 
 
@@ -82,6 +83,8 @@ def show(mask_id: MaskId, fmt: OutputFormat = Format.TABLE, database: Database =
         print_json(details)
         return
     out(f"Mask {mask_id}, version {details['version']} of {details['series']}, {details['status']}")
+    if details["needs_rebuild"]:
+        out("  darks on both sides of an epoch event went into it; build it anew")
     for interval in details["valid"]:
         out(f"  valid from {interval['from']} to {interval['to'] or 'further notice'}")
     share = 100 * details["flagged"] / details["pixels"]

@@ -19,8 +19,9 @@ from hotpix_registry.errors import (
     RevokedMask,
     UsageError,
 )
-from hotpix_registry.registry import criteria, life
+from hotpix_registry.registry import criteria
 from hotpix_registry.registry.criteria import Weighed, distance_us
+from hotpix_registry.registry.masks import need_rebuild
 from hotpix_registry.registry.question import Question
 from hotpix_registry.registry.receipt import read_receipt, write_receipt
 from hotpix_registry.registry.view import View, when
@@ -428,7 +429,7 @@ def _answer(
             f"{revoked_since.reason}"
         )
     events_us = [event.at_us for event in view.events(camera)]
-    needs_rebuild = mask.id in life.need_rebuild(view.connection, [mask], events_us)
+    needs_rebuild = mask.id in need_rebuild(view.connection, [mask], events_us)
     if needs_rebuild:
         warnings.append("Darks on both sides of an epoch event went into this mask; build it anew.")
     if extrapolated:

@@ -105,6 +105,7 @@ def build_campaign(
         built.detection.report,
         rule=chosen.rule,
         previous_dq=None if earlier is None else content.dq(engine, earlier.id),
+        bounds=camera.profile.gates,
     )
     with writing(engine) as connection:
         tx = queries.open_transaction(connection, act, "build", now_us=time.time_ns() // 1000)

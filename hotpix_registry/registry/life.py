@@ -13,7 +13,7 @@ from hotpix_registry.catalogue import queries
 from hotpix_registry.catalogue.queries import Assignment, CameraRow, Event, MaskRow
 from hotpix_registry.domain import Rule, Validity, iso
 from hotpix_registry.errors import Conflict, RevokedMask, UnknownId, UsageError
-from hotpix_registry.registry.masks import MaskChange, find_mask
+from hotpix_registry.registry.masks import MaskChange, find_mask, need_rebuild
 from hotpix_registry.timeline import Held, Newcomer, Placed, Placement
 
 EventKind = Literal["anneal", "warmup", "repair", "controller", "swap"]
@@ -51,21 +51,6 @@ def anchors_of(connection: Connection, masks: Sequence[MaskRow]) -> dict[int, in
     """Mask → an instant of its own darks; for one without, the start of its first night."""
     spans = queries.inputs_span(connection, [mask.id for mask in masks])
     return {mask.id: spans.get(mask.id, (mask.campaign_start_us,))[0] for mask in masks}
-
-
-def need_rebuild(
-    connection: Connection, masks: Sequence[MaskRow], events_us: Sequence[int]
-) -> dict[int, int]:
-    """Masks with darks on both sides of an epoch event → that event's instant."""
-    if not events_us:
-        return {}
-    spans = queries.inputs_span(connection, [mask.id for mask in masks])
-    return {
-        mask_id: event_us
-        for mask_id, (first_us, last_us) in spans.items()
-        for event_us in events_us
-        if first_us < event_us <= last_us
-    }
 
 
 def predecessors(state: SeriesState, mask: MaskRow, sources: Sequence[str] = ()) -> set[int]:

@@ -91,6 +91,21 @@ def campaign_validity(first_night: str, last_night: str, camera: CameraRow) -> V
     return Validity(first.start_us, last.end_us)
 
 
+def need_rebuild(
+    connection: Connection, masks: Sequence[MaskRow], events_us: Sequence[int]
+) -> dict[int, int]:
+    """Masks with darks on both sides of an epoch event → that event's instant."""
+    if not events_us:
+        return {}
+    spans = queries.inputs_span(connection, [mask.id for mask in masks])
+    return {
+        mask_id: event_us
+        for mask_id, (first_us, last_us) in spans.items()
+        for event_us in events_us
+        if first_us < event_us <= last_us
+    }
+
+
 # --- telling --------------------------------------------------------------------------
 
 
@@ -123,6 +138,12 @@ def summaries(
     """Mask versions as `masks` lists them."""
     series = queries.series(connection)
     status = statuses(connection, rows, at=at)
+    instants = queries.event_instants(connection, at=at)
+    torn = {
+        mask_id
+        for series_id, events_us in instants.items()
+        for mask_id in need_rebuild(connection, [r for r in rows if r.series_id == series_id], events_us)
+    }
     held: defaultdict[int, list[Validity]] = defaultdict(list)
     for assignment in queries.assignments(connection, sorted({row.series_id for row in rows}), at=at):
         held[assignment.mask_id].append(assignment.validity)
@@ -133,6 +154,7 @@ def summaries(
             "camera": series[row.series_id].camera,
             "series": str(series[row.series_id]),
             "status": status[row.id],
+            "needs_rebuild": row.id in torn,
             "valid": [{"from": iso(v.start_us), "to": iso(v.end_us)} for v in held[row.id]],
             "first_night": row.first_night,
             "last_night": row.last_night,

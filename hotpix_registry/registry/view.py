@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection
 from hotpix_registry.catalogue import queries
 from hotpix_registry.catalogue.queries import Assignment, CameraRow, Event, MaskRow, Release
 from hotpix_registry.domain import Night, Series, Validity, parse_date, to_us
-from hotpix_registry.errors import UnknownId, UsageError
+from hotpix_registry.errors import UnknownCamera, UnknownId, UsageError
 from hotpix_registry.registry.frames import find_camera, unknown_camera
 
 _BATCH = 50
@@ -52,6 +52,11 @@ class View:
         UnknownCamera
         """
         found = find_camera(self.cameras, name)
+        if found is None and self.at is not None and find_camera(queries.cameras(self.connection), name):
+            raise UnknownCamera(
+                f"Camera {name} was not registered yet at transaction {self.at}.",
+                next_step="`hotpix-registry log` shows what was written when.",
+            )
         if found is None:
             raise unknown_camera(self.cameras, name)
         return found

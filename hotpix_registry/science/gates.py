@@ -9,22 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hotpix_registry.domain import DQ, Rule
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GateBounds:
-    """Bounds of the quality gates; a camera's profile may tighten or loosen them."""
-
-    max_flagged_fraction: float = 0.10
-    min_frames: int = 1
-    """of every exposure time, exposures behind a master counted; a build of fewer than three warns"""
-    z_sd: tuple[float, float] = (0.90, 1.10)
-    max_temperature_spread_k: float = 1.5
-    min_jaccard: float = 0.3
-    """overlap with the previous mask of the series"""
-    count_ratio: tuple[float, float] = (0.5, 2.0)
-    """flagged pixels relative to the previous mask"""
+from hotpix_registry.domain import DQ, USUAL_BOUNDS, GateBounds, Rule
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +28,7 @@ def judge(
     *,
     rule: Rule = Rule.EVIDENCE,
     previous_dq: NDArray[np.uint16] | None = None,
-    bounds: GateBounds = GateBounds(),
+    bounds: GateBounds = USUAL_BOUNDS,
 ) -> list[GateResult]:
     """Pass or refuse a detection; a gate that cannot be judged is left out.
 

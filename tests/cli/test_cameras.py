@@ -93,6 +93,9 @@ def test_cameras_are_merged_and_split(hotpix: Hotpix) -> None:
         ('[camera]\nname = "x"\n[detector]\ngian = 1', "unknown key"),
         ('[camera]\nname = "x"\n[site]\nlongitude_deg_east = nan', "degrees"),
         ('dated = [1]\n[camera]\nname = "x"', "dated"),
+        ('[camera]\nname = "x"\n[gates]\nmin_jaccard = "much"', "must be a number"),
+        ('[camera]\nname = "x"\n[gates]\ncount_ratio = [2, 1]', "the least and the most"),
+        ('[camera]\nname = "x"\n[gates]\nmin_jacard = 0.5', "Did you mean 'min_jaccard'?"),
         ('[keywords]\nname = "x"\n[exptime_s]\nfrom = 5', "x"),
     ],
 )
@@ -109,3 +112,13 @@ def test_a_profile_that_was_shown_can_be_applied_again(stocked: Hotpix) -> None:
     stocked("cameras", "apply", "x.toml").ended_with(0, "has this profile already")
     stocked("cameras", "apply", "gone.toml").refused(2, "gone.toml cannot be read")
     stocked("cameras", "show", "smallcm-48").refused(2, "Did you mean smallcam-48?")
+
+
+def test_a_camera_may_have_gates_of_its_own(stocked: Hotpix) -> None:
+    toml = stocked("cameras", "show", "smallcam-48", "--toml").ended_with(0).out
+    Path(stocked.cwd / "x.toml").write_text(toml + "\n[gates]\nmin_frames = 5\ncount_ratio = [0.9, 1.1]\n")
+    stocked("cameras", "apply", "x.toml").ended_with(0, "is changed")
+    shown = stocked("cameras", "show", "smallcam-48", "--toml").ended_with(0).out
+    assert "[gates]\nmin_frames = 5\ncount_ratio = [0.9, 1.1]" in shown
+    done = stocked("build", "--camera", "smallcam-48", "--rule", "evidence")
+    assert "failed the gate frames per exposure: 4 of 30 s, wanted at least 5" in done.ended_with(8).out

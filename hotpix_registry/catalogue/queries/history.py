@@ -36,6 +36,16 @@ def events(connection: Connection, camera_id: int, *, at: int | None = None) -> 
     return [Event(*row) for row in connection.execute(statement)]
 
 
+def event_instants(connection: Connection, *, at: int | None = None) -> dict[int, list[int]]:
+    """Series → the instants of its camera's epoch events; series without any are left out."""
+    e, s = t.events.c, t.series.c
+    statement = sa.select(s.id, e.at_us).join(t.series, s.camera_id == e.camera_id).where(holds(t.events, at))
+    found: dict[int, list[int]] = {}
+    for series_id, at_us in connection.execute(statement.order_by(e.at_us)):
+        found.setdefault(series_id, []).append(at_us)
+    return found
+
+
 def add_event(connection: Connection, camera_id: int, at_us: int, kind: str, note: str, tx: int) -> int:
     return insert_id(
         connection, t.events, camera_id=camera_id, at_us=at_us, kind=kind, note=note, opened_tx=tx
