@@ -14,6 +14,7 @@ from hotpix_registry.science.combine import (
     NoiseModel,
     Rejection,
     combine,
+    ranked,
     sort_rows,
     sorting_network,
 )
@@ -168,3 +169,30 @@ def test_chi2_of_normal_pixels_has_its_degrees_of_freedom():
     stack = np.rint(rng.normal(1000, math.hypot(10, 1.5 / 12) / 1.5, (20, 200, 200))).astype(np.uint16)
     got = combine(stack, scale(20, 1000.0), NOISE, saturation_adu=65535)
     assert got.chi2.mean() == pytest.approx(19, rel=0.01)
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 16, 20, 33, 70])
+@pytest.mark.parametrize("share_wide", [0.0, 0.05, 0.5, 1.0])
+def test_a_pixel_is_combined_alike_in_whatever_company(n: int, share_wide: float) -> None:
+    """Counts that lie close together are summed as integers, others as floats, to the same bits."""
+    rng = np.random.default_rng(n)
+    level = np.where(rng.random(300) < share_wide, 20_000.0, 200.0)
+    stack = np.clip(rng.normal(1000 + level, np.sqrt(level), (n, 300)), 0, 65_535).astype(np.uint16)
+    stack[rng.integers(0, n, 40), rng.integers(0, 300, 40)] += 9_000  # cosmic rays
+    scale = FrameScale(pedestals_adu=rng.integers(990, 1010, n).astype(np.float64))
+    noise = NoiseModel(gain_e_per_adu=1.5, read_noise_e=10.0)
+    together = combine(stack[:, np.newaxis], scale, noise, saturation_adu=65_535)
+    for x in range(0, 300, 7):
+        alone = combine(stack[:, np.newaxis, x : x + 1], scale, noise, saturation_adu=65_535)
+        for name in ("mean_adu", "chi2", "n_used", "n_rejected", "n_saturated"):
+            assert getattr(alone, name)[0, 0] == getattr(together, name)[0, x], name
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 9, 20, 32])
+def test_only_the_ranks_that_are_needed_are_sorted(n: int) -> None:
+    rows = list(np.random.default_rng(n).integers(0, 50, (n, 1000)).astype(np.uint16))
+    ordered = np.sort(rows, axis=0)
+    for ranks in ({0}, {n - 1}, {n // 2}, {0, n // 2, n - 1}, set(range(n))):
+        found = ranked(rows, ranks)
+        for rank in ranks:
+            assert np.array_equal(found[rank], ordered[rank])
