@@ -243,6 +243,9 @@ def _choose_series(
     alive = [(s, found) for s in series if (found := view.within(s.series_id, interval))]
     if not alive:
         return None
+    if len(alive) > 1 and question.preferred:
+        alike = [(s, found) for s, found in alive if criteria.is_preferred(question, s)]
+        alive = alike or alive
     if len(alive) > 1:
         listed = "; ".join(str(s) for s, _ in alive)
         same_point = len({s.set_point_c for s, _ in alive}) == 1

@@ -79,6 +79,11 @@ def configuration_criteria(question: Question, series: Series) -> list[Criterion
     ]
 
 
+def is_preferred(question: Question, series: Series) -> bool:
+    """Whether a series has all the parts in which its masks would else have to be adapted."""
+    return all(getattr(series.configuration, name) == value for name, value in question.preferred.items())
+
+
 def _part(value: Any) -> str:
     if value is None:
         return "not said"

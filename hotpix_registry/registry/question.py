@@ -19,6 +19,8 @@ class Question:
     exposure_s: float | None = None
     configuration: Mapping[str, Any] = field(default_factory=dict)
     """parts of a `domain.Configuration` that must agree; those not given must be unambiguous"""
+    preferred: Mapping[str, Any] = field(default_factory=dict)
+    """parts in which a mask can be adapted: series that have them are taken before others"""
     preset: str = "default"
     fallback: Fallback | None = None
     """what may answer when no mask is valid at the date"""

@@ -54,6 +54,8 @@ def write_receipt(
     for key, name in _PARTS.items():
         if name in question.configuration:
             parts[key] = _written(question.configuration[name])
+        if name in question.preferred:
+            parts[key.upper()] = _written(question.preferred[name])
     if question.preset != "default":
         parts["p"] = question.preset
     if question.fallback is not None:
@@ -67,6 +69,8 @@ def write_receipt(
 
 
 def _written(value: Any) -> str:
+    if value is None:
+        return "-"
     if isinstance(value, tuple):
         return ",".join(map(str, value))
     return f"{value:.10g}" if isinstance(value, float) else str(value)
@@ -102,18 +106,29 @@ def _question(values: dict[str, str]) -> Question:
         when = to_datetime(int(when.removesuffix("us"))).isoformat().replace("+00:00", "Z")
     else:
         when = f"{when[:4]}-{when[4:6]}-{when[6:]}"
+    parse_date(when)
     temperature, exposure, age = (values.pop(key, None) for key in "tea")
+    camera, preset, letter = values.pop("c"), values.pop("p", "default"), values.pop("f", None)
+    allow_revoked = values.pop("r", "") == "1"
     return Question(
-        camera=values.pop("c"),
+        camera=camera,
         date=when,
         temperature_c=None if temperature is None else float(temperature),
         exposure_s=None if exposure is None else float(exposure),
-        preset=values.pop("p", "default"),
-        fallback=_fallback(values.pop("f", None)),
+        preset=preset,
+        fallback=_fallback(letter),
         max_age_days=None if age is None else int(age),
-        allow_revoked=values.pop("r", "") == "1",
-        configuration={_PARTS[key]: configuration_value(_PARTS[key], value) for key, value in values.items()},
+        allow_revoked=allow_revoked,
+        configuration=_parts({key: value for key, value in values.items() if key.islower()}),
+        preferred=_parts({key.lower(): value for key, value in values.items() if key.isupper()}),
     )
+
+
+def _parts(values: dict[str, str]) -> dict[str, Any]:
+    return {
+        _PARTS[key]: None if value == "-" else configuration_value(_PARTS[key], value)
+        for key, value in values.items()
+    }
 
 
 def _fallback(letter: str | None) -> Any:
