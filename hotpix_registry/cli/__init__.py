@@ -10,6 +10,7 @@ import typer
 
 from hotpix_registry import __version__
 from hotpix_registry.cli import (
+    archive_commands,
     build_commands,
     camera_commands,
     database_commands,
@@ -56,6 +57,7 @@ life_commands.register(app)
 report_commands.register(app)
 defect_commands.register(app)
 camera_commands.register(app)
+archive_commands.register(app)
 database_commands.register(app)
 
 

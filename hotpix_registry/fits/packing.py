@@ -145,6 +145,19 @@ def unpack_dq(encoding: str, blob: bytes, *, blob_sha256: str) -> NDArray[np.uin
     return dq
 
 
+def unpack_flagged(
+    encoding: str, blob: bytes, *, blob_sha256: str
+) -> tuple[tuple[int, int], NDArray[np.intp], NDArray[np.uint16]]:
+    """The flagged pixels of a blob without its planes: (ny, nx), (n,) flat positions, (n,) DQ bits.
+
+    Raises
+    ------
+    IntegrityError
+        When the blob does not have its digest.
+    """
+    return _open_verified(encoding, blob, blob_sha256)
+
+
 def _locate_images(fits_bytes: bytes) -> tuple[int, int, int, int]:
     from hotpix_registry.fits import blocks
 

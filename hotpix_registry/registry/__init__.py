@@ -1,6 +1,7 @@
 """The one facade: what the command line, the service and notebooks call; it owns the transactions."""
 
 from hotpix_registry.registry.facade.answers import AnswerMethods, Mask
+from hotpix_registry.registry.facade.archive import ArchiveMethods
 from hotpix_registry.registry.facade.cameras import CameraMethods
 from hotpix_registry.registry.facade.frames import FrameMethods
 from hotpix_registry.registry.facade.history import HistoryMethods
@@ -9,7 +10,7 @@ from hotpix_registry.registry.facade.versions import VersionMethods
 __all__ = ["Mask", "Registry"]
 
 
-class Registry(FrameMethods, CameraMethods, VersionMethods, AnswerMethods, HistoryMethods):
+class Registry(FrameMethods, CameraMethods, VersionMethods, AnswerMethods, HistoryMethods, ArchiveMethods):
     """A registry of hot-pixel masks: dark frames in, masks out.
 
     Parameters
