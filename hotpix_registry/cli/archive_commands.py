@@ -1,4 +1,4 @@
-"""Commands about archives: identify."""
+"""Commands about archives: identify, survey."""
 
 from __future__ import annotations
 
@@ -8,18 +8,21 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hotpix_registry.cli.options import Database, Format, OutputFormat
-from hotpix_registry.cli.output import count, out, print_json, print_rows, print_table, say
+from hotpix_registry.cli.output import count, out, print_json, print_rows, print_table, progress_bar, say
 from hotpix_registry.errors import HotpixError, NoMask, SomeRefused
 from hotpix_registry.registry import Registry
 
 if TYPE_CHECKING:
+    from hotpix_registry.planning import Campaign
     from hotpix_registry.registry.identify import CandidateCamera, Identification
+    from hotpix_registry.registry.survey import Survey
 
 _MOST_CANDIDATES = 5
 
 
 def register(app: typer.Typer) -> None:
     app.command(epilog="Example: hotpix-registry identify old-master-dark.fits")(identify)
+    app.command(epilog="Example: hotpix-registry survey -r /data/archive")(survey)
 
 
 # --- identify -----------------------------------------------------------------------------
@@ -227,3 +230,116 @@ def _raise_unless_identified(answers: list[Identification]) -> None:
                 f"{answer.path} fits no camera of the catalogue.",
                 next_step="Ingest and build darks of the camera that may have taken it, then try again.",
             )
+
+
+# --- survey -------------------------------------------------------------------------------
+
+
+def survey(
+    paths: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="PATH…", help="Folders, files, globs, @list.txt, or - for a list on standard input."
+        ),
+    ],
+    recursive: Annotated[
+        bool, typer.Option("-r", "--recursive", help="Descend into folders, not into links to them.")
+    ] = False,
+    profiles: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--profile", metavar="FILE", help="A camera or keyword profile to try; may be repeated."
+        ),
+    ] = None,
+    fmt: OutputFormat = Format.TABLE,
+) -> None:
+    """Say what an archive holds, what of it would make masks, and what stands in the way.
+
+    Reads headers only, and needs no database. CSV and ECSV hold the table of frames alone.
+    """
+    from hotpix_registry.registry import ingest
+    from hotpix_registry.registry import survey as use_case
+
+    rules, cameras = use_case.load_profiles(profiles or [])
+    files = ingest.find_files(paths, recursive=recursive)
+    with progress_bar("Reading headers", unit="files") as bar:
+        found = use_case.survey(files, rules, cameras, progress=bar)
+    match fmt:
+        case Format.JSON:
+            print_json(found.as_dict())
+        case Format.TABLE:
+            _print_survey(found)
+        case _:
+            print_rows([group.as_dict() for group in found.groups], fmt, columns=_GROUP_COLUMNS, nothing="")
+    _say_summary(found, recursive)
+
+
+_GROUP_COLUMNS = {
+    "camera": "camera",
+    "configuration": "configuration",
+    "set_point_c": "°C",
+    "kind": "kind",
+    "exptime_s": "s",
+    "year": "year",
+    "frames": "frames",
+    "nights": "nights",
+}
+
+
+def _print_survey(found: Survey) -> None:
+    if found.groups:
+        rows = [group.as_dict() for group in found.groups]
+        print_rows(rows, Format.TABLE, columns=_GROUP_COLUMNS, nothing="")
+    if found.campaigns:
+        out("\nWhat would make masks:")
+        headings = ("camera", "°C", "configuration", "nights", "darks", "biases", "decided by")
+        print_table([_campaign_cells(campaign) for campaign in found.campaigns], headings)
+    if found.problems:
+        out("\nWhat stands in the way:")
+    for problem in found.problems:
+        whose = "" if problem.camera is None else f" of {problem.camera}"
+        out(f"- {count(problem.count, problem.unit)}{whose}: {problem.problem}")
+        if problem.cure:
+            out(f"    {problem.cure}")
+        for example in problem.examples[:3]:
+            out(f"    {example}")
+        if problem.count > 3:
+            out(f"    … and {problem.count - 3} more")
+
+
+def _campaign_cells(campaign: Campaign) -> list[str]:
+    first, last = campaign.first_night, campaign.last_night
+    point = campaign.series.set_point_c
+    darks = [
+        f"{len(s.frames)} x {s.exptime_s:g} s" + (f" (borrowed, {s.frames[0].night})" if s.borrowed else "")
+        for s in campaign.sets
+    ]
+    biases = campaign.biases
+    return [
+        campaign.series.camera,
+        "-" if point is None else f"{point:g}",
+        str(campaign.series.configuration),
+        first if first == last else f"{first}..{last}",
+        ", ".join(darks),
+        "-" if biases is None else f"{len(biases.frames)}{' (borrowed)' if biases.borrowed else ''}",
+        "comparison" if len(campaign.sets) > 1 else "cut-off",
+    ]
+
+
+def _say_summary(found: Survey, recursive: bool) -> None:
+    other = ", ".join(f"{number} {kind}" for kind, number in found.other.most_common(5))
+    say(
+        f"{count(found.files, 'file')}: {found.used} darks, biases and masters of "
+        f"{count(len(found.cameras), 'camera')} ({found.duplicates} saved twice); "
+        f"{found.other.total()} of no use here{f' ({other})' if other else ''}; "
+        f"{len(found.rejected)} cannot be used as they are."
+    )
+    compared = sum(len(campaign.sets) > 1 for campaign in found.campaigns)
+    say(
+        f"{count(len(found.campaigns), 'campaign')} would make a mask each, {compared} by comparing "
+        f"exposures; {count(len(found.problems), 'problem')}."
+    )
+    if not found.used and not recursive:
+        say("Give -r to descend into folders.")
+    elif found.used:
+        say("Next: `hotpix-registry ingest` of the same paths.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy.engine import Connection
@@ -65,13 +65,7 @@ class CameraBook:
             The name that was given looks like a mistyped one.
         """
         camera = self._given(given, facts) if given is not None else self._recognised(facts)
-        start_us = facts.start_us or 0
-        if not camera.profile.in_service(start_us):
-            raise UnreadableFrame(
-                f"Its date {iso(start_us)} lies outside the service of camera {camera.name} "
-                f"({camera.profile.service_from or '…'} to {camera.profile.service_to or '…'}).",
-                next_step="Correct the header's date or the camera's [service].",
-            )
+        check_service(camera.name, camera.profile, facts)
         return camera
 
     def _given(self, name: str, facts: Facts) -> CameraRow:
@@ -90,24 +84,11 @@ class CameraBook:
         return self._register(dataclasses.replace(blank, name=name, instruments=instruments))
 
     def _recognised(self, facts: Facts) -> CameraRow:
-        profiles = [row.profile for row in self._rows]
-        fitting = recognise(facts, profiles)
-        if not fitting:
-            fitting = recognise(facts, self._from_shelf())
-            if len(fitting) == 1:
-                return self._register(fitting[0])
-        if len(fitting) > 1:
-            names = " and ".join(sorted(profile.name for profile in fitting))
-            raise UnreadableFrame(
-                f"Its header fits the cameras {names}.", next_step="Say which with --camera."
-            )
-        if fitting:
-            return next(row for row in self._rows if row.profile is fitting[0])
-        if facts.instrument is None:
-            raise UnreadableFrame(
-                "Its header does not say which camera took it.", next_step="Name it with --camera."
-            )
-        return self._register(provisional_profile(facts, set(known_names(self._rows))))
+        profile = recognise_one(facts, [row.profile for row in self._rows], self._from_shelf)
+        if profile is None:
+            return self._register(provisional_profile(facts, set(known_names(self._rows))))
+        known = next((row for row in self._rows if row.profile is profile), None)
+        return known or self._register(profile)
 
     def _from_shelf(self) -> tuple[CameraProfile, ...]:
         if self._shipped is None:
@@ -132,6 +113,38 @@ class CameraBook:
             f"See `hotpix-registry cameras show {row.name}`, then `cameras confirm {row.name}`."
         )
         return row
+
+
+def recognise_one(
+    facts: Facts, known: Sequence[CameraProfile], shelf: Callable[[], Sequence[CameraProfile]]
+) -> CameraProfile | None:
+    """The one profile that a header fits, of those known or else of those on the shelf; None: a new camera.
+
+    Raises
+    ------
+    UnreadableFrame
+        It fits several, or names no camera.
+    """
+    fitting = recognise(facts, known) or recognise(facts, shelf())
+    if len(fitting) > 1:
+        names = " and ".join(sorted(profile.name for profile in fitting))
+        raise UnreadableFrame(f"Its header fits the cameras {names}.", next_step="Say which with --camera.")
+    if not fitting and facts.instrument is None:
+        raise UnreadableFrame(
+            "Its header does not say which camera took it.", next_step="Name it with --camera."
+        )
+    return fitting[0] if fitting else None
+
+
+def check_service(name: str, profile: CameraProfile, facts: Facts) -> None:
+    """Raise `UnreadableFrame` for a frame from before or after the service of its camera."""
+    start_us = facts.start_us or 0
+    if not profile.in_service(start_us):
+        raise UnreadableFrame(
+            f"Its date {iso(start_us)} lies outside the service of camera {name} "
+            f"({profile.service_from or '…'} to {profile.service_to or '…'}).",
+            next_step="Correct the header's date or the camera's [service].",
+        )
 
 
 def known_names(rows: list[CameraRow]) -> list[str]:

@@ -135,7 +135,7 @@ def _walk(folder: str, recursive: bool) -> Iterator[str]:
             yield entry.path
 
 
-def _looks_like_fits(path: str) -> bool:
+def looks_like_fits(path: str) -> bool:
     name = path.lower()
     for ending in (".gz", ".bz2"):
         name = name.removesuffix(ending)
@@ -191,9 +191,21 @@ def current_rules(
 ) -> Rules:
     """The shipped keyword profiles and the users' own, which win over a shipped one of their name."""
     own = [keywords.load_keyword_profile(text) for text in queries.keyword_profile_texts(connection)]
+    return rules_with(own, kind=kind, n_combined=n_combined)
+
+
+def rules_with(
+    own: Sequence[KeywordProfile], *, kind: Kind | None = None, n_combined: int | None = None
+) -> Rules:
+    """The shipped keyword profiles and others, which win over a shipped one of their name."""
     names = {profile.name for profile in own}
     shipped = [p for p in keywords.shipped_keyword_profiles() if p.name not in names]
     return Rules(profiles=(*shipped, *own), kind=kind, n_combined=n_combined)
+
+
+def printable(path: str) -> str:
+    """A name that is no text is written as Python writes it: \\udce9."""
+    return path.encode(errors="backslashreplace").decode()
 
 
 def sha256_of(path: str) -> str:
@@ -235,11 +247,24 @@ def read_candidate(path: str, rules: Rules) -> Candidate | str:
     )
 
 
-def _check_name(path: str) -> None:
+def checked_stat(found: Found) -> os.stat_result:
+    """What the system says of a file, unless its name is no text or it is a closed folder.
+
+    Raises
+    ------
+    UnreadableFrame
+    """
     try:
-        path.encode()
+        found.path.encode()
     except UnicodeEncodeError:
         raise UnreadableFrame("Its name is not valid UTF-8.", next_step="Rename it.") from None
+    stat = _stat(found.path)
+    if not found.named and S_ISDIR(stat.st_mode):
+        raise UnreadableFrame(
+            "The folder may not be read by this user.",
+            next_step="Change its permissions or run as its owner.",
+        )
+    return stat
 
 
 def _stat(path: str) -> os.stat_result:
@@ -301,19 +326,13 @@ def _look_at(
     report: IngestReport,
 ) -> None:
     path = found.path
-    if not found.named and not os.path.isdir(path) and not _looks_like_fits(path):
+    if not found.named and not os.path.isdir(path) and not looks_like_fits(path):
         report.skipped_by_type["no FITS file by its name"] += 1
         return
     size_bytes, mtime_ns = 0, 0
     try:
-        _check_name(path)
-        stat = _stat(path)
+        stat = checked_stat(found)
         size_bytes, mtime_ns = stat.st_size, stat.st_mtime_ns
-        if not found.named and S_ISDIR(stat.st_mode):
-            raise UnreadableFrame(
-                "The folder may not be read by this user.",
-                next_step="Change its permissions or run as its owner.",
-            )
         if path in known and known[path][:2] == (size_bytes, mtime_ns):
             report.known += 1
             return
@@ -322,8 +341,7 @@ def _look_at(
             return
         candidate = read_candidate(path, rules)
     except UnreadableFrame as error:
-        # a name that is no text is written as Python writes it: \\udce9
-        path = path.encode(errors="backslashreplace").decode()
+        path = printable(path)
         report.rejected.append((path, str(error)))
         batch.pass_over(path, size_bytes, mtime_ns, "rejected", "", str(error))
         return
