@@ -9,7 +9,7 @@ import typer
 
 from hotpix_registry.cli.options import Database, Format, OutputFormat
 from hotpix_registry.cli.output import count, out, print_json, print_rows, print_table, progress_bar, say
-from hotpix_registry.errors import HotpixError, NoMask, SomeRefused
+from hotpix_registry.errors import HotpixError, NoMask, SomeRefused, UsageError
 from hotpix_registry.registry import Registry
 
 if TYPE_CHECKING:
@@ -41,6 +41,11 @@ def identify(
     The hottest pixels of a frame are compared with all masks of the catalogue. Exits with 3 when no
     camera fits, or when the frame has too few hot pixels to tell.
     """
+    for file in files:
+        if file.is_dir():
+            raise UsageError(
+                f"{file} is a folder.", next_step=f"Name the frames in it, such as {file}/*.fits."
+            )
     failures: list[tuple[str, HotpixError]] = []
     with Registry(database, create=False) as registry:
         answers = registry.identify_each(
@@ -81,11 +86,10 @@ def _printed(answer: Identification) -> Identification:
 
 def _cells(candidate: CandidateCamera) -> list[str]:
     found = candidate.overlap
-    nights = candidate.nights[0] if len(set(candidate.nights)) == 1 else "..".join(candidate.nights)
     return [
         f"  {candidate.camera}",
         str(candidate.mask_id),
-        nights,
+        _span(candidate.nights),
         str(found.orientation),
         "{:d},{:d}".format(*found.shift),
         f"{found.common} of {found.compared}",
@@ -152,12 +156,20 @@ def _epoch(answer: Identification) -> list[str]:
     if all_of_them == 1:
         return ["  About when cannot be told: the camera has masks of one campaign only."]
     if not epoch.is_told:
-        return [f"  About when cannot be told: all {all_of_them} campaigns of the camera fit alike."]
-    first, last = epoch.nights
-    when = f"  It fits best the campaign of {first} to {last} (mask {epoch.mask_id})"
+        return [f"  About when cannot be told: the {all_of_them} campaigns of the camera fit alike."]
+    when = f"  It fits best the campaign of {_span(epoch.nights)} (mask {epoch.mask_id})"
     if good == 1:
-        return [f"{when}, and no other of {all_of_them} as well."]
-    return [f"{when}; {good} of {all_of_them} fit about as well, {epoch.span[0]} to {epoch.span[1]}."]
+        lines = [f"{when}, and none other of {all_of_them} as well."]
+    else:
+        lines = [f"{when}; {good} of {all_of_them} fit about as well, {_span(epoch.span)}."]
+    if epoch.header_fits is False:
+        lines.append(f"  Its header says {answer.header_night}, which is another epoch.")
+    return lines
+
+
+def _span(nights: tuple[str, str]) -> str:
+    first, last = nights
+    return first if first == last else f"{first} to {last}"
 
 
 def _header(answer: Identification) -> list[str]:
@@ -183,8 +195,11 @@ def _header(answer: Identification) -> list[str]:
             f"  Correct it with `hotpix-registry frames fix {frame.frame_id} --set camera={camera} "
             "--reason 'its hot pixels'`."
         )
-    elif frame is None and not answer.header_agrees:
-        lines.append(f"  Catalogue it with `hotpix-registry ingest --camera {camera} {answer.path}`.")
+    elif frame is None and not answer.header_agrees and (answer.header_kind or not answer.header_type):
+        kind = "" if answer.header_type else " --type dark"
+        lines.append(
+            f"  If it is a dark, `hotpix-registry ingest --camera {camera}{kind} {answer.path}` takes it."
+        )
     return lines
 
 

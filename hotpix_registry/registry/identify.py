@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,8 @@ class Epoch:
     """first and last night of the campaigns that fit about as well"""
     campaigns: tuple[int, int]
     """how many fit about as well, of how many"""
+    header_fits: bool | None
+    """whether the campaign nearest to the header's date is one of those; None where it gives no date"""
 
     @property
     def is_told(self) -> bool:
@@ -141,6 +144,7 @@ class Epoch:
             "span": list(self.span),
             "campaigns_that_fit": self.campaigns[0],
             "campaigns": self.campaigns[1],
+            "header_fits": self.header_fits,
         }
 
 
@@ -159,6 +163,10 @@ class Identification:
     """the registered cameras that the header fits"""
     header_instrument: str | None
     header_night: str | None
+    header_type: str
+    """as the header writes it, '' when it writes none"""
+    header_kind: str | None
+    """None: no dark, bias or master of them"""
     frame: Frame | None
     """the catalogued frame with these bytes"""
 
@@ -204,6 +212,7 @@ class Identification:
                 "instrument": self.header_instrument,
                 "cameras": list(self.header_cameras),
                 "night": self.header_night,
+                "type": self.header_type,
                 "agrees": self.header_agrees,
             },
             "frame_id": None if self.frame is None else self.frame.frame_id,
@@ -284,6 +293,10 @@ def identify(engine: Engine, catalogue: Catalogue, path: Path) -> Identification
     comparisons = sum(lies.orientations for _, lies in found)
     candidates = _candidates(found, comparisons)
     verdict = _verdict(candidates, [lies for _, lies in found], comparisons)
+    night = None if facts.start_us is None else _night(facts.start_us, catalogue, candidates)
+    epoch = None
+    if verdict is Verdict.IDENTIFIED:
+        epoch = _epoch(pixels, candidates[0], found, comparisons, night)
     by_header = recognise(facts, [row.profile for row in catalogue.cameras])
     return Identification(
         path=str(path),
@@ -291,12 +304,14 @@ def identify(engine: Engine, catalogue: Catalogue, path: Path) -> Identification
         hot_pixels=len(pixels),
         candidates=candidates,
         masks_compared=len({mask.mask_id for mask, _ in found}),
-        epoch=_epoch(pixels, candidates[0], found, comparisons) if verdict is Verdict.IDENTIFIED else None,
+        epoch=epoch,
         header_cameras=tuple(
             sorted(row.name for row in catalogue.cameras if any(row.profile is p for p in by_header))
         ),
         header_instrument=facts.instrument,
-        header_night=None if facts.start_us is None else _night(facts.start_us, catalogue, candidates),
+        header_night=night,
+        header_type=facts.frame_type,
+        header_kind=None if facts.kind is None else str(facts.kind),
         frame=_catalogued(engine, path),
     )
 
@@ -361,6 +376,7 @@ def _epoch(
     best: CandidateCamera,
     found: Sequence[tuple[KnownMask, Overlap]],
     comparisons: int,
+    header_night: str | None,
 ) -> Epoch:
     """Which campaigns of the camera that took a frame have the hot pixels that it has.
 
@@ -385,7 +401,18 @@ def _epoch(
         flagged=compared[number].flagged,
         span=(min(m.first_night for m in good), max(m.last_night for m in good)),
         campaigns=(_campaigns(good), _campaigns([mask for mask, _ in own])),
+        header_fits=None if header_night is None else _is_nearest(header_night, good, [m for m, _ in own]),
     )
+
+
+def _is_nearest(night: str, good: Sequence[KnownMask], own: Sequence[KnownMask]) -> bool:
+    def away(mask: KnownMask) -> int:
+        day, first, last = (
+            date.fromisoformat(text).toordinal() for text in (night, mask.first_night, mask.last_night)
+        )
+        return max(first - day, day - last, 0)
+
+    return min(map(away, good)) <= min(map(away, own))
 
 
 def _campaigns(masks: Sequence[KnownMask]) -> int:

@@ -122,12 +122,13 @@ def test_a_wrong_header_is_settled(archive: Hotpix) -> None:
     done = archive("identify", "x.fits").ended_with(0)
     assert "x.fits: camera south, as is." in done.out
     assert "Its header says camera north, its hot pixels say south." in done.out
-    assert "hotpix-registry ingest --camera south x.fits" in done.out
+    assert "If it is a dark, `hotpix-registry ingest --camera south x.fits` takes it." in done.out
     (row,) = archive("identify", "x.fits", "--format", "json").ended_with(0).json
     assert row["header"] == {
         "instrument": "North",
         "cameras": ["north"],
         "night": "2018-03-04",
+        "type": "Dark Frame",
         "agrees": False,
     }
     assert row["confidence"] == pytest.approx(1)
@@ -149,6 +150,33 @@ def test_a_frame_catalogued_under_the_wrong_camera_is_told_how_to_correct(
     assert f"the same exposure as frame {number}" in hotpix("identify", "again.fits").ended_with(0).out
     hotpix("frames", "fix", str(number), "--set", "camera=south", "--reason", "its hot pixels").ended_with(0)
     assert "frames fix" not in hotpix("identify", "x.fits").ended_with(0).out
+
+
+def test_a_wrong_date_shows(archive: Hotpix) -> None:
+    NORTH.write(
+        archive.cwd / "x.fits", 2014, INSTRUME="North", number=9, **{"DATE-OBS": "2022-05-05T22:00:00"}
+    )
+    done = archive("identify", "x.fits").ended_with(0)
+    assert "It fits best the campaign of 2014-03-04 (mask 1), and none other of 3 as well." in done.out
+    assert "Its header says 2022-05-05, which is another epoch." in done.out
+    NORTH.write(archive.cwd / "y.fits", 2014, INSTRUME="North", number=9)
+    assert "another epoch" not in archive("identify", "y.fits").ended_with(0).out
+
+
+def test_a_light_frame_is_recognised_and_not_offered_for_ingest(archive: Hotpix) -> None:
+    rng = np.random.default_rng(5)
+    y, x = np.mgrid[0 : SHAPE[0], 0 : SHAPE[1]].astype(float)
+    sky = rng.poisson(400 + x).astype(float)
+    for _ in range(40):
+        y0, x0, height = rng.uniform(0, SHAPE[0]), rng.uniform(0, SHAPE[1]), 10 ** rng.uniform(2, 5)
+        sky += height * np.exp(-((y - y0) ** 2 + (x - x0) ** 2) / 2 / 1.4**2)
+    data = np.clip(SOUTH.dark(2018, 120.0, 9) + sky, 0, 65535).astype(np.uint16)
+    light = {"IMAGETYP": "Light Frame", "INSTRUME": "ASCOM Camera"}
+    small_camera.write_frame(archive.cwd / "m31.fits", data=data, header=light)
+    done = archive("identify", "m31.fits").ended_with(0)
+    assert "m31.fits: camera south, as is." in done.out
+    assert "Its header names no camera." in done.out
+    assert "ingest" not in done.out
 
 
 def test_a_stranger_is_none_of_the_cameras(archive: Hotpix) -> None:
@@ -202,7 +230,7 @@ def test_many_frames_have_a_verdict_each(archive: Hotpix) -> None:
     assert "best the campaign of 2022-03-04" in done.out
     archive("identify", "c.fits").refused(1, "c.fits")
     archive("identify", "gone.fits").refused(1, "gone.fits")
-    archive("identify", ".").ended_with(1)
+    archive("identify", ".").refused(2, ". is a folder. Name the frames in it, such as ./*.fits.")
 
 
 def test_one_camera_may_be_asked_for(archive: Hotpix) -> None:
