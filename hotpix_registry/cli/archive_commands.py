@@ -43,9 +43,8 @@ def identify(
     """
     for file in files:
         if file.is_dir():
-            raise UsageError(
-                f"{file} is a folder.", next_step=f"Name the frames in it, such as {file}/*.fits."
-            )
+            hint = f"Name the frames in it, such as {file}/*.fits."
+            raise UsageError(f"{file} is a folder.", next_step=hint)
     failures: list[tuple[str, HotpixError]] = []
     with Registry(database, create=False) as registry:
         answers = registry.identify_each(

@@ -188,6 +188,13 @@ def test_a_stranger_is_none_of_the_cameras(archive: Hotpix) -> None:
     assert "no better than by chance (4 masks compared)" in done.out
 
 
+def test_eight_hot_pixels_are_enough_where_all_of_them_coincide(stocked: Hotpix) -> None:
+    data = small_camera.pixels(120.0, 99)
+    small_camera.write_frame(stocked.cwd / "x.fits", data=data[::-1], header={"INSTRUME": "Main"})
+    done = stocked("identify", "x.fits").ended_with(0)
+    assert "x.fits: camera smallcam-48, rows flipped." in done.out
+
+
 def test_noise_alone_cannot_tell(archive: Hotpix) -> None:
     data = np.random.default_rng(4).normal(500, 5, SHAPE).astype(np.uint16)
     small_camera.write_frame(archive.cwd / "x.fits", data=data)

@@ -308,6 +308,10 @@ def test_what_is_packed_is_unpacked_bit_for_bit(dq: np.ndarray) -> None:
     bad = packing.unpack_bad(packed.encoding, packed.blob, blob_sha256=packed.blob_sha256)
     np.testing.assert_array_equal(bad, (dq & 1).astype(bool))
     plane = packing.unpack_dq(packed.encoding, packed.blob, blob_sha256=packed.blob_sha256)
+    listed = packing.unpack_flagged(packed.encoding, packed.blob, blob_sha256=packed.blob_sha256)
+    assert listed[0] == plane.shape
+    assert np.array_equal(listed[1], np.flatnonzero(plane))
+    assert np.array_equal(listed[2], plane.reshape(-1)[listed[1]])
     assert plane.dtype == np.uint16
     np.testing.assert_array_equal(plane, dq)
 
