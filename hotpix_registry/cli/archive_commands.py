@@ -121,7 +121,7 @@ def _sentences(answer: Identification) -> list[str]:
                 f"{100 * found.share:.0f} % are flagged in mask {best.mask_id}; the probability of that by "
                 f"chance is {_power(best.log10_chance)}."
             )
-            return [verdict, *_margin(answer), *_epoch(answer), *_header(answer)]
+            return [verdict, *_margin(answer), *_epoch(answer), *_strangers(answer), *_header(answer)]
         case Verdict.AMBIGUOUS:
             names = " and ".join(answer.rivals)
             return [f"{answer.path}: the masks of {names} all fit: they are of one sensor.", *_header(answer)]
@@ -164,6 +164,19 @@ def _epoch(answer: Identification) -> list[str]:
     if epoch.header_fits is False:
         lines.append(f"  Its header says {answer.header_night}, which is another epoch.")
     return lines
+
+
+def _strangers(answer: Identification) -> list[str]:
+    """Masks of one camera that cannot be of one sensor: two bodies under one name, or a new detector."""
+    if answer.epoch is None or not answer.epoch.strangers:
+        return []
+    strangers = answer.epoch.strangers
+    which, do = ("Masks", "do") if len(strangers) > 1 else ("Mask", "does")
+    return [
+        f"  {which} {', '.join(map(str, strangers))} of the same camera {do} not fit at all: another body "
+        "under one name, or a new detector.",
+        f"  `hotpix-registry cameras split {answer.camera} NEW --nights A..B` tells them apart.",
+    ]
 
 
 def _span(nights: tuple[str, str]) -> str:

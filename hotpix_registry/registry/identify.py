@@ -128,6 +128,8 @@ class Epoch:
     """how many fit about as well, of how many"""
     header_fits: bool | None
     """whether the campaign nearest to the header's date is one of those; None where it gives no date"""
+    strangers: tuple[int, ...]
+    """masks of the same camera that do not fit at all, as those of another body would not"""
 
     @property
     def is_told(self) -> bool:
@@ -145,6 +147,7 @@ class Epoch:
             "campaigns_that_fit": self.campaigns[0],
             "campaigns": self.campaigns[1],
             "header_fits": self.header_fits,
+            "strangers": list(self.strangers),
         }
 
 
@@ -402,6 +405,9 @@ def _epoch(
         span=(min(m.first_night for m in good), max(m.last_night for m in good)),
         campaigns=(_campaigns(good), _campaigns([mask for mask, _ in own])),
         header_fits=None if header_night is None else _is_nearest(header_night, good, [m for m, _ in own]),
+        strangers=tuple(
+            mask.mask_id for mask, lies in own if lies.log10_chance > needed and could_tell(lies, comparisons)
+        ),
     )
 
 

@@ -224,6 +224,19 @@ def test_one_sensor_under_two_names_is_noticed(hotpix: Hotpix) -> None:
     assert "camera north, as is." in hotpix("identify", "x.fits").ended_with(0).out
 
 
+def test_two_bodies_under_one_name_are_noticed(hotpix: Hotpix) -> None:
+    NORTH.write_campaign(hotpix.cwd / "a", 2018, INSTRUME="North")
+    SOUTH.write_campaign(hotpix.cwd / "b", 2019, INSTRUME="North")
+    hotpix.ingest("a", "b")
+    with hotpix.opened() as registry:
+        registry.build("north", recipe=Recipe(rule=Rule.LIMIT, limit_e_per_s=4.0))
+    SOUTH.write(hotpix.cwd / "x.fits", 2019, INSTRUME="North", number=9)
+    done = hotpix("identify", "x.fits").ended_with(0)
+    assert "It fits best the campaign of 2019-03-04 (mask 2)" in done.out
+    assert "Mask 1 of the same camera does not fit at all: another body under one name" in done.out
+    assert "cameras split north NEW" in done.out
+
+
 def test_many_frames_have_a_verdict_each(archive: Hotpix) -> None:
     NORTH.write(archive.cwd / "a.fits", 2022, INSTRUME="North", number=5)
     STRANGER.write(archive.cwd / "b.fits", 2022)
