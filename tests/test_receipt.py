@@ -33,9 +33,9 @@ parts = st.fixed_dictionaries(
 questions = st.builds(
     Question,
     camera=names,
-    date=st.sampled_from(["2018-08-22", "2018-08-22T04:00:00Z", "1969-07-20T20:17:40.000001Z"]),
-    temperature_c=st.none() | st.integers(-1200, 300).map(lambda tenths: tenths / 10),
-    exposure_s=st.none() | st.sampled_from([0.001, 90.0, 1000.5]),
+    date=st.dates().map(str) | st.sampled_from(["2018-08-22T04:00:00Z", "1969-07-20T20:17:40.000001Z"]),
+    temperature_c=st.none() | st.floats(-120, 30),
+    exposure_s=st.none() | st.floats(0, 1e9),
     configuration=parts,
     preferred=parts,
     preset=st.sampled_from(["default", "all", "HOT|UNSTABLE", "~(WARM|PEDESTAL)", "HOT&WARM"]),

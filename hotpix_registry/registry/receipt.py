@@ -45,12 +45,12 @@ def write_receipt(
     It fits one FITS card for cameras with names of up to 12 characters, as long as little is asked.
     """
     moment = parse_date(question.date)
-    when = moment.strftime("%Y%m%d") if isinstance(moment, date) else f"{moment}us"
+    when = moment.isoformat().replace("-", "") if isinstance(moment, date) else f"{moment}us"
     parts: dict[str, Any] = {"c": camera, "d": when}
     if question.temperature_c is not None:
-        parts["t"] = f"{question.temperature_c:.10g}"
+        parts["t"] = _written(question.temperature_c)
     if question.exposure_s is not None:
-        parts["e"] = f"{question.exposure_s:.10g}"
+        parts["e"] = _written(question.exposure_s)
     for key, name in _PARTS.items():
         if name in question.configuration:
             parts[key] = _written(question.configuration[name])
@@ -73,7 +73,8 @@ def _written(value: Any) -> str:
         return "-"
     if isinstance(value, tuple):
         return ",".join(map(str, value))
-    return f"{value:.10g}" if isinstance(value, float) else str(value)
+    # the last digit may decide whether a temperature lies within the tolerance
+    return repr(value).removesuffix(".0") if isinstance(value, float) else str(value)
 
 
 def read_receipt(text: str) -> Receipt:
