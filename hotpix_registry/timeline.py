@@ -88,7 +88,7 @@ def place(
     The first campaign of an epoch reaches back to the epoch's start, by at most `reach_back_days` and
     never before the camera's first service. A mask that takes the place of its predecessors (a
     rebuild of the same campaign) takes over the dates that they hold. No interval leaves the epoch of
-    the mask's own darks. What a mask held before is replaced.
+    the mask's own darks. What a mask held before is replaced, save where it takes over.
 
     Ordinary is what fills in: cutting the open end of an earlier campaign, and what a later one
     reached back over. All else that would lose dates is listed in `in_the_way`.
@@ -122,14 +122,15 @@ def place(
         floor_us = max(epoch.start_us, service_from_us or epoch.start_us)
         default_start_us = min(max(own_start_us - reach_back_days * US_PER_DAY, floor_us), own_start_us)
 
-    taken_over = _joined([piece for p in replaced if (piece := intersection(p.validity, epoch))])
+    taken_over = [piece for p in replaced if (piece := intersection(p.validity, epoch))]
     if start_us is not None or end_us is not None:
         start_us = default_start_us if start_us is None else start_us
         end_us = next_after(start_us) if end_us is None else end_us
         wanted = [_checked(start_us, end_us, epoch)]
     elif taken_over:
-        first = taken_over[0]
-        wanted = [Validity(min(default_start_us, first.start_us), first.end_us), *taken_over[1:]]
+        own = [p.validity for p in current if p.mask_id == new.mask_id]
+        first, *rest = _joined([*taken_over, *own])
+        wanted = [Validity(min(default_start_us, first.start_us), first.end_us), *rest]
     else:
         wanted = [Validity(default_start_us, next_after(own_start_us))]
 
@@ -139,10 +140,9 @@ def place(
 
 
 def _checked(start_us: int, end_us: int | None, epoch: Validity) -> Validity:
-    if end_us is not None and end_us <= start_us:
+    if epoch.contains(start_us) and end_us is not None and end_us <= start_us:
         raise ValueError("the interval ends before it begins")
-    validity = Validity(start_us, end_us)
-    if not epoch.covers(validity):
+    if not (epoch.contains(start_us) and epoch.covers(validity := Validity(start_us, end_us))):
         raise ValueError("the interval leaves the epoch of the mask's darks")
     return validity
 

@@ -141,6 +141,14 @@ def test_a_rebuild_takes_over_dates_that_lie_apart() -> None:
     ]
 
 
+def test_a_mask_that_takes_over_from_another_build_keeps_the_dates_that_it_holds_itself() -> None:
+    held = Calendar().put(1, night(1000)).put(2, night(1000), start=1010, end=1020, predecessors=())
+    assert held.shown == [(1, 600, 1010), (2, 1010, 1020), (1, 1020, None)]
+    assert held.put(1, night(1000), predecessors=[2]).shown == [(1, 600, None)]
+    held = Calendar().put(1, night(1000)).put(2, night(1000), start=1010, end=1020, predecessors=())
+    assert held.put(2, night(1000), predecessors=[1]).shown == [(2, 600, None)]
+
+
 def test_placing_a_mask_where_it_stands_changes_nothing() -> None:
     held = Calendar().put(1, night(1000)).put(2, night(1100))
     again = held.propose(2, night(1100))
@@ -223,7 +231,14 @@ def test_filling_in_does_not_cross_an_event() -> None:
 
 
 @pytest.mark.parametrize(
-    "bounds", [{"start": 1000, "end": 1051}, {"start": 1040, "end": 1060}, {"end": 2000}]
+    "bounds",
+    [
+        {"start": 1000, "end": 1051},
+        {"start": 1040, "end": 1060},
+        {"end": 2000},
+        {"start": 1060},
+        {"start": 1050, "end": 1040},
+    ],
 )
 def test_given_bounds_must_stay_in_the_epoch(bounds: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="leaves the epoch"):
