@@ -9,11 +9,12 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from hotpix_registry import settings
-from hotpix_registry.errors import IntegrityError, StorageError
+from hotpix_registry.errors import IntegrityError, StorageError, UsageError
 
 _NEXT_STEPS = {
     errno.ENOSPC: "Free some space, or write to another disk.",
@@ -29,7 +30,7 @@ _NEXT_STEPS = {
     errno.ENAMETOOLONG: "Choose a shorter name.",
 }
 
-_TEMPORARY = re.compile(r"\..*\.[0-9a-f]{16}\.tmp")
+_TEMPORARY = re.compile(r"\..*\.[0-9a-f]{16}\.tmp(-wal|-shm|-journal)?$")
 _ABANDONED_AFTER_S = 86_400
 
 
@@ -68,6 +69,51 @@ def write_atomic(path: str | Path, content: bytes | Iterable[bytes]) -> Path:
     except OSError as error:
         raise storage_error(path, error) from error
     return path
+
+
+@contextmanager
+def whole_database(path: Path, *, replace: bool = False) -> Iterator[Path]:
+    """A path beside `path` for an SQLite file to be made; it takes the name when the block ends well.
+
+    Raises
+    ------
+    UsageError
+        When `path` exists and may not be replaced, or is in use by somebody.
+    StorageError
+        When the place is full, forbidden or no folder; nothing is left behind.
+    """
+    if path.is_dir() or (path.exists() and not path.is_file()):
+        raise storage_error(path, IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path)))
+    if path.exists() and not replace:
+        raise UsageError(
+            f"{path} exists already.", next_step="Name another file, or write over it with --replace."
+        )
+    for helper in _helpers(path):
+        if helper.exists() and helper.stat().st_size:  # SQLite would take it for that of the new file
+            raise UsageError(f"{path} is in use ({helper.name} lies beside it).", next_step="Name another.")
+    temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(8)}.tmp")
+    try:
+        _sweep(path.parent, of=path.name)
+        temporary.touch(exist_ok=False)
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        if isinstance(error, StorageError):
+            said = error.message.replace(str(temporary), str(path))
+            raise StorageError(said, next_step=error.next_step) from error
+        raise storage_error(path, error) from error
+    finally:
+        for left in (temporary, *_helpers(temporary)):
+            with contextlib.suppress(OSError):
+                left.unlink()
+
+
+def _helpers(path: Path) -> list[Path]:
+    """What SQLite writes beside a database while it is in use."""
+    return [path.with_name(path.name + ending) for ending in ("-wal", "-shm", "-journal")]
 
 
 def storage_error(path: str | Path, error: OSError) -> StorageError:
@@ -130,11 +176,11 @@ def cache_file(sha256: str, produce: Callable[[], bytes]) -> Path:
     return write_atomic(path, content)
 
 
-def _sweep(folder: Path) -> None:
-    """Remove what writers that were killed more than a day ago left in a folder of the cache."""
+def _sweep(folder: Path, of: str = "") -> None:
+    """Remove what writers that were killed more than a day ago left in a folder, or of one file there."""
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
-            if not _TEMPORARY.fullmatch(entry.name):
+            if not (_TEMPORARY.match(entry.name) and entry.name.startswith(f".{of[:100]}")):
                 continue
             # Another process may sweep at the same time.
             with contextlib.suppress(OSError):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 import re
 import secrets
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,7 +25,11 @@ from hotpix_registry.settings import data_dir
 if TYPE_CHECKING:
     from alembic.config import Config
 
+log = logging.getLogger(__name__)
+
 APPLICATION_ID = 0x486F7470  # "Hotp": what `file` and `PRAGMA application_id` show of our SQLite files
+WHOLE_COPY, PART_COPY = 1, 2
+"""What `PRAGMA user_version` says of an export; 0 is a registry that goes on."""
 _ADVISORY_LOCK = 0x486F7470
 _BUSY_TIMEOUT_S = 60
 _CONNECT_TIMEOUT_S = 15
@@ -66,7 +72,7 @@ def _connect_sqlite(url: URL) -> Engine:
 
     def open_file() -> sqlite3.Connection:
         connection = sqlite3.connect(
-            _sqlite_uri(path),
+            sqlite_uri(path),
             uri=True,
             timeout=_BUSY_TIMEOUT_S,
             isolation_level=None,  # BEGIN is written by the listener below
@@ -87,7 +93,8 @@ def _connect_sqlite(url: URL) -> Engine:
     return engine
 
 
-def _sqlite_uri(path: Path) -> str:
+def sqlite_uri(path: Path) -> str:
+    """How sqlite3 opens a file: to read and write where that is allowed, else to read."""
     if os.access(path, os.W_OK) and os.access(path.parent, os.W_OK):
         return f"{path.as_uri()}?mode=rw"
     # in a folder that nobody can write, WAL's helper files cannot be made
@@ -104,7 +111,24 @@ def reading(engine: Engine) -> Iterator[Connection]:
 
 @contextmanager
 def writing(engine: Engine) -> Iterator[Connection]:
-    """The one writing transaction of the moment; committed at the end, rolled back on any error."""
+    """The one writing transaction of the moment; committed at the end, rolled back on any error.
+
+    An export becomes a registry of its own in its first one: it gets another id from there on, so that
+    two copies that go different ways never give receipts under the same name.
+    """
+    with _transaction(engine) as connection:
+        new_id = become_own(connection)
+        yield connection
+        kept = connection.in_transaction()  # a dry run rolls back
+    if new_id is not None and kept:
+        _prefer_wal(engine)
+        log.warning(
+            "%s was an exported copy; it is a registry of its own from now on, %s.", describe(engine), new_id
+        )
+
+
+@contextmanager
+def _transaction(engine: Engine) -> Iterator[Connection]:
     with translated(engine):
         if engine.dialect.name == "sqlite":
             with engine.connect().execution_options(writing=True) as connection, connection.begin():
@@ -115,6 +139,37 @@ def writing(engine: Engine) -> Iterator[Connection]:
         with fresh as connection, connection.begin():
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
             yield connection
+
+
+def copy_mark(connection: Connection) -> int:
+    """0, or which kind of export this file is: `WHOLE_COPY` or `PART_COPY`."""
+    if connection.dialect.name != "sqlite":
+        return 0
+    return int(connection.exec_driver_sql("PRAGMA user_version").scalar_one())
+
+
+def mark_copy(connection: Connection, kind: int) -> None:
+    connection.exec_driver_sql(f"PRAGMA user_version = {kind:d}")  # lies outside the guarded tables
+
+
+def become_own(connection: Connection, *, anyway: bool = False) -> str | None:
+    """Give an export another id from its next transaction on, and take its mark away; the new id."""
+    marked = copy_mark(connection)
+    if not (marked or anyway):
+        return None
+    last = connection.execute(sa.select(sa.func.max(schema.transactions.c.tx))).scalar()
+    new_id = _add_id(connection, from_tx=(last or 0) + 1)
+    if marked:
+        mark_copy(connection, 0)
+    return new_id
+
+
+def _prefer_wal(engine: Engine) -> None:
+    """Let readers and a writer get by, which a file made to be carried around does not need."""
+    with contextlib.suppress(sqlite3.Error):  # somebody reads it right now: it works as it is
+        connection = sqlite3.connect(str(engine.url.database), timeout=1, isolation_level=None)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.close()
 
 
 @contextmanager
@@ -263,8 +318,10 @@ def known_revisions() -> list[str]:
     return [script.revision for script in ScriptDirectory.from_config(_alembic()).walk_revisions()][::-1]
 
 
-def upgrade(engine: Engine, *, to: str = "head") -> None:
+def upgrade(engine: Engine, *, to: str = "head", then: Callable[[Connection], None] | None = None) -> None:
     """Bring a database to the newest schema, or to that of a revision, in one transaction.
+
+    `then` fills a new one within the same transaction; by default it gets an id.
 
     Raises
     ------
@@ -278,11 +335,11 @@ def upgrade(engine: Engine, *, to: str = "head") -> None:
     found = current_revision(engine)
     if found is not None and found not in known_revisions():
         raise _wrong_revision(engine, found)
-    with writing(engine) as connection:
+    with _transaction(engine) as connection:
         config = _alembic()
         config.attributes["connection"] = connection
         command.upgrade(config, to)
-        _identify(connection)
+        (then or _identify)(connection)
 
 
 def _prepare_sqlite(engine: Engine, path: Path) -> None:
@@ -315,10 +372,16 @@ def _prepare_sqlite(engine: Engine, path: Path) -> None:
 
 
 def _identify(connection: Connection) -> None:
-    table = schema.registries
-    if connection.execute(sa.select(table.c.registry_id)).first() is None:
-        now_us = time.time_ns() // 1000
-        connection.execute(table.insert().values(registry_id=secrets.token_hex(4), created_us=now_us))
+    if connection.execute(sa.select(schema.registries.c.registry_id)).first() is None:
+        # an older schema, which a test makes, has no column from_tx yet
+        _add_id(connection)
+
+
+def _add_id(connection: Connection, **values: int) -> str:
+    registry_id = secrets.token_hex(4)
+    values["created_us"] = time.time_ns() // 1000
+    connection.execute(schema.registries.insert().values(registry_id=registry_id, **values))
+    return registry_id
 
 
 def _alembic() -> Config:

@@ -16,6 +16,7 @@ from hotpix_registry.cli import (
     database_commands,
     defect_commands,
     frame_commands,
+    keeping_commands,
     life_commands,
     mask_commands,
     report_commands,
@@ -58,6 +59,7 @@ report_commands.register(app)
 defect_commands.register(app)
 camera_commands.register(app)
 archive_commands.register(app)
+keeping_commands.register(app)
 database_commands.register(app)
 
 

@@ -18,9 +18,11 @@ from hotpix_registry.catalogue.queries.cameras import (
 )
 from hotpix_registry.catalogue.queries.common import (
     Act,
+    RegistryId,
     last_tx,
     open_transaction,
     registry_id,
+    registry_ids,
     tx_at,
 )
 from hotpix_registry.catalogue.queries.frames import (
@@ -90,6 +92,7 @@ __all__ = [
     "CameraRow",
     "Event",
     "MaskRow",
+    "RegistryId",
     "Release",
     "Revocation",
     "Transaction",
@@ -147,6 +150,7 @@ __all__ = [
     "put_override",
     "put_reading",
     "registry_id",
+    "registry_ids",
     "releases",
     "remember_passed_over",
     "revocations",

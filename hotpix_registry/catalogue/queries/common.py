@@ -15,7 +15,28 @@ _CHUNK = 500
 
 
 def registry_id(connection: Connection) -> str:
-    return str(connection.execute(sa.select(t.registries.c.registry_id)).scalar_one())
+    """The name under which this registry gives receipts now."""
+    return registry_ids(connection)[-1].registry_id
+
+
+class RegistryId(NamedTuple):
+    """A name under which a registry went, and the transactions whose receipts bear it."""
+
+    registry_id: str
+    from_tx: int
+    to_tx: int
+    """inclusive; of the current name, the newest transaction"""
+
+
+def registry_ids(connection: Connection) -> list[RegistryId]:
+    """Whose receipts this registry can replay, oldest first: its own, and of those it was copied from."""
+    r, newest = t.registries.c, last_tx(connection)
+    rows = connection.execute(
+        # a copy that was opened for writing and has no transaction of its own yet still goes by its old name
+        sa.select(r.registry_id, r.from_tx).where(r.from_tx <= newest).order_by(r.from_tx, r.created_us)
+    ).all()
+    ends = [row.from_tx - 1 for row in rows[1:]] + [newest]
+    return [RegistryId(row.registry_id, row.from_tx, end) for row, end in zip(rows, ends, strict=True)]
 
 
 def last_tx(connection: Connection) -> int:

@@ -1,0 +1,286 @@
+"""A registry carried elsewhere: exports, backups, and the way back in."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import URL, Connection, Engine
+
+from hotpix_registry.catalogue import copying, queries
+from hotpix_registry.catalogue import engine as databases
+from hotpix_registry.catalogue.copying import WHOLE, Part, Progress, Tally
+from hotpix_registry.catalogue.engine import reading, writing
+from hotpix_registry.errors import IntegrityError, SchemaError, UnknownId, UsageError
+from hotpix_registry.files import whole_database
+from hotpix_registry.registry.frames import find_camera, unknown_camera
+
+_MAGIC = b"SQLite format 3\0"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Copied:
+    """A copy that was made and verified."""
+
+    path: str
+    registry_id: str
+    tx: int
+    """the newest transaction in it"""
+    rows: dict[str, int]
+    """table → number of rows"""
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def export(
+    engine: Engine,
+    path: Path,
+    part: Callable[[Connection], Part] | None = None,
+    *,
+    replace: bool = False,
+    progress: Progress | None = None,
+) -> Copied:
+    """Write a registry, or a part of it, as an SQLite file marked as a copy.
+
+    Raises
+    ------
+    UsageError, StorageError
+        The file exists, or cannot be written.
+    IntegrityError
+        The registry holds a damaged mask; no copy is made.
+    """
+    kind = databases.WHOLE_COPY if part is None else databases.PART_COPY
+    with _new_file(engine, path, replace=replace) as temporary:
+        return _copy_rows(engine, temporary, path, part, kind, progress)
+
+
+def part_of(camera: str | None, release: str | None) -> Callable[[Connection], Part] | None:
+    """How the rows of a camera or a release are found; None for the whole.
+
+    Raises
+    ------
+    UsageError, UnknownCamera, UnknownId
+    """
+    if camera is not None and release is not None:
+        raise UsageError("An export is of one camera or of one release.", next_step="Leave one out.")
+
+    def find(connection: Connection) -> Part:
+        if camera is not None:
+            rows = queries.cameras(connection)
+            row = find_camera(rows, camera)
+            if row is None:
+                raise unknown_camera(rows, camera)
+            return copying.of_camera(connection, row.camera_id)
+        part = copying.of_release(connection, release or "")
+        if part is None:
+            raise UnknownId(
+                f"There is no release {release}.", next_step="An export without --release takes everything."
+            )
+        return part
+
+    return None if camera is None and release is None else find
+
+
+def backup(engine: Engine, path: Path, *, replace: bool = False, progress: Progress | None = None) -> Copied:
+    """Write the whole registry as an SQLite file that goes on as this registry when it is restored.
+
+    Raises
+    ------
+    UsageError, StorageError, IntegrityError
+        As for an export.
+    """
+    with _new_file(engine, path, replace=replace) as temporary:
+        if engine.dialect.name != "sqlite":
+            return _copy_rows(engine, temporary, path, None, 0, progress)
+        with _opened(temporary) as target:
+            with databases.translated(target):
+                try:
+                    copying.copy_pages(engine, temporary)
+                except sqlite3.Error as error:
+                    raise sa.exc.OperationalError("backup", None, error) from error
+            with reading(target) as connection:
+                _check_pages(connection, path)
+                _refuse_damaged(connection, databases.describe(engine))
+                return _told(connection, path, _counts(connection))
+
+
+@contextmanager
+def _new_file(engine: Engine, path: Path, *, replace: bool) -> Iterator[Path]:
+    if re.match(r"[a-z0-9+]{2,}:/", str(path)):
+        raise UsageError(f"{path} is no file.", next_step="Name an SQLite file to be written.")
+    if engine.dialect.name == "sqlite" and path.exists() and path.samefile(str(engine.url.database)):
+        raise UsageError(f"{path} is the registry itself.", next_step="Name another file.")
+    with whole_database(path, replace=replace) as temporary:
+        yield temporary
+
+
+def _copy_rows(
+    engine: Engine,
+    temporary: Path,
+    path: Path,
+    find_part: Callable[[Connection], Part] | None,
+    kind: int,
+    progress: Progress | None,
+) -> Copied:
+    with _made(temporary) as target:
+        with reading(engine) as source:
+            part = WHOLE if find_part is None else find_part(source)
+            with writing(target) as connection:
+                written = copying.copy(source, connection, part, progress)
+                databases.mark_copy(connection, kind or databases.copy_mark(source))
+        with reading(target) as connection:
+            _check_pages(connection, path)
+            _check_rows(connection, written, path)
+            _refuse_damaged(connection, databases.describe(engine))
+            told = _told(connection, path, {name: tally.rows for name, tally in written.items()})
+    if not kind:
+        _set_journal(temporary, "WAL")
+    return told
+
+
+@contextmanager
+def _made(temporary: Path) -> Iterator[Engine]:
+    """A new SQLite file with tables, guards and nothing else."""
+    with _opened(temporary) as target:
+        databases.upgrade(target, then=lambda _: None)
+        target.dispose()
+        # the rows are new pages, which a journal need not keep: with WAL they would be written twice
+        _set_journal(temporary, "DELETE")
+        yield target
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Engine]:
+    engine = databases.connect(URL.create("sqlite", database=str(path)))
+    try:
+        yield engine
+    finally:
+        engine.dispose()
+
+
+def _set_journal(path: Path, mode: str) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute(f"PRAGMA journal_mode = {mode}")
+
+
+def _check_pages(connection: Connection, path: Path) -> None:
+    found = connection.exec_driver_sql("PRAGMA integrity_check(1)").scalar()
+    broken = connection.exec_driver_sql("PRAGMA foreign_key_check").first()
+    if found != "ok" or broken is not None:
+        raise IntegrityError(
+            f"The copy for {path} came out damaged ({found if found != 'ok' else broken}), and was not kept.",
+            next_step="Run `hotpix-registry verify`.",
+        )
+
+
+def _check_rows(connection: Connection, written: dict[str, Tally], path: Path) -> None:
+    kept = copying.tallies(connection)
+    if differing := [name for name in written if kept[name] != written[name]]:
+        raise IntegrityError(
+            f"The copy for {path} does not hold what was written ({', '.join(differing)}), and was not kept.",
+            next_step="Try another disk.",
+        )
+
+
+def _refuse_damaged(connection: Connection, where: str) -> None:
+    """A copy of a damaged registry must not take the place of a good one."""
+    if damaged := copying.damaged_masks(connection):
+        raise IntegrityError(
+            f"The stored bytes of mask {', '.join(map(str, damaged))} in {where} are damaged; "
+            "no copy was made.",
+            next_step="Run `hotpix-registry verify --fix`.",
+        )
+
+
+def _told(connection: Connection, path: Path, counts: dict[str, int]) -> Copied:
+    return Copied(
+        path=str(path),
+        registry_id=queries.registry_id(connection),
+        tx=queries.last_tx(connection),
+        rows=counts,
+    )
+
+
+# --- the way back in --------------------------------------------------------------------
+
+
+def is_sqlite(path: Path) -> bool:
+    """Whether a file is an SQLite database, by its first bytes."""
+    try:
+        with path.open("rb") as file:
+            return file.read(len(_MAGIC)) == _MAGIC
+    except OSError:
+        return False
+
+
+@contextmanager
+def source_registry(path: Path) -> Iterator[Engine]:
+    """A registry file to take rows from.
+
+    Raises
+    ------
+    SchemaError
+        It is none, or of another schema.
+    """
+    engine = databases.open_database(URL.create("sqlite", database=str(path)), create=False)
+    try:
+        yield engine
+    finally:
+        engine.dispose()
+
+
+def move_in(path: Path, url: URL, progress: Progress | None = None) -> Copied | None:
+    """Make a registry file the registry at an address where nothing is yet; None when something is.
+
+    It keeps its id and goes on as the same registry; a part of one gets an id of its own.
+    """
+    target = databases.connect(url)
+    try:
+        if databases.current_revision(target) is not None:
+            return None
+        with source_registry(path) as engine, reading(engine) as source:
+            _refuse_damaged(source, str(path))
+            partial = databases.copy_mark(source) == databases.PART_COPY
+
+            def fill(connection: Connection) -> None:
+                written = copying.copy(source, connection, progress=progress)
+                if partial:
+                    databases.become_own(connection, anyway=True)
+                else:
+                    _check_rows(connection, written, Path(databases.describe(target)))
+
+            if target.dialect.name == "sqlite":
+                return _move_into_file(Path(str(url.database)).absolute(), fill)
+            databases.upgrade(target, then=fill)
+        with reading(target) as connection:
+            return _told(connection, Path(databases.describe(target)), _counts(connection))
+    finally:
+        target.dispose()
+
+
+def _move_into_file(path: Path, fill: Callable[[Connection], None]) -> Copied:
+    if not path.parent.is_dir():
+        raise SchemaError(f"There is no folder {path.parent}.", next_step="Make it first.")
+    with whole_database(path, replace=path.exists()) as temporary:
+        with _made(temporary) as target:
+            with writing(target) as connection:
+                fill(connection)
+            with reading(target) as connection:
+                _check_pages(connection, path)
+                told = _told(connection, path, _counts(connection))
+        _set_journal(temporary, "WAL")
+    return told
+
+
+def _counts(connection: Connection) -> dict[str, int]:
+    return {
+        table.name: connection.execute(sa.select(sa.func.count()).select_from(table)).scalar_one()
+        for table in copying.tables()
+    }

@@ -1,0 +1,129 @@
+"""Copies, backups, checks and moves, as a user meets them."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import sqlite3
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Hotpix
+from tests.small_camera import write_campaign
+
+LOOK_UP = ("mask", "--camera", "smallcam-48", "--date", "2021-03-04")
+
+
+@pytest.mark.parametrize("way", ["export", "backup"])
+def test_a_copy_answers_at_once_and_alone(stocked: Hotpix, way: str) -> None:
+    done = stocked(way, "copy.sqlite").ended_with(0, "1 mask, 11 frames", "verified")
+    assert done.out == "copy.sqlite\n"
+    (stocked.cwd / "elsewhere").mkdir()
+    shutil.move(stocked.cwd / "copy.sqlite", stocked.cwd / "elsewhere")
+    here = stocked(*LOOK_UP, "--format", "json").json
+    there = stocked.on(stocked.cwd / "elsewhere" / "copy.sqlite")(*LOOK_UP, "--format", "json").json
+    assert there == here
+    assert [path.name for path in (stocked.cwd / "elsewhere").iterdir()] == ["copy.sqlite"]
+
+
+def test_a_copy_tells_machines_what_it_holds(stocked: Hotpix) -> None:
+    told = stocked("export", "copy.sqlite", "--camera", "smallcam-48", "--format", "json").json
+    assert told["rows"]["frames"] == 11
+    assert told["path"] == "copy.sqlite"
+    answer = stocked(*LOOK_UP, "--format", "json").json
+    assert (told["registry_id"], told["tx"]) == (answer["registry_id"], answer["tx"])
+
+
+def test_writing_to_an_export_is_told(stocked: Hotpix) -> None:
+    stocked("export", "copy.sqlite")
+    copy = stocked.on(stocked.cwd / "copy.sqlite")
+    copy("frames", "exclude", "1", "--reason", "dew").ended_with(0, "registry of its own from now on")
+    again = copy("frames", "include", "1", "--reason", "it dried").ended_with(0)
+    assert "of its own" not in again.err
+
+
+def test_a_copy_in_a_read_only_folder_answers(stranger: Hotpix, stocked: Hotpix) -> None:
+    folder = stocked.cwd / "closed"
+    folder.mkdir()
+    stocked("export", "closed/copy.sqlite").ended_with(0)
+    folder.chmod(0o555)
+    copy = stranger.on(folder / "copy.sqlite")
+    assert copy(*LOOK_UP).ended_with(0).out.endswith(".fits\n")
+    copy("frames", "exclude", "1", "--reason", "x").refused(7, "read-only")
+    folder.chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("backup", "registry.sqlite", "--replace"), 2, "the registry itself"),
+        (("backup", "there.txt"), 2, "--replace"),
+        (("backup", "nowhere/copy.sqlite"), 1, "nowhere"),
+        (("backup", "postgresql://me@host/name"), 2, "no file"),
+        (("export", "copy.sqlite", "--camera", "smalcam"), 2, "Did you mean smallcam-48?"),
+        (("export", "copy.sqlite", "--release", "2099A"), 2, "no release 2099A"),
+        (("export", "copy.sqlite", "--release", "x", "--camera", "y"), 2, "Leave one out"),
+    ],
+)
+def test_what_cannot_be_copied_is_one_sentence(
+    stocked: Hotpix, arguments: tuple[str, ...], code: int, words: str
+) -> None:
+    (stocked.cwd / "there.txt").write_text("dear")
+    before = sorted(stocked.cwd.iterdir())
+    stocked(*arguments).refused(code, words)
+    assert sorted(stocked.cwd.iterdir()) == before
+    assert (stocked.cwd / "there.txt").read_text() == "dear"
+
+
+@pytest.mark.parametrize("way", ["export", "backup"])
+def test_a_full_disk_leaves_the_last_copy(stocked: Hotpix, way: str) -> None:
+    (stocked.cwd / "copy.sqlite").write_text("the last one")
+    stocked.with_small_files(60_000)(way, "copy.sqlite", "--replace").ended_with(1, "copy.sqlite", "space")
+    assert (stocked.cwd / "copy.sqlite").read_text() == "the last one"
+    assert not list(stocked.cwd.glob(".copy*"))
+
+
+@pytest.mark.parametrize("way", ["export", "backup"])
+def test_a_copy_that_is_killed_leaves_the_last_one(stocked: Hotpix, way: str) -> None:
+    stocked(way, "copy.sqlite").ended_with(0)
+    whole = (stocked.cwd / "copy.sqlite").read_bytes()
+    draw = random.Random(4)
+    interrupted = 0
+    for _ in range(8):
+        with stocked.start(way, "copy.sqlite", "--replace") as process:
+            until = time.monotonic() + 20
+            while not list(stocked.cwd.glob(".copy.sqlite.*")) and time.monotonic() < until:
+                if process.poll() is not None:
+                    break
+                time.sleep(0.002)
+            time.sleep(draw.uniform(0, 0.15))
+            process.kill()
+            process.communicate(timeout=60)
+        interrupted += process.returncode != 0
+        with closing(sqlite3.connect(stocked.cwd / "copy.sqlite")) as connection:
+            assert connection.execute("SELECT count(*) FROM masks").fetchone() == (1,)
+    assert interrupted
+    assert len((stocked.cwd / "copy.sqlite").read_bytes()) == len(whole)
+    stocked(way, "copy.sqlite", "--replace").ended_with(0)
+
+
+def test_a_copy_of_another_schema_is_refused(stocked: Hotpix) -> None:
+    stocked("export", "copy.sqlite")
+    with closing(sqlite3.connect(stocked.cwd / "copy.sqlite")) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = '20990101_0001'")
+    stocked.on(stocked.cwd / "copy.sqlite")(*LOOK_UP).refused(6, "Upgrade hotpix-registry")
+
+
+def test_postgresql_is_copied_into_one_file(hotpix: Hotpix, postgresql_url: str) -> None:
+    served = hotpix.on(postgresql_url)
+    write_campaign(served.cwd / "darks")
+    served.ingest("darks")
+    served("build", "--camera", "smallcam-48", "--rule", "limit", "--limit", "4").ended_with(0)
+    for way in ("export", "backup"):
+        served(way, f"{way}.sqlite").ended_with(0, "1 mask, 11 frames")
+        copy = served.on(Path(served.cwd / f"{way}.sqlite"))
+        assert copy(*LOOK_UP, "--format", "json").json == served(*LOOK_UP, "--format", "json").json
+        copy("db", "check").ended_with(0)
