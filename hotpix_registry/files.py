@@ -31,6 +31,7 @@ _NEXT_STEPS = {
 }
 
 _TEMPORARY = re.compile(r"\..*\.[0-9a-f]{16}\.tmp(-wal|-shm|-journal)?$")
+_MAGIC = b"SQLite format 3\0"
 _ABANDONED_AFTER_S = 86_400
 
 
@@ -109,6 +110,15 @@ def whole_database(path: Path, *, replace: bool = False) -> Iterator[Path]:
         for left in (temporary, *_helpers(temporary)):
             with contextlib.suppress(OSError):
                 left.unlink()
+
+
+def is_sqlite(path: Path) -> bool:
+    """Whether a file is an SQLite database, by its first bytes."""
+    try:
+        with path.open("rb") as file:
+            return file.read(len(_MAGIC)) == _MAGIC
+    except OSError:
+        return False
 
 
 def _helpers(path: Path) -> list[Path]:

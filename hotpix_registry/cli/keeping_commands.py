@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hotpix_registry import settings
+from hotpix_registry.catalogue.engine import parse_url
 from hotpix_registry.cli.options import AnyCamera, Database, Format, OutputFormat
-from hotpix_registry.cli.output import count, labelled_progress_bar, out, print_json, say
+from hotpix_registry.cli.output import count, labelled_progress_bar, out, print_changes, print_json, say
+from hotpix_registry.errors import UsageError
 from hotpix_registry.registry import Registry
 
 if TYPE_CHECKING:
+    from hotpix_registry.registry.merging import MergeReport
     from hotpix_registry.registry.portability import Copied
 
 
@@ -59,6 +64,59 @@ def backup(
     ):
         copied = registry.backup(file, replace=replace, progress=update)
     _tell(copied, fmt, "saved")
+
+
+def import_registry(
+    file: Path,
+    given: Mapping[str, object],
+    *,
+    certify: bool,
+    reason: str | None,
+    fmt: Format,
+    database: str | None,
+) -> None:
+    """The part of `import` that takes a registry's file: a move where nothing is yet, else a merge.
+
+    `given` are the options that belong to masks alone.
+    """
+    from hotpix_registry.registry import portability
+
+    if wrong := [option for option, value in given.items() if value is not None]:
+        raise UsageError(
+            f"{file} is a registry, which knows its own cameras and dates.",
+            next_step=f"Leave out {wrong[0]}.",
+        )
+    with labelled_progress_bar("Copying", unit="rows") as update:
+        moved = portability.move_in(file, parse_url(settings.database_url(database)), update)
+    if moved is not None:
+        if fmt is not Format.TABLE:
+            print_json(moved.as_dict())
+            return
+        held = f"{count(moved.rows['masks'], 'mask')}, {count(moved.rows['frames'], 'frame')}"
+        say(f"{moved.path} is registry {moved.registry_id} now, up to transaction {moved.tx}: {held}.")
+        return
+    with Registry(database, create=False) as registry:
+        report = registry.merge(file, certify=certify, reason=reason)
+    if fmt is not Format.TABLE:
+        print_json(report.as_dict())
+        return
+    _tell_merged(report)
+
+
+def _tell_merged(report: MergeReport) -> None:
+    for mask in report.masks:
+        status = "certified" if mask["mask_id"] in report.certified else "candidate"
+        there = mask["from"]
+        out(
+            f"Mask {mask['mask_id']}, version {mask['version']}, {status} "
+            f"(there mask {there['mask_id']}, version {there['version']})"
+        )
+    print_changes(tuple(report.changes))
+    for difference in report.differing:
+        say(f"Warning: {difference}")
+    new = ", ".join(f"{number} {noun}" for noun, number in report.new.items() if number)
+    known = ", ".join(f"{number} {noun}" for noun, number in report.known.items() if number)
+    say(f"From registry {report.registry_id}, new: {new or 'nothing'}; known: {known or 'nothing'}.")
 
 
 def _tell(copied: Copied, fmt: Format, done: str) -> None:

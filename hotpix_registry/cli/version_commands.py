@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
+from hotpix_registry.cli.keeping_commands import import_registry
 from hotpix_registry.cli.options import (
     AnyCamera,
     AnyReason,
     AsOf,
-    Camera,
     Database,
     Format,
     MaskId,
@@ -23,6 +23,7 @@ from hotpix_registry.cli.options import (
 )
 from hotpix_registry.cli.output import flag_counts, out, print_changes, print_json, print_rows, print_table
 from hotpix_registry.errors import UsageError
+from hotpix_registry.files import is_sqlite
 from hotpix_registry.registry import Registry
 
 
@@ -139,10 +140,16 @@ def _save_plots(registry: Registry, mask_id: int, folder: Path) -> list[Path]:
 def import_mask(
     file: Annotated[
         Path,
-        typer.Argument(metavar="FILE", help="FITS, .npy, or a list of boxes in ECSV as LSST writes them."),
+        typer.Argument(
+            metavar="FILE", help="FITS, .npy, a list of boxes in ECSV as LSST writes them; or a registry."
+        ),
     ],
-    camera: Camera,
-    valid_from: Annotated[str, typer.Option("--from", metavar="NIGHT", help="First night that it is for.")],
+    camera: Annotated[
+        str | None, typer.Option("--camera", metavar="NAME", help="The mask's camera, by name or alias.")
+    ] = None,
+    valid_from: Annotated[
+        str | None, typer.Option("--from", metavar="NIGHT", help="First night that the mask is for.")
+    ] = None,
     temperature: Annotated[
         float | None, typer.Option("--temperature", metavar="C", help="Set point of the frames it is for.")
     ] = None,
@@ -155,12 +162,25 @@ def import_mask(
         typer.Option("--shape", metavar="NX,NY", help="Size of the detector, for a list of boxes."),
     ] = None,
     binning: Annotated[str, typer.Option("--binning", metavar="X,Y", help="Binning of the mask.")] = "1,1",
+    certify: Annotated[
+        bool, typer.Option("--certify", help="Of a registry: certify the masks that are certified there.")
+    ] = False,
     supersede: Supersede = False,
     reason: AnyReason = None,
     fmt: OutputFormat = Format.TABLE,
     database: Database = None,
 ) -> None:
-    """Take in a mask that was made elsewhere, as a version of its own."""
+    """Take in a mask that was made elsewhere, as a version of its own; or another registry's file.
+
+    A registry's file becomes the registry where nothing is yet; else what it knows is taken in.
+    """
+    if is_sqlite(file):
+        given = {"--camera": camera, "--from": valid_from, "--temperature": temperature, "--bit": bit}
+        import_registry(file, given, certify=certify, reason=reason, fmt=fmt, database=database)
+        return
+    if camera is None or valid_from is None:
+        missing = "--camera" if camera is None else "--from"
+        raise UsageError(f"A mask needs {missing}.", next_step="`hotpix-registry import -h` has an example.")
     size = None if shape is None else parse_numbers(shape, 2, "a size", "Write columns and rows: 2048,4096.")
     bins = parse_numbers(binning, 2, "a binning", "Write it as 2,2.")
     with Registry(database, create=False) as registry:

@@ -17,11 +17,9 @@ from hotpix_registry.catalogue import copying, queries
 from hotpix_registry.catalogue import engine as databases
 from hotpix_registry.catalogue.copying import WHOLE, Part, Progress, Tally
 from hotpix_registry.catalogue.engine import reading, writing
-from hotpix_registry.errors import IntegrityError, SchemaError, UnknownId, UsageError
-from hotpix_registry.files import whole_database
+from hotpix_registry.errors import IntegrityError, UnknownId, UsageError
+from hotpix_registry.files import storage_error, whole_database
 from hotpix_registry.registry.frames import find_camera, unknown_camera
-
-_MAGIC = b"SQLite format 3\0"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,15 +209,6 @@ def _told(connection: Connection, path: Path, counts: dict[str, int]) -> Copied:
 # --- the way back in --------------------------------------------------------------------
 
 
-def is_sqlite(path: Path) -> bool:
-    """Whether a file is an SQLite database, by its first bytes."""
-    try:
-        with path.open("rb") as file:
-            return file.read(len(_MAGIC)) == _MAGIC
-    except OSError:
-        return False
-
-
 @contextmanager
 def source_registry(path: Path) -> Iterator[Engine]:
     """A registry file to take rows from.
@@ -266,8 +255,10 @@ def move_in(path: Path, url: URL, progress: Progress | None = None) -> Copied | 
 
 
 def _move_into_file(path: Path, fill: Callable[[Connection], None]) -> Copied:
-    if not path.parent.is_dir():
-        raise SchemaError(f"There is no folder {path.parent}.", next_step="Make it first.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise storage_error(path.parent, error) from error
     with whole_database(path, replace=path.exists()) as temporary:
         with _made(temporary) as target:
             with writing(target) as connection:

@@ -127,3 +127,38 @@ def test_postgresql_is_copied_into_one_file(hotpix: Hotpix, postgresql_url: str)
         copy = served.on(Path(served.cwd / f"{way}.sqlite"))
         assert copy(*LOOK_UP, "--format", "json").json == served(*LOOK_UP, "--format", "json").json
         copy("db", "check").ended_with(0)
+
+
+def test_import_takes_a_registry_by_its_content(stocked: Hotpix) -> None:
+    stocked("export", "copy.sqlite")
+    (stocked.cwd / "copy.sqlite").rename(stocked.cwd / "copy.fits")
+    new = stocked.on(stocked.cwd / "new.sqlite")
+    new("import", "copy.fits").ended_with(0, "1 mask, 11 frames")
+    assert new(*LOOK_UP, "--format", "json").json == stocked(*LOOK_UP, "--format", "json").json
+    new("import", "copy.fits").ended_with(0, "new: nothing", "11 frames")
+
+
+def test_import_into_a_registry_tells_what_was_new(stocked: Hotpix, tmp_path: Path) -> None:
+    other = stocked.on(tmp_path / "other.sqlite")
+    write_campaign(other.cwd / "elsewhere", header={"INSTRUME": "Othercam"})
+    other.ingest("elsewhere")
+    done = other("import", "registry.sqlite", "--certify").ended_with(0, "new: 1 cameras, 11 frames")
+    assert "Mask 1, version 1, certified (there mask 1, version 1)" in done.out
+    assert other(*LOOK_UP).ended_with(0).out.endswith(".fits\n")
+    report = other("import", "registry.sqlite", "--format", "json").json
+    assert report["new"] == {"frames": 0}
+    assert report["known"]["masks"] == 1
+
+
+def test_an_import_that_cannot_be_is_one_sentence(stocked: Hotpix) -> None:
+    stocked("export", "copy.sqlite")
+    stocked("import", "copy.sqlite", "--camera", "x").refused(2, "Leave out --camera")
+    stocked("import", "registry.sqlite").refused(2, "the registry itself")
+    with closing(sqlite3.connect(stocked.cwd / "other.sqlite")) as connection:
+        connection.execute("CREATE TABLE stars (name TEXT)")
+    stocked("import", "other.sqlite").refused(6, "something else")
+    with closing(sqlite3.connect(stocked.cwd / "copy.sqlite")) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = '20990101_0001'")
+    stocked("import", "copy.sqlite").refused(6, "20990101_0001", "Upgrade hotpix-registry")
+    stocked.on(stocked.cwd / "new.sqlite")("import", "copy.sqlite").refused(6, "Upgrade hotpix-registry")
+    assert not (stocked.cwd / "new.sqlite").exists()

@@ -6,9 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hotpix_registry.registry.facade.opened import Opened
+from hotpix_registry.errors import UsageError
+from hotpix_registry.registry.facade.opened import Opened, act, now_us
 
 if TYPE_CHECKING:
+    from hotpix_registry.registry.merging import MergeReport
     from hotpix_registry.registry.portability import Copied
 
 Progress = Callable[[str, int, int], None]
@@ -52,3 +54,26 @@ class KeepingMethods(Opened):
         from hotpix_registry.registry import portability
 
         return portability.backup(self._engine, Path(path), replace=replace, progress=progress)
+
+    def merge(self, path: str | Path, *, certify: bool = False, reason: str | None = None) -> MergeReport:
+        """Take in what another registry's file knows, in one transaction; what is known stays as it is.
+
+        Parameters
+        ----------
+        certify
+            whether masks that hold dates there get dates here, by the ordinary rules; else they are
+            candidates
+
+        Raises
+        ------
+        SchemaError
+            The file is no registry, or of another schema.
+        IntegrityError
+            A mask there is damaged; nothing is taken in.
+        """
+        from hotpix_registry.registry import merging, portability
+
+        if self._engine.dialect.name == "sqlite" and Path(path).samefile(str(self._engine.url.database)):
+            raise UsageError(f"{path} is the registry itself.", next_step="Name another file.")
+        with portability.source_registry(Path(path)) as source:
+            return merging.merge(source, self._engine, act(), certify=certify, reason=reason, now_us=now_us())
