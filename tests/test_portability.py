@@ -39,9 +39,11 @@ def darks(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def sql(database: str) -> Iterator[Connection]:
     """A connection for what a test does by hand."""
     engine = databases.connect(databases.parse_url(database))
-    with databases.writing(engine) as connection:
-        yield connection
-    engine.dispose()
+    try:
+        with databases.writing(engine) as connection:
+            yield connection
+    finally:
+        engine.dispose()
 
 
 def act(connection: Connection, what: str) -> int:

@@ -19,7 +19,14 @@ from sqlalchemy import event
 from sqlalchemy.engine import URL, Connection, Engine, make_url
 
 from hotpix_registry.catalogue import schema
-from hotpix_registry.errors import DatabaseUnavailable, NoRegistry, SchemaError, StorageError, UsageError
+from hotpix_registry.errors import (
+    DatabaseUnavailable,
+    IntegrityError,
+    NoRegistry,
+    SchemaError,
+    StorageError,
+    UsageError,
+)
 from hotpix_registry.settings import data_dir
 
 if TYPE_CHECKING:
@@ -28,8 +35,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 APPLICATION_ID = 0x486F7470  # "Hotp": what `file` and `PRAGMA application_id` show of our SQLite files
-WHOLE_COPY, PART_COPY = 1, 2
-"""What `PRAGMA user_version` says of an export; 0 is a registry that goes on."""
+REGISTRY, WHOLE_COPY, PART_COPY = 0, 1, 2
+"""What `PRAGMA user_version` says: a registry that goes on, or an export of one or of a part of one."""
 _ADVISORY_LOCK = 0x486F7470
 _BUSY_TIMEOUT_S = 60
 _CONNECT_TIMEOUT_S = 15
@@ -79,7 +86,10 @@ def _connect_sqlite(url: URL) -> Engine:
             check_same_thread=False,
         )
         connection.execute("PRAGMA foreign_keys = ON")
-        connection.execute("PRAGMA synchronous = FULL")
+        try:
+            connection.execute("PRAGMA synchronous = FULL")  # the first to read the schema
+        except UnicodeDecodeError:  # the message quotes what is no text any more
+            raise sqlite3.DatabaseError("database schema is malformed") from None
         return connection
 
     engine = sa.create_engine(url.set(database=str(path)), creator=open_file, poolclass=sa.pool.QueuePool)
@@ -190,7 +200,12 @@ def translated(engine: Engine) -> Iterator[None]:
                 f"The registry {where} could not be written: {text}.",
                 next_step="Free some space and try again.",
             ) from error
-        if "not a database" in text or "malformed" in text:
+        if "malformed" in text:
+            raise IntegrityError(
+                f"The registry {where} is damaged: {text}.",
+                next_step="Restore a backup: `hotpix-registry import BACKUP --database NEW`.",
+            ) from error
+        if "not a database" in text:
             raise SchemaError(
                 f"{where} is no registry: {text}.", next_step="Choose another file with --database."
             ) from error

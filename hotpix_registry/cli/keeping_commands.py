@@ -12,7 +12,8 @@ from hotpix_registry import settings
 from hotpix_registry.catalogue.engine import parse_url
 from hotpix_registry.cli.options import AnyCamera, Database, Format, OutputFormat
 from hotpix_registry.cli.output import count, labelled_progress_bar, out, print_changes, print_json, say
-from hotpix_registry.errors import UsageError
+from hotpix_registry.errors import IntegrityError, UsageError
+from hotpix_registry.files import is_sqlite
 from hotpix_registry.registry import Registry
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 def register(app: typer.Typer) -> None:
     app.command(epilog="Example: hotpix-registry export aspen.sqlite --camera aspen")(export)
     app.command(epilog="Example: hotpix-registry backup /backups/registry.sqlite --replace")(backup)
+    app.command(epilog="Example: hotpix-registry verify --fix --from /backups/registry.sqlite")(verify)
 
 
 Replace = Annotated[bool, typer.Option("--replace", help="Write over a file that is there.")]
@@ -64,6 +66,47 @@ def backup(
     ):
         copied = registry.backup(file, replace=replace, progress=update)
     _tell(copied, fmt, "saved")
+
+
+def verify(
+    frames: Annotated[
+        bool | None,
+        typer.Option(
+            "--frames/--no-frames",
+            help="Look at the frames on disk; by default, unless this is an export.",
+            show_default=False,
+        ),
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Compare sizes and times of frames only.")] = False,
+    fix: Annotated[bool, typer.Option("--fix", help="Mend what can be made again.")] = False,
+    backup: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="BACKUP", help="With --fix: take damaged masks from this file."),
+    ] = None,
+    fmt: OutputFormat = Format.TABLE,
+    database: Database = None,
+) -> None:
+    """Check every digest, every promise of the database, the frames on disk and the cached files."""
+    if backup is not None and not fix:
+        raise UsageError("--from goes with --fix.", next_step="Add --fix.")
+    if backup is not None and not is_sqlite(backup):
+        raise UsageError(f"{backup} is no backup.", next_step="Name a file that `backup` wrote.")
+    with Registry(database, create=False) as registry, labelled_progress_bar("Verifying") as update:
+        found = registry.verify(frames=frames, quick=quick, fix=fix, backup=backup, progress=update)
+    if fmt is not Format.TABLE:
+        print_json(found.as_dict())
+    else:
+        for finding in found.findings:
+            out(f"{finding.where}: {finding.problem}. {'Mended.' if finding.fixed else finding.cure}")
+    looked_at = ", ".join(f"{number} {noun}" for noun, number in found.checked.items())
+    if found.amiss:
+        raise IntegrityError(
+            f"{count(len(found.amiss), 'thing')} amiss in {found.registry} ({looked_at} checked).",
+            next_step="Each line says what to do."
+            if fmt is Format.TABLE
+            else "Each finding says what to do.",
+        )
+    say(f"{found.registry} is as it was written ({looked_at} checked).")
 
 
 def import_registry(

@@ -162,3 +162,33 @@ def test_an_import_that_cannot_be_is_one_sentence(stocked: Hotpix) -> None:
     stocked("import", "copy.sqlite").refused(6, "20990101_0001", "Upgrade hotpix-registry")
     stocked.on(stocked.cwd / "new.sqlite")("import", "copy.sqlite").refused(6, "Upgrade hotpix-registry")
     assert not (stocked.cwd / "new.sqlite").exists()
+
+
+def test_verify_is_one_sentence_when_all_is_well(stocked: Hotpix) -> None:
+    done = stocked("verify").ended_with(0, "as it was written", "1 masks", "11 frames checked")
+    assert done.out == ""
+    assert stocked("verify", "--format", "json").json["clean"] is True
+
+
+def test_verify_names_what_is_amiss_and_mends_it(stocked: Hotpix) -> None:
+    path = Path(stocked(*LOOK_UP).out.strip())
+    path.write_bytes(b"?")
+    done = stocked("verify").ended_with(5, "1 thing amiss")
+    assert done.out.startswith(f"{path}: the cached file does not have its digest.")
+    (finding,) = stocked("verify", "--format", "json").ended_with(5).json["findings"]
+    assert finding["kind"] == "cache"
+    assert stocked("verify", "--fix").ended_with(0).out.endswith("Mended.\n")
+    stocked("verify").ended_with(0)
+
+
+def test_verify_says_which_frames_are_gone(stocked: Hotpix, stock: Path) -> None:
+    shutil.copytree(stock / "darks", stocked.cwd / "darks")
+    own = stocked.on(stocked.cwd / "own.sqlite")
+    own.ingest("darks")
+    (own.cwd / "darks" / "bias_01.fits").unlink()
+    done = own("verify").ended_with(5)
+    assert "bias_01.fits: the file is gone. Bring it back" in done.out
+    own("verify", "--no-frames").ended_with(0)
+    own("verify", "--from", "own.sqlite").refused(2, "--fix")
+    own("verify", "--fix", "--from", "nothing").refused(2, "no backup")
+    own("verify", "--fix").ended_with(5)

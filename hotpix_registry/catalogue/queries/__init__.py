@@ -27,6 +27,7 @@ from hotpix_registry.catalogue.queries.common import (
 )
 from hotpix_registry.catalogue.queries.frames import (
     add_frame,
+    close_locations,
     forget_passed_over,
     frame_ids,
     frames,
@@ -117,6 +118,7 @@ __all__ = [
     "close_camera_profile",
     "close_defects",
     "close_event",
+    "close_locations",
     "close_revocation",
     "defects",
     "event_instants",

@@ -99,6 +99,11 @@ def put_location(
     return before.frame_id if before is not None and before.frame_id != frame_id else None
 
 
+def close_locations(connection: Connection, ids: Sequence[int], tx: int) -> None:
+    for chunk in chunks(ids):
+        close(connection, t.locations, tx, t.locations.c.id.in_(chunk))
+
+
 def same_exposures(
     connection: Connection, camera_id: int, kind: str, start_us: int, exptime_s: float, shape: tuple[int, int]
 ) -> list[int]:

@@ -12,6 +12,7 @@ from hotpix_registry.registry.facade.opened import Opened, act, now_us
 if TYPE_CHECKING:
     from hotpix_registry.registry.merging import MergeReport
     from hotpix_registry.registry.portability import Copied
+    from hotpix_registry.registry.verify import Verification
 
 Progress = Callable[[str, int, int], None]
 
@@ -77,3 +78,33 @@ class KeepingMethods(Opened):
             raise UsageError(f"{path} is the registry itself.", next_step="Name another file.")
         with portability.source_registry(Path(path)) as source:
             return merging.merge(source, self._engine, act(), certify=certify, reason=reason, now_us=now_us())
+
+    def verify(
+        self,
+        *,
+        frames: bool | None = None,
+        quick: bool = False,
+        fix: bool = False,
+        backup: str | Path | None = None,
+        progress: Progress | None = None,
+    ) -> Verification:
+        """Check every digest, every promise of the database, the frames on disk and the cached files.
+
+        Parameters
+        ----------
+        frames
+            whether to look at the frames; None does, unless this is an export
+        quick
+            compare sizes and times of frames only
+        fix
+            mend what can be made again with the very digest on record
+        backup
+            a registry's file from which damaged masks are taken
+        """
+        from hotpix_registry.registry import verify
+
+        found = verify.verify(self._engine, frames=frames, quick=quick, progress=progress)
+        if fix and found.amiss:
+            source = None if backup is None else Path(backup)
+            verify.fix(self._engine, found, act(), now_us=now_us(), backup=source)
+        return found
