@@ -11,8 +11,16 @@ import typer
 from hotpix_registry import settings
 from hotpix_registry.catalogue.engine import parse_url
 from hotpix_registry.cli.options import AnyCamera, Database, Format, OutputFormat
-from hotpix_registry.cli.output import count, labelled_progress_bar, out, print_changes, print_json, say
-from hotpix_registry.errors import IntegrityError, UsageError
+from hotpix_registry.cli.output import (
+    count,
+    labelled_progress_bar,
+    out,
+    print_changes,
+    print_json,
+    progress_bar,
+    say,
+)
+from hotpix_registry.errors import IntegrityError, SomeRefused, UsageError
 from hotpix_registry.files import is_sqlite
 from hotpix_registry.registry import Registry
 
@@ -25,6 +33,9 @@ def register(app: typer.Typer) -> None:
     app.command(epilog="Example: hotpix-registry export aspen.sqlite --camera aspen")(export)
     app.command(epilog="Example: hotpix-registry backup /backups/registry.sqlite --replace")(backup)
     app.command(epilog="Example: hotpix-registry verify --fix --from /backups/registry.sqlite")(verify)
+    app.command(epilog="Example: hotpix-registry relocate /data/darks /archive/2026/darks --dry-run")(
+        relocate
+    )
 
 
 Replace = Annotated[bool, typer.Option("--replace", help="Write over a file that is there.")]
@@ -107,6 +118,30 @@ def verify(
             else "Each finding says what to do.",
         )
     say(f"{found.registry} is as it was written ({looked_at} checked).")
+
+
+def relocate(
+    old: Annotated[str, typer.Argument(metavar="OLD", help="The folder where the frames were.")],
+    new: Annotated[str, typer.Argument(metavar="NEW", help="The folder where they are.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Look and tell, and write nothing.")] = False,
+    fmt: OutputFormat = Format.TABLE,
+    database: Database = None,
+) -> None:
+    """Tell where frames are after their archive moved; only the same bytes are believed."""
+    with Registry(database, create=False) as registry, progress_bar("Looking", unit="frames") as update:
+        report = registry.relocate(old, new, dry_run=dry_run, progress=update)
+    if fmt is not Format.TABLE:
+        print_json(report.as_dict())
+    else:
+        for _, path, why in report.unmatched:
+            out(f"{path}: {why}")
+    would_be = "would be" if dry_run else "are"
+    say(f"{count(len(report.moved), 'frame')} {would_be} at their new place.")
+    if report.unmatched:
+        raise SomeRefused(
+            f"{count(len(report.unmatched), 'frame')} not found under {new}, and known under {old} still.",
+            next_step="Bring them there and run it again.",
+        )
 
 
 def import_registry(

@@ -192,3 +192,17 @@ def test_verify_says_which_frames_are_gone(stocked: Hotpix, stock: Path) -> None
     own("verify", "--from", "own.sqlite").refused(2, "--fix")
     own("verify", "--fix", "--from", "nothing").refused(2, "no backup")
     own("verify", "--fix").ended_with(5)
+
+
+def test_relocate_lists_what_it_did_not_find(hotpix: Hotpix) -> None:
+    write_campaign(hotpix.cwd / "darks")
+    hotpix.ingest("darks")
+    (hotpix.cwd / "darks").rename(hotpix.cwd / "archive")
+    (hotpix.cwd / "archive" / "bias_01.fits").unlink()
+    hotpix("relocate", "darks", "archive", "--dry-run").ended_with(8, "10 frames would be")
+    done = hotpix("relocate", "darks", "archive").ended_with(8, "10 frames are", "1 frame not found")
+    assert done.out.endswith("bias_01.fits: it is not there\n")
+    told = hotpix("relocate", "darks", "archive", "--format", "json").ended_with(8).json
+    assert [len(told["moved"]), len(told["unmatched"])] == [0, 1]
+    hotpix("relocate", "nowhere", "archive").refused(2, "No frame lies under nowhere")
+    hotpix("relocate", "darks", "gone").refused(2, "is no folder")

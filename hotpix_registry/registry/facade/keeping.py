@@ -12,6 +12,7 @@ from hotpix_registry.registry.facade.opened import Opened, act, now_us
 if TYPE_CHECKING:
     from hotpix_registry.registry.merging import MergeReport
     from hotpix_registry.registry.portability import Copied
+    from hotpix_registry.registry.relocate import Relocation
     from hotpix_registry.registry.verify import Verification
 
 Progress = Callable[[str, int, int], None]
@@ -108,3 +109,22 @@ class KeepingMethods(Opened):
             source = None if backup is None else Path(backup)
             verify.fix(self._engine, found, act(), now_us=now_us(), backup=source)
         return found
+
+    def relocate(
+        self,
+        old: str | Path,
+        new: str | Path,
+        *,
+        dry_run: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Relocation:
+        """Tell where the frames of a folder are now; only the same bytes are believed.
+
+        Raises
+        ------
+        UsageError
+            No frame lies under the old folder, or the new one is no folder.
+        """
+        from hotpix_registry.registry import relocate
+
+        return relocate.relocate(self._engine, act(), str(old), str(new), dry_run=dry_run, progress=progress)
