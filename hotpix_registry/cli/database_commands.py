@@ -22,9 +22,17 @@ def register(app: typer.Typer) -> None:
 
 @db_app.command(epilog="Example: hotpix-registry db upgrade --database postgresql://me@localhost/hotpix")
 def upgrade(database: Database = None) -> None:
-    """Bring the registry to this version's schema, or make one where nothing is."""
+    """Bring the registry to this version's schema, or make one where nothing is.
+
+    An SQLite file is copied first, as FILE.bak-REVISION beside it.
+    """
+    from hotpix_registry.registry import portability
+
     engine = databases.connect(databases.parse_url(settings.database_url(database)))
-    databases.upgrade(engine)
+    try:
+        portability.upgrade(engine, say)
+    finally:
+        engine.dispose()
     say(f"{databases.describe(engine)} has schema {schema.REVISION}.")
 
 

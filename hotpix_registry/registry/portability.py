@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ from hotpix_registry.catalogue import copying, queries
 from hotpix_registry.catalogue import engine as databases
 from hotpix_registry.catalogue.copying import WHOLE, Part, Progress, Tally
 from hotpix_registry.catalogue.engine import reading, writing
-from hotpix_registry.errors import IntegrityError, UnknownId, UsageError
+from hotpix_registry.errors import IntegrityError, SchemaError, UnknownId, UsageError
 from hotpix_registry.files import storage_error, whole_database
 from hotpix_registry.registry.frames import find_camera, unknown_camera
 
@@ -97,16 +98,59 @@ def backup(engine: Engine, path: Path, *, replace: bool = False, progress: Progr
     with _new_file(engine, path, replace=replace) as temporary:
         if engine.dialect.name != "sqlite":
             return _copy_rows(engine, temporary, path, None, 0, progress)
-        with _opened(temporary) as target:
-            with databases.translated(target):
-                try:
-                    copying.copy_pages(engine, temporary)
-                except sqlite3.Error as error:
-                    raise sa.exc.OperationalError("backup", None, error) from error
-            with reading(target) as connection:
-                _check_pages(connection, path)
-                _refuse_damaged(connection, databases.describe(engine))
-                return _told(connection, path, _counts(connection))
+        with _page_copy(engine, temporary) as target, reading(target) as connection:
+            _check_pages(connection, path)
+            _refuse_damaged(connection, databases.describe(engine))
+            return _told(connection, path, _counts(connection))
+
+
+def upgrade(engine: Engine, told: Callable[[str], None]) -> None:
+    """Bring a registry to the newest schema; an SQLite file is saved beside itself first.
+
+    Parameters
+    ----------
+    told
+        takes a sentence on where the copy is
+
+    Raises
+    ------
+    SchemaError
+        The upgrade failed: nothing is changed, and the older version goes on.
+    """
+    found = databases.current_revision(engine)
+    saved = None
+    known = databases.known_revisions()
+    if engine.dialect.name == "sqlite" and found in known and found != known[-1]:
+        saved = _save_beside(engine, found)
+        told(f"A copy with schema {found} is {saved}.")
+    try:
+        databases.upgrade(engine)
+    except sa.exc.SQLAlchemyError as error:
+        kept = "" if saved is None else f" Its copy is {saved}."
+        raise SchemaError(
+            f"{databases.describe(engine)} was not upgraded, and is as it was: {_first_line(error)}.{kept}",
+            next_step="The version of hotpix-registry that wrote it goes on working; report this.",
+        ) from error
+    except Exception as error:
+        error.add_note(f"{databases.describe(engine)} was not upgraded, and is as it was.")
+        raise
+
+
+def _save_beside(engine: Engine, revision: str) -> Path:
+    path = Path(str(engine.url.database))
+    names = (f"{path.name}.bak-{revision}{'' if n == 1 else f'-{n}'}" for n in itertools.count(1))
+    target = next(free for name in names if not (free := path.with_name(name)).exists())
+    with (
+        whole_database(target) as temporary,
+        _page_copy(engine, temporary) as copy,
+        reading(copy) as connection,
+    ):
+        _check_pages(connection, target)
+    return target
+
+
+def _first_line(error: Exception) -> str:
+    return str(getattr(error, "orig", None) or error).strip().partition("\n")[0].rstrip(".")
 
 
 @contextmanager
@@ -161,6 +205,17 @@ def _opened(path: Path) -> Iterator[Engine]:
         yield engine
     finally:
         engine.dispose()
+
+
+@contextmanager
+def _page_copy(engine: Engine, temporary: Path) -> Iterator[Engine]:
+    with _opened(temporary) as target:
+        with databases.translated(target):
+            try:
+                copying.copy_pages(engine, temporary)
+            except sqlite3.Error as error:
+                raise sa.exc.OperationalError("backup", None, error) from error
+        yield target
 
 
 def _set_journal(path: Path, mode: str) -> None:
