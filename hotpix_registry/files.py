@@ -86,9 +86,7 @@ def whole_database(path: Path, *, replace: bool = False) -> Iterator[Path]:
     if path.is_dir() or (path.exists() and not path.is_file()):
         raise storage_error(path, IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path)))
     if path.exists() and not replace:
-        raise UsageError(
-            f"{path} exists already.", next_step="Name another file, or write over it with --replace."
-        )
+        raise _exists(path)
     for helper in _helpers(path):
         if helper.exists() and helper.stat().st_size:  # SQLite would take it for that of the new file
             raise UsageError(f"{path} is in use ({helper.name} lies beside it).", next_step="Name another.")
@@ -99,7 +97,8 @@ def whole_database(path: Path, *, replace: bool = False) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        temporary.replace(path)
+        if replace or not _name_new(temporary, path):
+            temporary.replace(path)
         _sync_folder(path.parent)
     except OSError as error:
         if isinstance(error, StorageError):
@@ -110,6 +109,23 @@ def whole_database(path: Path, *, replace: bool = False) -> Iterator[Path]:
         for left in (temporary, *_helpers(temporary)):
             with contextlib.suppress(OSError):
                 left.unlink()
+
+
+def _exists(path: Path) -> UsageError:
+    return UsageError(
+        f"{path} exists already.", next_step="Name another file, or write over it with --replace."
+    )
+
+
+def _name_new(temporary: Path, path: Path) -> bool:
+    """Give a file a name that nobody has taken meanwhile; False where the file system has no links."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise _exists(path) from None
+    except OSError:
+        return False
+    return True
 
 
 def is_sqlite(path: Path) -> bool:

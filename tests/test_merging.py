@@ -174,3 +174,8 @@ def test_a_damaged_mask_there_lets_nothing_in(there: Path, registry: Registry, d
 def test_a_registry_is_not_merged_with_itself(there: Path) -> None:
     with Registry(str(there)) as registry, pytest.raises(UsageError, match="the registry itself"):
         registry.merge(there)
+
+
+def test_a_file_that_is_not_there_is_one_sentence(registry: Registry, tmp_path: Path) -> None:
+    with pytest.raises(SchemaError, match="no registry at"):
+        registry.merge(tmp_path / "gone.sqlite")

@@ -109,6 +109,28 @@ def rows(connection: Connection, table: sa.Table, part: Part = WHOLE) -> Iterato
                 yield taken
 
 
+def rows_where(connection: Connection, table: sa.Table, **values: Any) -> list[dict[str, Any]]:
+    """The rows with these values in the order of the primary key; None is null."""
+    statement = sa.select(table).order_by(*table.primary_key.columns)
+    for name, value in values.items():
+        statement = statement.where(table.c[name].is_(None) if value is None else table.c[name] == value)
+    return [dict(row) for row in connection.execute(statement).mappings()]
+
+
+def insert(connection: Connection, table: sa.Table, new: list[dict[str, Any]]) -> None:
+    if new:
+        connection.execute(table.insert(), new)
+
+
+def counts(connection: Connection) -> dict[str, int]:
+    """Table → number of its rows."""
+    number = sa.func.count()
+    return {
+        table.name: int(connection.execute(sa.select(number).select_from(table)).scalar_one())
+        for table in tables()
+    }
+
+
 def copy(
     source: Connection, target: Connection, part: Part = WHOLE, progress: Progress | None = None
 ) -> dict[str, Tally]:

@@ -109,7 +109,7 @@ def verify(
     else:
         for finding in found.findings:
             out(f"{finding.where}: {finding.problem}. {'Mended.' if finding.fixed else finding.cure}")
-    looked_at = ", ".join(f"{number} {noun}" for noun, number in found.checked.items())
+    looked_at = _listed(found.checked)
     if found.amiss:
         raise IntegrityError(
             f"{count(len(found.amiss), 'thing')} amiss in {found.registry} ({looked_at} checked).",
@@ -192,9 +192,15 @@ def _tell_merged(report: MergeReport) -> None:
     print_changes(tuple(report.changes))
     for difference in report.differing:
         say(f"Warning: {difference}")
-    new = ", ".join(f"{number} {noun}" for noun, number in report.new.items() if number)
-    known = ", ".join(f"{number} {noun}" for noun, number in report.known.items() if number)
-    say(f"From registry {report.registry_id}, new: {new or 'nothing'}; known: {known or 'nothing'}.")
+    say(f"From registry {report.registry_id}, new: {_listed(report.new)}; known: {_listed(report.known)}.")
+
+
+def _listed(numbers: Mapping[str, int]) -> str:
+    """`1 camera, 22 frames`."""
+    nouns = {
+        noun: noun if noun == "series" or n != 1 else noun.removesuffix("s") for noun, n in numbers.items()
+    }
+    return ", ".join(f"{n} {nouns[noun]}" for noun, n in numbers.items() if n) or "nothing"
 
 
 def _tell(copied: Copied, fmt: Format, done: str) -> None:

@@ -14,6 +14,7 @@ from hotpix_registry.catalogue import copying, queries
 from hotpix_registry.catalogue import schema as t
 from hotpix_registry.catalogue.engine import reading, writing
 from hotpix_registry.catalogue.queries import Act, CameraRow, MaskRow
+from hotpix_registry.catalogue.queries.common import insert_id
 from hotpix_registry.domain import Facts
 from hotpix_registry.fits.packing import unpack
 from hotpix_registry.registry import masks
@@ -143,10 +144,9 @@ class _Merge:
         for table in (t.defects, t.events):
             copied = [
                 {**other, "camera_id": added.camera_id, "opened_tx": self.tx}
-                for other in self._open_rows(table, table.c.camera_id == row.camera_id)
+                for other in _open_rows(self._source, table, camera_id=row.camera_id)
             ]
-            if copied:
-                self._target.execute(table.insert(), copied)
+            copying.insert(self._target, table, copied)
         self._fresh_cameras.add(added.camera_id)
         return added
 
@@ -156,7 +156,7 @@ class _Merge:
         for table, noun in ((t.defects, "static defects"), (t.events, "epoch events")):
             lists = []
             for connection, camera in ((self._source, there), (self._target, here)):
-                rows = _open_rows(connection, table, table.c.camera_id == camera.camera_id)
+                rows = _open_rows(connection, table, camera_id=camera.camera_id)
                 lists.append({repr({k: v for k, v in row.items() if k != "camera_id"}) for row in rows})
             if more := len(lists[0] - lists[1]):
                 self._report.differing.append(
@@ -164,9 +164,8 @@ class _Merge:
                 )
 
     def _take_keyword_profiles(self) -> None:
-        p = t.profiles.c
-        mine = {row["name"]: row for row in _open_rows(self._target, t.profiles, p.kind == "keywords")}
-        for row in self._open_rows(t.profiles, p.kind == "keywords"):
+        mine = {row["name"]: row for row in _open_rows(self._target, t.profiles, kind="keywords")}
+        for row in _open_rows(self._source, t.profiles, kind="keywords"):
             known = mine.get(row["name"])
             if known is None:
                 queries.put_keyword_profile(
@@ -181,17 +180,16 @@ class _Merge:
     # --- frames -------------------------------------------------------------------------
 
     def take_frames(self) -> None:
-        f = t.frames.c
-        before = {row.sha256: row.id for row in self._target.execute(sa.select(f.sha256, f.id))}
         fresh: dict[int, int] = {}
         for batch in copying.rows(self._source, t.frames):
-            new = [row for row in batch if row["sha256"] not in before]
+            here = queries.frame_ids(self._target, [row["sha256"] for row in batch])
+            self._frames |= {row["id"]: here[row["sha256"]] for row in batch if row["sha256"] in here}
+            new = [row for row in batch if row["sha256"] not in here]
             if new:
                 values = [_without(row, "id") | {"created_tx": self.tx} for row in new]
-                self._target.execute(t.frames.insert(), values)
+                copying.insert(self._target, t.frames, values)
                 ids = queries.frame_ids(self._target, [row["sha256"] for row in new])
                 fresh |= {row["id"]: ids[row["sha256"]] for row in new}
-            self._frames |= {row["id"]: before[row["sha256"]] for row in batch if row["sha256"] in before}
         self._report.new["frames"] += len(fresh)
         self._report.known["frames"] += len(self._frames)
         self._frames |= fresh
@@ -220,8 +218,7 @@ class _Merge:
                         "opened_tx": self.tx,
                     }
                 )
-            if values:
-                self._target.execute(t.readings.insert(), values)
+            copying.insert(self._target, t.readings, values)
 
     def _twin(self, camera: CameraRow, facts: Facts, fresh: set[int]) -> int | None:
         """A frame that was here before and is the same exposure in other bytes."""
@@ -239,29 +236,19 @@ class _Merge:
         if there is None:
             return None
         if there not in self._series:
-            s = t.series.c
-            row = self._source.execute(sa.select(t.series).where(s.id == there)).one()
-            camera = self._cameras.get(row.camera_id)
+            (row,) = copying.rows_where(self._source, t.series, id=there)
+            camera = self._cameras.get(row["camera_id"])
             if camera is None:
                 return None
             self._series[there] = self._series_id(row, camera.camera_id)
         return self._series[there]
 
-    def _series_id(self, row: sa.Row[Any], camera_id: int) -> int:
-        s = t.series.c
-        known = self._target.execute(
-            sa.select(s.id).where(
-                s.camera_id == camera_id,
-                s.configuration_digest == row.configuration_digest,
-                s.set_point_key == row.set_point_key,
-            )
-        ).scalar()
-        if known is not None:
-            return int(known)
-        values = _without(dict(row._mapping), "id") | {"camera_id": camera_id, "created_tx": self.tx}
-        key = self._target.execute(t.series.insert().values(**values)).inserted_primary_key
-        assert key is not None
-        return int(key[0])
+    def _series_id(self, row: dict[str, Any], camera_id: int) -> int:
+        same = {"configuration_digest": row["configuration_digest"], "set_point_key": row["set_point_key"]}
+        for known in copying.rows_where(self._target, t.series, camera_id=camera_id, **same):
+            return int(known["id"])
+        values = _without(row, "id") | {"camera_id": camera_id, "created_tx": self.tx}
+        return insert_id(self._target, t.series, **values)
 
     def _take_overrides(self, fresh: dict[int, int]) -> None:
         for batch in copying.rows(self._source, t.overrides):
@@ -270,8 +257,7 @@ class _Merge:
                 for row in batch
                 if row["closed_tx"] is None and row["frame_id"] in fresh
             ]
-            if values:
-                self._target.execute(t.overrides.insert(), values)
+            copying.insert(self._target, t.overrides, values)
 
     def _take_locations(self) -> None:
         here = queries.known_files(self._target)
@@ -286,8 +272,8 @@ class _Merge:
                     new = {"frame_id": frame_id, "opened_tx": self.tx}
                     values.append(_without(row, "id", "closed_tx") | new)
                 others += known is not None and known[2] != frame_id
+            copying.insert(self._target, t.locations, values)
             if values:
-                self._target.execute(t.locations.insert(), values)
                 self._report.new["locations"] += len(values)
         if others:
             self._report.differing.append(
@@ -321,8 +307,7 @@ class _Merge:
                 f"Mask {there.id} there is of a camera that was merged into another; it is left out."
             )
             return None
-        m = t.masks.c
-        row = dict(self._source.execute(sa.select(t.masks).where(m.id == there.id)).one()._mapping)
+        (row,) = copying.rows_where(self._source, t.masks, id=there.id)
         unpack(row["encoding"], bytes(row["blob"]), sha256=there.sha256)
         origin = {"registry_id": self._report.registry_id, "mask_id": there.id, "version": there.version}
         built = queries.mask_details(self._source, there.id)
@@ -345,35 +330,29 @@ class _Merge:
 
     def _profile_here(self, there: int) -> int:
         """The same profile here, or a row of it that never holds: ours stays the current one."""
-        p = t.profiles.c
-        row = dict(self._source.execute(sa.select(t.profiles).where(p.id == there)).one()._mapping)
+        (row,) = copying.rows_where(self._source, t.profiles, id=there)
         camera_id = self._cameras[row["camera_id"]].camera_id
-        same = sa.select(p.id).where(p.camera_id == camera_id, p.digest == row["digest"]).order_by(p.id)
-        known = self._target.execute(same.limit(1)).scalar()
-        if known is not None:
-            return int(known)
-        values = _without(row, "id") | {
-            "camera_id": camera_id,
-            "opened_tx": self.tx,
-            "closed_tx": self.tx,
-        }
-        key = self._target.execute(t.profiles.insert().values(**values)).inserted_primary_key
-        assert key is not None
-        return int(key[0])
+        for known in copying.rows_where(self._target, t.profiles, camera_id=camera_id, digest=row["digest"]):
+            return int(known["id"])
+        never = {"opened_tx": self.tx, "closed_tx": self.tx}
+        return insert_id(self._target, t.profiles, **_without(row, "id") | {"camera_id": camera_id} | never)
 
     def certify(self) -> None:
         """Give dates to the masks that hold some there, in the order of their campaigns."""
-        a, r = t.assignments.c, t.revocations.c
-        held = set(self._source.execute(sa.select(a.mask_id).where(a.closed_tx.is_(None))).scalars())
-        revoked = set(self._source.execute(sa.select(r.mask_id).where(r.closed_tx.is_(None))).scalars())
+        held, revoked = (
+            {
+                row["mask_id"]
+                for batch in copying.rows(self._source, table)
+                for row in batch
+                if row["closed_tx"] is None
+            }
+            for table in (t.assignments, t.revocations)
+        )
         waiting = [(there, here) for there, here in self._masks.items() if there in held - revoked]
         for _, here in sorted(waiting, key=lambda pair: (pair[1].campaign_start_us, pair[1].id)):
             if not queries.was_ever_assigned(self._target, here.id):
                 self._report.changes += _certify(self._target, here, self.tx)
                 self._report.certified.append(here.id)
-
-    def _open_rows(self, table: sa.Table, *where: sa.ColumnElement[bool]) -> list[dict[str, Any]]:
-        return _open_rows(self._source, table, *where)
 
 
 def _certify(connection: Connection, mask: MaskRow, tx: int) -> Sequence[MaskChange]:
@@ -384,15 +363,10 @@ def _certify(connection: Connection, mask: MaskRow, tx: int) -> Sequence[MaskCha
     return masks.certify(connection, camera, mask.id, tx)
 
 
-def _open_rows(
-    connection: Connection, table: sa.Table, *where: sa.ColumnElement[bool]
-) -> list[dict[str, Any]]:
+def _open_rows(connection: Connection, table: sa.Table, **values: Any) -> list[dict[str, Any]]:
     """Rows that hold now, without what belongs to their registry alone."""
-    statement = sa.select(table).where(table.c.closed_tx.is_(None), *where).order_by(table.c.id)
-    return [
-        _without(dict(row), "id", "opened_tx", "closed_tx")
-        for row in connection.execute(statement).mappings()
-    ]
+    found = copying.rows_where(connection, table, closed_tx=None, **values)
+    return [_without(row, "id", "opened_tx", "closed_tx") for row in found]
 
 
 def _without(row: dict[str, Any], *names: str) -> dict[str, Any]:

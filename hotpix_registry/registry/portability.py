@@ -101,7 +101,7 @@ def backup(engine: Engine, path: Path, *, replace: bool = False, progress: Progr
         with _page_copy(engine, temporary) as target, reading(target) as connection:
             _check_pages(connection, path)
             _refuse_damaged(connection, databases.describe(engine))
-            return _told(connection, path, _counts(connection))
+            return _told(connection, path, copying.counts(connection))
 
 
 def upgrade(engine: Engine, told: Callable[[str], None]) -> None:
@@ -153,11 +153,16 @@ def _first_line(error: Exception) -> str:
     return str(getattr(error, "orig", None) or error).strip().partition("\n")[0].rstrip(".")
 
 
+def is_itself(engine: Engine, path: Path) -> bool:
+    """Whether a file is the registry that is open."""
+    return engine.dialect.name == "sqlite" and path.exists() and path.samefile(str(engine.url.database))
+
+
 @contextmanager
 def _new_file(engine: Engine, path: Path, *, replace: bool) -> Iterator[Path]:
     if re.match(r"[a-z0-9+]{2,}:/", str(path)):
         raise UsageError(f"{path} is no file.", next_step="Name an SQLite file to be written.")
-    if engine.dialect.name == "sqlite" and path.exists() and path.samefile(str(engine.url.database)):
+    if is_itself(engine, path):
         raise UsageError(f"{path} is the registry itself.", next_step="Name another file.")
     with whole_database(path, replace=replace) as temporary:
         yield temporary
@@ -233,7 +238,7 @@ def _check_pages(connection: Connection, path: Path) -> None:
         )
 
 
-def _check_rows(connection: Connection, written: dict[str, Tally], path: Path) -> None:
+def _check_rows(connection: Connection, written: dict[str, Tally], path: Path | str) -> None:
     kept = copying.tallies(connection)
     if differing := [name for name in written if kept[name] != written[name]]:
         raise IntegrityError(
@@ -252,7 +257,7 @@ def _refuse_damaged(connection: Connection, where: str) -> None:
         )
 
 
-def _told(connection: Connection, path: Path, counts: dict[str, int]) -> Copied:
+def _told(connection: Connection, path: Path | str, counts: dict[str, int]) -> Copied:
     return Copied(
         path=str(path),
         registry_id=queries.registry_id(connection),
@@ -298,13 +303,13 @@ def move_in(path: Path, url: URL, progress: Progress | None = None) -> Copied | 
                 if partial:
                     databases.become_own(connection, anyway=True)
                 else:
-                    _check_rows(connection, written, Path(databases.describe(target)))
+                    _check_rows(connection, written, databases.describe(target))
 
             if target.dialect.name == "sqlite":
                 return _move_into_file(Path(str(url.database)).absolute(), fill)
             databases.upgrade(target, then=fill)
         with reading(target) as connection:
-            return _told(connection, Path(databases.describe(target)), _counts(connection))
+            return _told(connection, databases.describe(target), copying.counts(connection))
     finally:
         target.dispose()
 
@@ -320,13 +325,6 @@ def _move_into_file(path: Path, fill: Callable[[Connection], None]) -> Copied:
                 fill(connection)
             with reading(target) as connection:
                 _check_pages(connection, path)
-                told = _told(connection, path, _counts(connection))
+                told = _told(connection, path, copying.counts(connection))
         _set_journal(temporary, "WAL")
     return told
-
-
-def _counts(connection: Connection) -> dict[str, int]:
-    return {
-        table.name: connection.execute(sa.select(sa.func.count()).select_from(table)).scalar_one()
-        for table in copying.tables()
-    }

@@ -9,13 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
 from hotpix_registry.catalogue import queries
-from hotpix_registry.catalogue import schema as t
 from hotpix_registry.catalogue.engine import reading, writing
-from hotpix_registry.catalogue.queries import Act
+from hotpix_registry.catalogue.queries import Act, Place
 from hotpix_registry.errors import UsageError
 from hotpix_registry.registry.ingest import sha256_of
 
@@ -43,17 +41,9 @@ class Relocation:
         }
 
 
-class _Place(NamedTuple):
-    location_id: int
-    frame_id: int
-    old: str
-    new: str
-    size_bytes: int
-    sha256: str
-
-
 class _Found(NamedTuple):
-    place: _Place
+    place: Place
+    path: str
     size_bytes: int
     mtime_ns: int
 
@@ -81,12 +71,12 @@ def relocate(
     report = Relocation(dry_run=dry_run)
     waiting: list[_Found] = []
     begun = time.monotonic()
-    for number, place in enumerate(places, 1):
-        found = _look(place)
+    for number, (place, path) in enumerate(places, 1):
+        found = _look(place, path)
         if isinstance(found, str):
-            report.unmatched.append((place.old, place.new, found))
+            report.unmatched.append((place.path, path, found))
         else:
-            report.moved.append((place.old, place.new))
+            report.moved.append((place.path, path))
             waiting.append(found)
         if len(waiting) >= _BATCH or time.monotonic() - begun > _BATCH_SECONDS:
             _write(engine, act, waiting, f"{old} → {new}", dry_run)
@@ -97,29 +87,18 @@ def relocate(
     return report
 
 
-def _places(engine: Engine, old: str, new: str) -> list[_Place]:
-    c, f = t.locations.c, t.frames.c
-    statement = (
-        sa.select(c.id, c.frame_id, c.path, f.size_bytes, f.sha256)
-        .join(t.frames, f.id == c.frame_id)
-        .where(c.closed_tx.is_(None))
-        .order_by(c.path)
-    )
+def _places(engine: Engine, old: str, new: str) -> list[tuple[Place, str]]:
+    """The places under the old folder, each with the path to look at."""
     with reading(engine) as connection:
-        rows = connection.execute(statement).all()
+        known = queries.places(connection)
     # a registry that came from another system has that system's paths, which mean nothing here
     for folder in dict.fromkeys((old, os.path.abspath(old))):
-        places = [
-            _Place(row.id, row.frame_id, row.path, os.path.join(new, *rest), row.size_bytes, row.sha256)
-            for row in rows
-            if (rest := _below(row.path, folder))
-        ]
-        if places:
-            return places
-    nearest = next((row.path for row in rows), None)
+        below = [(p, os.path.join(new, *rest)) for p in known if (rest := _below(p.path, folder))]
+        if below:
+            return below
     raise UsageError(
         f"No frame lies under {old}.",
-        next_step=f"The first catalogued frame lies at {nearest}." if nearest else "No frame is catalogued.",
+        next_step=f"The first catalogued frame lies at {known[0].path}." if known else "None is catalogued.",
     )
 
 
@@ -132,22 +111,22 @@ def _below(path: str, folder: str) -> list[str]:
     return [part for part in (rest.split("/") if rest[0] == "/" else rest.split("\\")) if part]
 
 
-def _look(place: _Place) -> _Found | str:
+def _look(place: Place, new: str) -> _Found | str:
     """The frame's file at its new place, or why what is there is not it."""
-    path = Path(place.new)
+    path = Path(new)
     try:
         stat = path.stat()
         if not path.is_file():
             return "it is no file"
         if stat.st_size != place.size_bytes:
             return f"it has {stat.st_size} bytes instead of {place.size_bytes}"
-        if sha256_of(place.new) != place.sha256:
+        if sha256_of(new) != place.sha256:
             return "its bytes are others"
     except (FileNotFoundError, NotADirectoryError):
         return "it is not there"
     except OSError as error:
         return f"it cannot be read: {(error.strerror or str(error)).lower()}"
-    return _Found(place, stat.st_size, stat.st_mtime_ns)
+    return _Found(place, new, stat.st_size, stat.st_mtime_ns)
 
 
 def _write(engine: Engine, act: Act, found: list[_Found], reason: str, dry_run: bool) -> None:
@@ -162,7 +141,7 @@ def _write(engine: Engine, act: Act, found: list[_Found], reason: str, dry_run: 
             queries.put_location(
                 connection,
                 one.place.frame_id,
-                one.place.new,
+                one.path,
                 size_bytes=one.size_bytes,
                 mtime_ns=one.mtime_ns,
                 tx=tx,

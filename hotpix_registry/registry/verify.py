@@ -9,7 +9,7 @@ import re
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -100,7 +100,7 @@ def verify(
             found.findings += _surviving(check, connection, found.checked, progress)
         if frames or (frames is None and not marked):
             found.findings += _frames(connection, found.checked, quick, progress)
-        ours = set(connection.execute(sa.select(t.masks.c.sha256)).scalars())
+        ours = {row.sha256 for row in queries.masks(connection)}
     found.findings += _cache(ours, found.checked)
     return found
 
@@ -126,8 +126,7 @@ def _surviving(
 
 
 def _promises(connection: Connection, checked: Counter[str], _: Progress | None) -> Iterator[Finding]:
-    for table in copying.tables():
-        checked["rows"] += connection.execute(sa.select(sa.func.count()).select_from(table)).scalar_one()
+    checked["rows"] += sum(copying.counts(connection).values())
     for where, problem in checking.broken_promises(connection):
         yield Finding(kind="promise", where=where, problem=problem, cure=_RESTORE)
 
@@ -178,7 +177,7 @@ def _numbers_problem(connection: Connection, mask_id: int) -> str | None:
 def _profiles(connection: Connection, checked: Counter[str], _: Progress | None) -> Iterator[Finding]:
     from hotpix_registry.fits.keywords import load_keyword_profile
 
-    for row in connection.execute(sa.select(t.profiles)).mappings():
+    for row in copying.rows_where(connection, t.profiles):
         checked["profiles"] += 1
         body = row["body"]
         try:
@@ -191,12 +190,11 @@ def _profiles(connection: Connection, checked: Counter[str], _: Progress | None)
 
 
 def _series(connection: Connection, checked: Counter[str], _: Progress | None) -> Iterator[Finding]:
-    s = t.series.c
-    for row in connection.execute(sa.select(s.id, s.configuration, s.configuration_digest)):
+    for row in copying.rows_where(connection, t.series):
         checked["series"] += 1
-        if digest(row.configuration) != row.configuration_digest:
+        if digest(row["configuration"]) != row["configuration_digest"]:
             problem = "its configuration does not have its digest"
-            yield Finding(kind="series", where=f"series {row.id}", problem=problem, cure=_RESTORE)
+            yield Finding(kind="series", where=f"series {row['id']}", problem=problem, cure=_RESTORE)
 
 
 def _headers(connection: Connection, checked: Counter[str], _: Progress | None) -> Iterator[Finding]:
@@ -217,13 +215,7 @@ def _frames(
     connection: Connection, checked: Counter[str], quick: bool, progress: Progress | None
 ) -> Iterator[Finding]:
     """Where the frames should lie, and whether their bytes are there."""
-    c, f = t.locations.c, t.frames.c
-    rows = connection.execute(
-        sa.select(c.id, c.frame_id, c.path, c.size_bytes, c.mtime_ns, f.sha256)
-        .join(t.frames, f.id == c.frame_id)
-        .where(c.closed_tx.is_(None))
-        .order_by(c.frame_id, c.path)
-    ).all()
+    rows = queries.places(connection)
     problems: dict[int, list[tuple[int, str, str]]] = {}
     good: set[int] = set()
     for number, row in enumerate(rows, 1):
@@ -233,7 +225,7 @@ def _frames(
         if problem is None:
             good.add(row.frame_id)
         else:
-            problems.setdefault(row.frame_id, []).append((row.id, row.path, problem))
+            problems.setdefault(row.frame_id, []).append((row.location_id, row.path, problem))
     checked["frames"] += len(good | set(problems))
     for frame_id, listed in problems.items():
         for location_id, path, problem in listed:
@@ -321,9 +313,8 @@ def _fix_cached(engine: Engine, finding: Finding) -> None:
         finding.cure = f"It cannot be deleted ({(error.strerror or '').lower()}); delete it yourself."
         return
     finding.fixed = True
-    m = t.masks.c
     with reading(engine) as connection:
-        mask_id = connection.execute(sa.select(m.id).where(m.sha256 == path.stem).limit(1)).scalar()
+        mask_id = next((row.id for row in queries.masks(connection) if row.sha256 == path.stem), None)
     if mask_id is not None:
         try:
             content.path(engine, mask_id, "default")
@@ -361,16 +352,12 @@ def _fix_mask(engine: Engine, finding: Finding, act: Act, now_us: int, backup: P
 
 
 def _from_backup(backup: Path, sha256: str) -> PackedMask | None:
-    m = t.masks.c
     with portability.source_registry(backup) as source, reading(source) as connection:
-        row = connection.execute(
-            sa.select(m.encoding, m.blob, m.blob_sha256).where(m.sha256 == sha256).limit(1)
-        ).first()
-    if row is None:
-        return None
-    packed = PackedMask(
-        encoding=row.encoding, blob=bytes(row.blob), blob_sha256=row.blob_sha256, sha256=sha256
-    )
+        found = next((row.id for row in queries.masks(connection) if row.sha256 == sha256), None)
+        if found is None:
+            return None
+        encoding, blob, blob_sha256, _ = queries.mask_blob(connection, found)
+    packed = PackedMask(encoding=encoding, blob=blob, blob_sha256=blob_sha256, sha256=sha256)
     try:
         unpack(packed.encoding, packed.blob, sha256=sha256)
     except IntegrityError:
@@ -405,12 +392,12 @@ def _rebuilt(engine: Engine, mask_id: int) -> tuple[PackedMask | None, str]:
     return None, "its frames, profile or algorithm are no longer read as they were"
 
 
-def _defects_then(connection: Connection, series_id: int, tx: int) -> Sequence[Defect]:
-    d, s = t.defects.c, t.series.c
-    columns = (d.x0, d.y0, d.width, d.height, d.reason, d.first_night, d.last_night)
-    statement = (
-        sa.select(*columns, d.id.label("defect_id"))
-        .join(t.series, s.camera_id == d.camera_id)
-        .where(s.id == series_id, d.opened_tx <= tx, d.closed_tx.is_(None) | (d.closed_tx > tx))
-    )
-    return [Defect(**row._mapping) for row in connection.execute(statement.order_by(d.id))]
+def _defects_then(connection: Connection, series_id: int, tx: int) -> list[Defect]:
+    """The camera's static list as it stood at a transaction."""
+    (series,) = copying.rows_where(connection, t.series, id=series_id)
+    names = ("x0", "y0", "width", "height", "reason", "first_night", "last_night")
+    return [
+        Defect(**{name: row[name] for name in names}, defect_id=row["id"])
+        for row in copying.rows_where(connection, t.defects, camera_id=series["camera_id"])
+        if row["opened_tx"] <= tx and (row["closed_tx"] is None or row["closed_tx"] > tx)
+    ]

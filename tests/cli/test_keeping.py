@@ -142,7 +142,7 @@ def test_import_into_a_registry_tells_what_was_new(stocked: Hotpix, tmp_path: Pa
     other = stocked.on(tmp_path / "other.sqlite")
     write_campaign(other.cwd / "elsewhere", header={"INSTRUME": "Othercam"})
     other.ingest("elsewhere")
-    done = other("import", "registry.sqlite", "--certify").ended_with(0, "new: 1 cameras, 11 frames")
+    done = other("import", "registry.sqlite", "--certify").ended_with(0, "new: 1 camera, 11 frames")
     assert "Mask 1, version 1, certified (there mask 1, version 1)" in done.out
     assert other(*LOOK_UP).ended_with(0).out.endswith(".fits\n")
     report = other("import", "registry.sqlite", "--format", "json").json
@@ -165,7 +165,7 @@ def test_an_import_that_cannot_be_is_one_sentence(stocked: Hotpix) -> None:
 
 
 def test_verify_is_one_sentence_when_all_is_well(stocked: Hotpix) -> None:
-    done = stocked("verify").ended_with(0, "as it was written", "1 masks", "11 frames checked")
+    done = stocked("verify").ended_with(0, "as it was written", "1 mask,", "1 series", "11 frames")
     assert done.out == ""
     assert stocked("verify", "--format", "json").json["clean"] is True
 

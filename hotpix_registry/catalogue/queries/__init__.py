@@ -26,6 +26,7 @@ from hotpix_registry.catalogue.queries.common import (
     tx_at,
 )
 from hotpix_registry.catalogue.queries.frames import (
+    Place,
     add_frame,
     close_locations,
     forget_passed_over,
@@ -38,6 +39,7 @@ from hotpix_registry.catalogue.queries.frames import (
     overrides,
     passed_over,
     passed_over_files,
+    places,
     put_location,
     put_override,
     put_reading,
@@ -93,6 +95,7 @@ __all__ = [
     "CameraRow",
     "Event",
     "MaskRow",
+    "Place",
     "RegistryId",
     "Release",
     "Revocation",
@@ -146,6 +149,7 @@ __all__ = [
     "overrides",
     "passed_over",
     "passed_over_files",
+    "places",
     "put_camera_profile",
     "put_keyword_profile",
     "put_location",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -97,6 +97,29 @@ def put_location(
         )
     )
     return before.frame_id if before is not None and before.frame_id != frame_id else None
+
+
+class Place(NamedTuple):
+    """Where a frame is said to lie, and what should be there."""
+
+    location_id: int
+    frame_id: int
+    path: str
+    size_bytes: int
+    mtime_ns: int
+    sha256: str
+
+
+def places(connection: Connection) -> list[Place]:
+    """Every current place of every frame, in the order of frames."""
+    c, f = t.locations.c, t.frames.c
+    statement = (
+        sa.select(c.id, c.frame_id, c.path, f.size_bytes, c.mtime_ns, f.sha256)
+        .join(t.frames, f.id == c.frame_id)
+        .where(is_open(t.locations))
+        .order_by(c.frame_id, c.path)
+    )
+    return [Place(*row) for row in connection.execute(statement)]
 
 
 def close_locations(connection: Connection, ids: Sequence[int], tx: int) -> None:

@@ -75,7 +75,7 @@ class KeepingMethods(Opened):
         """
         from hotpix_registry.registry import merging, portability
 
-        if self._engine.dialect.name == "sqlite" and Path(path).samefile(str(self._engine.url.database)):
+        if portability.is_itself(self._engine, Path(path)):
             raise UsageError(f"{path} is the registry itself.", next_step="Name another file.")
         with portability.source_registry(Path(path)) as source:
             return merging.merge(source, self._engine, act(), certify=certify, reason=reason, now_us=now_us())
