@@ -133,17 +133,19 @@ def replay(connection: Connection, text: str, *, explained: bool = False) -> Ans
         Another mask comes out than the receipt names.
     """
     receipt = read_receipt(text)
-    own_id = queries.registry_id(connection)
-    if receipt.registry_id != own_id:
+    known = {r.registry_id: r.to_tx for r in queries.registry_ids(connection)}
+    if receipt.registry_id not in known:
+        own = ", once ".join([*known][::-1])
         raise UsageError(
-            f"The receipt is of registry {receipt.registry_id}, and this is {own_id}.",
+            f"The receipt is of registry {receipt.registry_id}, and this is {own}.",
             next_step="Name that registry, or an export of it, with --database.",
         )
-    newest = queries.last_tx(connection)
+    newest = known[receipt.registry_id]
     if not 0 < receipt.tx <= newest:
         raise UsageError(
-            f"The receipt is of transaction {receipt.tx}, and this registry's newest is {newest}.",
-            next_step="This is an older copy of the registry; ask a newer one.",
+            f"The receipt is of transaction {receipt.tx}, and the newest of registry {receipt.registry_id} "
+            f"that is known here is {newest}.",
+            next_step="This is an older copy of it; ask a newer one.",
         )
     answer = resolve(View(connection, receipt.tx), receipt.question, explained=explained)
     if answer.mask_id != receipt.mask_id or not answer.sha256.startswith(receipt.sha256_start):

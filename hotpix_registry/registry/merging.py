@@ -16,8 +16,9 @@ from hotpix_registry.catalogue.engine import reading, writing
 from hotpix_registry.catalogue.queries import Act, CameraRow, MaskRow
 from hotpix_registry.catalogue.queries.common import insert_id
 from hotpix_registry.domain import Facts
+from hotpix_registry.errors import Conflict
 from hotpix_registry.fits.packing import unpack
-from hotpix_registry.registry import masks
+from hotpix_registry.registry import life, masks
 from hotpix_registry.registry.frames import find_camera
 from hotpix_registry.registry.masks import MaskChange
 
@@ -348,19 +349,23 @@ class _Merge:
             }
             for table in (t.assignments, t.revocations)
         )
-        waiting = [(there, here) for there, here in self._masks.items() if there in held - revoked]
-        for _, here in sorted(waiting, key=lambda pair: (pair[1].campaign_start_us, pair[1].id)):
-            if not queries.was_ever_assigned(self._target, here.id):
-                self._report.changes += _certify(self._target, here, self.tx)
-                self._report.certified.append(here.id)
+        waiting = [here for there, here in self._masks.items() if there in held - revoked]
+        status = masks.statuses(self._target, waiting)
+        for mask in sorted(waiting, key=lambda mask: (mask.campaign_start_us, mask.id)):
+            if status[mask.id] == "candidate":
+                self._certify(mask)
 
-
-def _certify(connection: Connection, mask: MaskRow, tx: int) -> Sequence[MaskChange]:
-    """The ordinary rules, as for any candidate."""
-    name = queries.series(connection)[mask.series_id].camera
-    camera = find_camera(queries.cameras(connection), name)
-    assert camera is not None
-    return masks.certify(connection, camera, mask.id, tx)
+    def _certify(self, mask: MaskRow) -> None:
+        """The ordinary rules, as for any candidate; what is out of the ordinary waits for a person."""
+        name = queries.series(self._target)[mask.series_id].camera
+        camera = find_camera(queries.cameras(self._target), name)
+        assert camera is not None
+        try:
+            self._report.changes += life.certify(self._target, camera, mask.id, self.tx)
+        except Conflict as refusal:
+            self._report.differing.append(f"Mask {mask.id} stays a candidate. {refusal}")
+        else:
+            self._report.certified.append(mask.id)
 
 
 def _open_rows(connection: Connection, table: sa.Table, **values: Any) -> list[dict[str, Any]]:

@@ -38,7 +38,11 @@ class View:
 
     @cached_property
     def registry_id(self) -> str:
-        return queries.registry_id(self.connection)
+        """The name under which the registry went at that transaction."""
+        if self.at is None:
+            return queries.registry_id(self.connection)
+        known = queries.registry_ids(self.connection)
+        return next((r.registry_id for r in reversed(known) if r.from_tx <= self.tx), known[0].registry_id)
 
     @cached_property
     def cameras(self) -> list[CameraRow]:
