@@ -57,6 +57,16 @@ class NoMask(HotpixError, LookupError):
     code, exit_code, http_status = "no-mask", 3, 404
 
 
+class GeometryMismatch(NoMask):
+    """A mask whose pixels cannot be laid over a frame's without guessing; `criteria` lists every part."""
+
+    code, exit_code, http_status = "geometry", 3, 409
+
+    def __init__(self, message: str, *, next_step: str = "", criteria: tuple[Any, ...] = ()) -> None:
+        super().__init__(message, next_step=next_step)
+        self.criteria = criteria
+
+
 class AmbiguousMask(HotpixError, LookupError):
     """More than one mask answers, and the question does not decide between them."""
 

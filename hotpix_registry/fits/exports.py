@@ -5,6 +5,7 @@ Coordinates are 0-based, x first, except where a format counts otherwise; each f
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import hashlib
 import io
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from hotpix_registry.domain import DQ
 from hotpix_registry.errors import UnreadableFrame, UsageError
 from hotpix_registry.fits import canonical, maskfile, pixels
+from hotpix_registry.fits.adapt import Adaptation, Geometry, adapt
 
 _EVIDENCE = DQ.DARK_SATURATED | DQ.DARK_NONLINEAR | DQ.UNSTABLE | DQ.STUCK | DQ.COLUMN | DQ.MANUAL
 _ALL = DQ((1 << len(DQ)) - 1)
@@ -238,6 +240,37 @@ def export(
         suffix=suffix,
         sha256=hashlib.sha256(written).hexdigest(),
         source_sha256=source_sha256,
+    )
+
+
+def adapted_file(fits_bytes: bytes, adaptation: Adaptation, frame: Geometry) -> Export:
+    """Write the mask file for frames of another geometry; it names its source by sha256, and the steps.
+
+    Raises
+    ------
+    UnreadableFrame
+        When the bytes are no mask file.
+    """
+    source = maskfile.decode(fits_bytes)
+    source_sha256 = maskfile.digest(fits_bytes)
+    configuration = dataclasses.replace(
+        source.configuration,
+        binning=frame.binning,
+        sub_frame=frame.sub_frame,
+        row_order=frame.row_order,
+        bayer_pattern=frame.bayer_pattern,
+    )
+    steps = adaptation.sentences or ("Its pixels are taken as they are.",)
+    derived = dataclasses.replace(
+        source,
+        dq=adapt(source.dq, adaptation),
+        configuration=configuration,
+        trim_section=frame.raw_section if adaptation.steps else source.trim_section,
+        notes=(*source.notes, "Derived from the mask file with the sha256", source_sha256, *steps),
+    )
+    content = maskfile.encode(derived)
+    return Export(
+        content=content, suffix=".fits", sha256=maskfile.digest(content), source_sha256=source_sha256
     )
 
 

@@ -386,9 +386,9 @@ def _sub_frame(reading: _Reading) -> tuple[int, int, int, int] | None:
         origin = [as_number(value) for value in reading.values(source)]
         if len(origin) == 2 and all(x is not None and 0 <= x < _MOST_PIXELS for x in origin):
             x0, y0 = (round(x or 0) for x in origin)
-            if x0 or y0:
-                reading.sources["sub_frame"] = source.name
-                return x0, y0, nx, ny
+            # Also of the corner, since a mask is cut to a window only where its origin is known.
+            reading.sources["sub_frame"] = source.name
+            return (x0, y0, nx, ny) if x0 or y0 else None
     return None
 
 

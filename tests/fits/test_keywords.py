@@ -534,7 +534,10 @@ def test_colour_that_is_no_bayer_pattern_is_none() -> None:
 
 
 def test_a_window_in_the_corner_is_told_by_its_shape_alone() -> None:
-    assert with_cards("XORGSUBF= 0", "YORGSUBF= 0").configuration.sub_frame is None
+    corner = with_cards("XORGSUBF= 0", "YORGSUBF= 0")
+    assert corner.configuration.sub_frame is None
+    assert corner.sources["sub_frame"] == "XORGSUBF, YORGSUBF"
+    assert "sub_frame" not in with_cards("XORGSUBF= 0").sources
     assert with_cards("XORGSUBF= 0", "YORGSUBF= 5").configuration.sub_frame == (0, 5, 64, 32)
 
 
