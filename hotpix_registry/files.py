@@ -8,6 +8,7 @@ import hashlib
 import os
 import re
 import secrets
+import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -35,10 +36,13 @@ _MAGIC = b"SQLite format 3\0"
 _ABANDONED_AFTER_S = 86_400
 
 
-def write_atomic(path: str | Path, content: bytes | Iterable[bytes]) -> Path:
+def write_atomic(
+    path: str | Path, content: bytes | Iterable[bytes], *, mode_of: str | Path | None = None
+) -> Path:
     """Write a file so that its name shows the whole new content or what was there before.
 
-    The bytes go to a temporary file beside it, reach the disk, and take the name in one step.
+    The bytes go to a temporary file beside it, reach the disk, and take the name in one step. The new file
+    has the permissions of `mode_of`.
 
     Raises
     ------
@@ -61,6 +65,8 @@ def write_atomic(path: str | Path, content: bytes | Iterable[bytes]) -> Path:
                 file.writelines(pieces)
                 file.flush()
                 os.fsync(file.fileno())
+            if mode_of is not None:
+                shutil.copymode(mode_of, temporary)
             temporary.replace(path)
         except BaseException:
             with contextlib.suppress(OSError):

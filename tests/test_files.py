@@ -44,6 +44,13 @@ def test_an_existing_file_is_replaced_and_content_may_come_in_pieces(tmp_path: P
     assert (tmp_path / "mask.fits").read_bytes() == bytes(range(10))
 
 
+def test_a_new_file_may_take_over_the_permissions_of_another(tmp_path: Path) -> None:
+    (tmp_path / "raw.fits").write_bytes(b"old")
+    (tmp_path / "raw.fits").chmod(0o640)
+    path = write_atomic(tmp_path / "new.fits", CONTENT, mode_of=tmp_path / "raw.fits")
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
 def test_a_failure_in_the_middle_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     def pieces() -> Iterator[bytes]:
         yield b"half"

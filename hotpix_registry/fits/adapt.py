@@ -227,13 +227,13 @@ def _compare_rows(mask: Geometry, frame: Geometry) -> tuple[bool | None, Criteri
         wanted, found = frame.row_order or "not given", mask.row_order or "not given"
         return None, _criterion("row order", wanted, found, "refused", reason)
     wanted, found = (f"not given, by {g.program or 'an unknown program'}" for g in (frame, mask))
-    if _program_name(mask.program) == _program_name(frame.program):
+    if program_name(mask.program) == program_name(frame.program):
         return False, _criterion("row order", wanted, found, "agrees")
     reason = "neither is known, and other programs store rows otherwise"
     return None, _criterion("row order", wanted, found, "refused", reason)
 
 
-def _program_name(program: str | None) -> str:
+def program_name(program: str | None) -> str:
     """A program's name without its version: `maxim dl` of `MaxIm DL Version 4.07`."""
     words = re.split(r"[\s,;/-]+", (program or "").casefold())
     named = []

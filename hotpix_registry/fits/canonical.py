@@ -49,12 +49,16 @@ def header(cards: Iterable[Card], *, data_sum: int) -> bytes:
     Cards of the keywords HISTORY and COMMENT carry their text as value, at most 72 characters.
     `data_sum` is the `ones_complement_sum` of the data behind it.
     """
-    lines = [line for card in cards if card[1] is not None for line in _lines(*card)]
-    lines += _lines("DATASUM", str(data_sum), "32-bit sum of the data")
-    lines += _lines("CHECKSUM", "0" * 16, "makes the sum of the HDU zero")
-    lines.append("END")
-    text = "".join(f"{line:<{CARD}}" for line in lines)
-    block = f"{text:<{padded(len(text))}}".encode("ascii")
+    lines = [line for card in cards if card[1] is not None for line in card_lines(*card)]
+    lines += card_lines("DATASUM", str(data_sum), "32-bit sum of the data")
+    lines += card_lines("CHECKSUM", "0" * 16, "makes the sum of the HDU zero")
+    return seal([f"{line:<{CARD}}".encode("ascii") for line in lines], data_sum=data_sum)
+
+
+def seal(cards: Iterable[bytes], *, data_sum: int) -> bytes:
+    """Cards of 80 bytes as a whole header; a CHECKSUM of sixteen zeros among them gets its value."""
+    joined = b"".join((*cards, f"{'END':<{CARD}}".encode()))
+    block = joined + padding(len(joined), b" ")
     total = _fold(data_sum + ones_complement_sum(block))
     return block.replace(b"CHECKSUM= '" + b"0" * 16, b"CHECKSUM= '" + _checksum(total), 1)
 
@@ -116,7 +120,8 @@ def table(name: str, columns: Sequence[tuple[str, str, str, Sequence[Any]]]) -> 
     return header(cards, data_sum=ones_complement_sum(data)) + data
 
 
-def _lines(keyword: str, value: bool | int | float | str | None, comment: str) -> list[str]:
+def card_lines(keyword: str, value: bool | int | float | str | None, comment: str) -> list[str]:
+    """The card of a keyword, of at most 80 characters, with those that continue a long string."""
     if keyword in ("HISTORY", "COMMENT"):
         return [f"{keyword:<8}{ascii_text(str(value))}"[:CARD]]
     if isinstance(value, str):
