@@ -148,6 +148,22 @@ def _helpers(path: Path) -> list[Path]:
     return [path.with_name(path.name + ending) for ending in ("-wal", "-shm", "-journal")]
 
 
+def make_folder(path: str | Path) -> Path:
+    """Make a folder and those above it; one that is there already is fine.
+
+    Raises
+    ------
+    StorageError
+        When it cannot be made.
+    """
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise storage_error(path, error) from error
+    return path
+
+
 def storage_error(path: str | Path, error: OSError) -> StorageError:
     """The sentence for the user when a file cannot be written: what, why, what to do."""
     reason = (error.strerror or str(error)).lower()
@@ -200,11 +216,7 @@ def cache_file(sha256: str, produce: Callable[[], bytes]) -> Path:
         raise IntegrityError(
             f"The bytes made for {sha256} have another digest.", next_step="Run hotpix-registry db check."
         )
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise storage_error(path.parent, error) from error
-    _sweep(path.parent)
+    _sweep(make_folder(path.parent))
     return write_atomic(path, content)
 
 

@@ -10,6 +10,7 @@ import typer
 
 from hotpix_registry import __version__
 from hotpix_registry.cli import (
+    apply_commands,
     archive_commands,
     build_commands,
     camera_commands,
@@ -55,6 +56,7 @@ build_commands.register(app)
 mask_commands.register(app)
 version_commands.register(app)
 life_commands.register(app)
+apply_commands.register(app)
 report_commands.register(app)
 defect_commands.register(app)
 camera_commands.register(app)

@@ -6,13 +6,21 @@ from hotpix_registry.registry.facade.cameras import CameraMethods
 from hotpix_registry.registry.facade.frames import FrameMethods
 from hotpix_registry.registry.facade.history import HistoryMethods
 from hotpix_registry.registry.facade.keeping import KeepingMethods
+from hotpix_registry.registry.facade.science import ScienceMethods
 from hotpix_registry.registry.facade.versions import VersionMethods
 
 __all__ = ["Mask", "Registry"]
 
 
 class Registry(
-    FrameMethods, CameraMethods, VersionMethods, AnswerMethods, HistoryMethods, ArchiveMethods, KeepingMethods
+    FrameMethods,
+    CameraMethods,
+    VersionMethods,
+    AnswerMethods,
+    HistoryMethods,
+    ArchiveMethods,
+    KeepingMethods,
+    ScienceMethods,
 ):
     """A registry of hot-pixel masks: dark frames in, masks out.
 

@@ -1,0 +1,153 @@
+"""Which mask is applied: the one of an id, of a date, or the one that a frame's own header asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sqlalchemy.engine import Connection, Engine
+
+from hotpix_registry.catalogue import queries
+from hotpix_registry.catalogue.engine import reading
+from hotpix_registry.catalogue.queries import CameraRow
+from hotpix_registry.domain import Facts, iso, parse_date
+from hotpix_registry.errors import AmbiguousMask, UnreadableFrame, UsageError
+from hotpix_registry.registry import masks
+from hotpix_registry.registry.answer import Answer, Question, resolve
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chosen:
+    """A mask that was decided on, and the text that tells how."""
+
+    mask_id: int
+    version: int
+    sha256: str
+    registry_id: str
+    preset: str
+    receipt: str
+    warnings: tuple[str, ...] = ()
+
+
+Choose = Callable[[Facts, CameraRow], Chosen]
+"""finds the mask of a frame by what its header says, and its camera"""
+
+
+def chooser(
+    engine: Engine,
+    mask: int | str,
+    *,
+    camera: str | None = None,
+    temperature_c: float | None = None,
+    preset: str = "default",
+) -> Chosen | Choose:
+    """The mask of an id or of a date, or with `auto` what finds that of each frame.
+
+    A number is an id, unless a camera is given and it can be a date.
+
+    Raises
+    ------
+    UsageError, UnknownId, UnknownCamera
+    NoMask, AmbiguousMask
+        No one mask answers for the date.
+    """
+    from hotpix_registry.fits.exports import flags_of
+
+    flags_of(preset)
+    if mask == "auto":
+        return lambda facts, row: chosen_for_frame(engine, facts, row, preset)
+    text = str(mask).strip()
+    with reading(engine) as connection:
+        if camera is not None and (not text.isdecimal() or _is_date(text)):
+            question = Question(camera=camera, date=text, temperature_c=temperature_c, preset=preset)
+            return chosen_by_answer(resolve(connection, question))
+        if text.isdecimal() and len(text) < 19:
+            return chosen_by_id(connection, int(text), preset)
+    raise UsageError(
+        f"'{text}' is no number of a mask, and for a date the camera is missing.",
+        next_step="Give the number of a mask, a date with --camera NAME, or auto.",
+    )
+
+
+def _is_date(text: str) -> bool:
+    try:
+        parse_date(text)
+    except ValueError:
+        return False
+    return True
+
+
+def chosen_for_frame(engine: Engine, facts: Facts, camera: CameraRow, preset: str) -> Chosen:
+    """The mask that a science frame's own header asks for."""
+    with reading(engine) as connection:
+        return chosen_by_answer(resolve(connection, question_of(facts, camera, preset)))
+
+
+def chosen_by_id(connection: Connection, mask_id: int, preset: str) -> Chosen:
+    """A mask named by its id; the receipt then holds no question.
+
+    Raises
+    ------
+    UnknownId
+    AmbiguousMask
+        The mask has been revoked.
+    """
+    row = masks.find_mask(connection, mask_id)
+    status = masks.status_of(connection, row)
+    if status == "revoked":
+        raise AmbiguousMask(
+            f"Mask {mask_id} has been revoked.", next_step="`hotpix-registry masks` lists the others."
+        )
+    registry_id, tx = queries.registry_id(connection), queries.last_tx(connection)
+    told = () if status == "certified" else (f"Mask {mask_id} is {status}, not certified.",)
+    return Chosen(
+        mask_id=row.id,
+        version=row.version,
+        sha256=row.sha256,
+        registry_id=registry_id,
+        preset=preset,
+        receipt=f"hp:{registry_id}/{tx}/{row.id}/{row.sha256[:12]}",
+        warnings=(*row.warnings, *told),
+    )
+
+
+def chosen_by_answer(answer: Answer) -> Chosen:
+    return Chosen(
+        mask_id=answer.mask_id,
+        version=answer.version,
+        sha256=answer.sha256,
+        registry_id=answer.registry_id,
+        preset=answer.preset,
+        receipt=answer.receipt,
+        warnings=answer.warnings,
+    )
+
+
+def question_of(facts: Facts, camera: CameraRow, preset: str) -> Question:
+    """What a science frame's own header asks for.
+
+    Raises
+    ------
+    UnreadableFrame
+        It does not say when the frame was taken.
+    """
+    if facts.start_us is None:
+        raise UnreadableFrame(
+            "The file does not say when it was taken.", next_step="Give a date or a mask instead of auto."
+        )
+    instant = iso(facts.start_us) or ""
+    has_time = facts.start_precision_s < 86_400
+    return Question(
+        camera=camera.name,
+        date=instant if has_time else instant[:10],
+        temperature_c=temperature_of(facts, camera),
+        exposure_s=facts.exptime_s,
+        preset=preset,
+    )
+
+
+def temperature_of(facts: Facts, camera: CameraRow) -> float | None:
+    """The temperature by which a frame's mask is looked up; None for a camera without cooling."""
+    if camera.profile.temperature_grid_c is None:
+        return None
+    return facts.ccd_temp_c if facts.set_temp_c is None else facts.set_temp_c
