@@ -21,7 +21,7 @@ from hotpix_registry.errors import (
 )
 from hotpix_registry.fits.maskfile import decode, digest
 from hotpix_registry.registry import Registry
-from hotpix_registry.registry.apply import Applied, adapted_mask_file
+from hotpix_registry.registry.apply import Applied, adapted_mask_file, fit
 from tests.small_camera import SHAPE, hot_pixels, pixels, write_campaign, write_frame
 
 LIMIT = Recipe(rule=Rule.LIMIT, limit_e_per_s=4.0)
@@ -186,7 +186,8 @@ def test_a_warm_frame_is_a_warning(stocked: Registry, tmp_path: Path) -> None:
     path = light(tmp_path / "warm.fits", **{"SET-TEMP": 0.0, "CCD-TEMP": 0.0})
     one = only(stocked.apply(1, path, in_place=True))
     assert "A frame at 0 °C has got mask 1 of darks at -10 °C." in one.warnings
-    refused(stocked.apply("auto", light(tmp_path / "w.fits", **{"SET-TEMP": 0.0}), in_place=True), "-10")
+    own = stocked.apply("auto", light(tmp_path / "w.fits", **{"SET-TEMP": 0.0}), in_place=True)
+    refused(own, "w.fits: ", "within 1 °C of 0 °C")
 
 
 def test_darks_and_masks_are_no_science_frames(stocked: Registry, tmp_path: Path) -> None:
@@ -271,6 +272,7 @@ def test_the_mask_file_for_another_geometry_has_its_own_digest(stocked: Registry
     )
     derived, plan = adapted_mask_file(stocked._engine, 1, facts)
     assert plan.sentences == ("Columns 0 to 31 and rows 0 to 23 were cut out, counted from 0.",)
+    assert fit(stocked._engine, 1, facts) == plan
     assert derived.source_sha256 == digest(stocked.mask_file(1))
     assert np.array_equal(decode(derived.content).dq & 1 != 0, hot_pixels()[:24, :32])
 

@@ -14,9 +14,8 @@ from typing import Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from hotpix_registry.domain import Facts
+from hotpix_registry.domain import Configuration, Facts
 from hotpix_registry.errors import GeometryMismatch, ProfileError
-from hotpix_registry.fits.maskfile import MaskContent
 from hotpix_registry.fits.pixels import parse_section
 
 Verdict = Literal["agrees", "adapted", "refused"]
@@ -47,17 +46,22 @@ class Geometry:
     """the acquisition software"""
 
     @classmethod
-    def of_mask(cls, content: MaskContent, *, program: str | None = None) -> Self:
-        """The geometry of a mask file; `program` took its darks, which the file does not say."""
-        configuration = content.configuration
-        ny, nx = content.dq.shape
+    def of_mask(
+        cls,
+        configuration: Configuration,
+        shape: tuple[int, int],
+        raw_section: str | None,
+        *,
+        program: str | None = None,
+    ) -> Self:
+        """The geometry of a mask by what its file says, and by the program that took its darks."""
         return cls(
-            shape=(ny, nx),
+            shape=shape,
             binning=configuration.binning,
             sub_frame=configuration.sub_frame,
             row_order=configuration.row_order,
             bayer_pattern=configuration.bayer_pattern,
-            raw_section=content.trim_section,
+            raw_section=raw_section,
             program=program,
         )
 
@@ -136,9 +140,9 @@ def plan_adaptation(mask: Geometry, frame: Geometry, *, allow_binning: bool = Fa
       one program alone is refused.
     - A sub-frame is cut out where its origin is known; before trimmed edges it is not, unless the trim
       begins in the corner.
-    - A frame that is trimmed takes a trimmed mask as it is. A raw one gets it where the mask's section of
-      the raw frame says, with its overscan unmasked. A mask of the raw frame is cut to the frame's
-      section. The part that sees light must be covered.
+    - A frame of a trimmed mask's size counts as trimmed alike, and takes it as it is. A raw one gets it
+      where the mask's section of the raw frame says, with its overscan unmasked. A mask of the raw frame
+      is cut to the frame's section. The part that sees light must be covered.
 
     Raises
     ------
@@ -311,14 +315,12 @@ def _place(mask: Geometry, frame: Geometry, bins: tuple[int, int], flip: bool) -
     known_edges = frame.image_section is not None or frame.raw_section is not None
     if is_window and known_edges:
         raise _Unknown("a sub-frame with trimmed edges or overscan lies nobody knows where")
-    if not is_window and any(found or ()) and flip:
+    if found is not None and flip:
         raise _Unknown("rows of a sub-frame cannot be flipped without the detector's height")
     smaller = any(axis.blocks > axis.length for axis in axes)
     if is_window or (wanted is not None and smaller and not known_edges):
         if wanted is None:
             raise _Unknown("the origin of the frame's sub-frame is not known")
-        if found is not None and any(found) and flip:
-            raise _Unknown("rows of a sub-frame cannot be flipped without the detector's height")
         y, x = (axis.in_window(a, b) for axis, a, b in zip(axes, wanted, found or (0, 0), strict=True))
     elif frame.image_section is not None:
         y, x = (axis.in_raw(span) for axis, span in zip(axes, _spans(frame.image_section), strict=True))
@@ -351,22 +353,23 @@ class _Axis:
     def blocks(self) -> int:
         return self.n // self.step
 
-    def _unaligned(self) -> None:
-        if self.flip and self.n % self.step:
-            raise _Unknown(f"blocks of {self.step} flipped rows do not divide {self.n}")
+    def _check_blocks(self) -> None:
+        """Blocks begin at the frame's first row, which is the mask's last when rows are flipped."""
+        if self.flip and self.step > 1 and (self.n % self.step or self.section is not None):
+            raise _Unknown(f"where blocks of {self.step} flipped rows begin in the mask is not known")
 
     def as_it_is(self) -> int:
-        self._unaligned()
+        self._check_blocks()
         return 0
 
     def in_window(self, wanted: int, found: int) -> int:
-        self._unaligned()
+        self._check_blocks()
         if self.section is not None and (self.flip or self.section[0]):
             raise _Unknown(f"whether the sub-frame's {self.name} counts from the trimmed edge is not known")
         return self._inside(wanted - found)
 
     def in_trimmed(self, span: Span) -> int:
-        self._unaligned()
+        self._check_blocks()
         if self.section is None:
             if span is None:
                 return self._whole()
@@ -381,11 +384,13 @@ class _Axis:
         start, end = self._section_in_frame(self.section)
         light = light or (0, self.length)
         if not (start <= light[0] * self.step and light[1] * self.step <= end):
-            raise _Unknown(f"the mask covers {self.name} {start}:{end} of the part that sees light only")
+            raise _Unknown(
+                f"of the part that sees light the mask covers {self.name} {start} to {end - 1} only"
+            )
         return -start
 
     def in_silent_raw(self) -> int:
-        if self.section is None or (not self.section[0] and self.blocks == self.length):
+        if self.section is None or (self.section[0] == 0 and self.blocks == self.length):
             return self._whole()
         start, end = self._section_in_frame(self.section)
         if start < 0 or end > self.length * self.step:
@@ -401,7 +406,7 @@ class _Axis:
         return self.length - end, self.length - start
 
     def _whole(self) -> int:
-        self._unaligned()
+        self._check_blocks()
         if self.blocks != self.length:
             raise _Unknown(f"the mask has {self.n} pixels in {self.name}, the frame {self.length}")
         return 0

@@ -396,6 +396,13 @@ def read_bad(source: bytes | str | Path) -> NDArray[np.bool_]:
         raise _no_mask_file(name, str(error)) from error
 
 
+def read_raw_section(fits_bytes: bytes) -> str | None:
+    """The section of the raw frame that a mask file covers, without reading its pixels; None is all of it."""
+    primary = next(blocks.hdus(lambda offset, size: fits_bytes[offset : offset + size]))
+    section = primary.values.get("RAWSEC")
+    return None if section is None else str(section)
+
+
 def _decode_configuration(header: Any) -> Configuration:
     values: dict[str, Any] = {
         field: header.get(keyword) for field, keyword in _CONFIGURATION_KEYWORDS.items()

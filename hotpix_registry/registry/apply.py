@@ -14,8 +14,8 @@ from sqlalchemy.engine import Connection, Engine
 from hotpix_registry.cameras import recognise
 from hotpix_registry.catalogue import queries
 from hotpix_registry.catalogue.engine import reading
-from hotpix_registry.catalogue.queries import CameraRow
-from hotpix_registry.domain import Facts, Night, Rule
+from hotpix_registry.catalogue.queries import CameraRow, MaskRow
+from hotpix_registry.domain import Facts, Night, Rule, Series
 from hotpix_registry.errors import (
     AmbiguousMask,
     GeometryMismatch,
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
     from hotpix_registry.fits.adapt import Adaptation, Geometry
     from hotpix_registry.fits.exports import Export
-    from hotpix_registry.fits.maskfile import MaskContent
 
 Status = Literal["applied", "unchanged", "refused"]
 
@@ -149,9 +148,11 @@ class Applier:
                 progress(number, len(pairs))
             try:
                 done.append(self.apply_to(path, choose, output))
-            except (UnreadableFrame, NoMask, AmbiguousMask, StorageError) as error:
+            except (UnreadableFrame, NoMask, AmbiguousMask, StorageError, UsageError) as error:
+                named = str(path) in error.message or (output is not None and str(output) in error.message)
+                reason = str(error) if named else f"{path}: {error}"
                 done.append(
-                    Applied(path=str(path), output=None, status="refused", reason=str(error), error=error)
+                    Applied(path=str(path), output=None, status="refused", reason=reason, error=error)
                 )
         if progress is not None:
             progress(len(pairs), len(pairs))
@@ -278,7 +279,7 @@ def _check_is_free(output: Path) -> None:
 
 def _check_settings(path: Path, facts: Facts, mask: _Mask) -> None:
     """Raise when a setting that both name differs; geometry is another matter."""
-    frame, darks = facts.configuration, mask.content.configuration
+    frame, darks = facts.configuration, mask.origin.series.configuration
     names = ("readout_mode", "gain_setting", "offset_setting")
     differing = [
         f"{name.replace('_', ' ')}: wanted {wanted}, found {found}"
@@ -298,51 +299,33 @@ def _check_settings(path: Path, facts: Facts, mask: _Mask) -> None:
 class _Mask:
     """A stored mask in memory, with its planes for the geometry that was asked for last."""
 
-    mask_id: int
-    content: MaskContent
-    camera: CameraRow
-    set_point_c: float | None
-    program: str | None
-    """the software that took its darks"""
-    is_imported: bool
-    _last: tuple[Geometry, Adaptation, NDArray[np.uint16]] | None = None
+    origin: _Origin
+    fits_bytes: bytes
+    dq: NDArray[np.uint16]
+    _last: tuple[tuple[Geometry, Geometry], Adaptation, NDArray[np.uint16]] | None = None
     _bad: tuple[str, NDArray[np.bool_]] | None = None
 
     @classmethod
     def load(cls, engine: Engine, mask_id: int) -> _Mask:
-        from hotpix_registry.fits import maskfile
+        return cls(_Origin.of(engine, mask_id), content.file(engine, mask_id), content.dq(engine, mask_id))
 
-        with reading(engine) as connection:
-            row = masks.find_mask(connection, mask_id)
-            series = queries.series(connection)[row.series_id]
-            camera = find_camera(queries.cameras(connection), series.camera)
-            assert camera is not None
-            program = _program_of(connection, mask_id, row.series_id, camera)
-        return cls(
-            mask_id,
-            maskfile.decode(content.file(engine, mask_id)),
-            camera,
-            series.set_point_c,
-            program,
-            row.rule == Rule.IMPORT,
-        )
+    @property
+    def mask_id(self) -> int:
+        return self.origin.mask.id
+
+    @property
+    def camera(self) -> CameraRow:
+        return self.origin.camera
 
     def adapted(self, facts: Facts, *, allow_binning: bool) -> tuple[Adaptation, NDArray[np.uint16]]:
         """The plan for a frame, and its plane of flags."""
         from hotpix_registry.fits.adapt import adapt, plan_adaptation
 
-        frame = geometry_of(facts, self.camera)
-        if self._last is None or self._last[0] != frame:
-            # whoever imported a mask said that it is for the camera's frames; its darks are unknown
-            program = self.program or (frame.program if self.is_imported else None)
-            plan = plan_adaptation(self.geometry(program), frame, allow_binning=allow_binning)
-            self._last, self._bad = (frame, plan, adapt(self.content.dq, plan)), None
+        pair = self.origin.geometry(self.fits_bytes, facts), geometry_of(facts, self.camera)
+        if self._last is None or self._last[0] != pair:
+            plan = plan_adaptation(*pair, allow_binning=allow_binning)
+            self._last, self._bad = (pair, plan, adapt(self.dq, plan)), None
         return self._last[1:]
-
-    def geometry(self, program: str | None) -> Geometry:
-        from hotpix_registry.fits.adapt import Geometry
-
-        return Geometry.of_mask(self.content, program=program)
 
     def bad(self, dq: NDArray[np.uint16], preset: str) -> NDArray[np.bool_]:
         from hotpix_registry.fits.exports import preset_mask
@@ -353,14 +336,12 @@ class _Mask:
 
     def warnings(self, facts: Facts) -> tuple[str, ...]:
         """What speaks against this mask for a frame, and does not forbid it."""
-        wanted_c = temperature_of(facts, self.camera)
-        if wanted_c is None or self.set_point_c is None:
+        wanted_c, set_point_c = temperature_of(facts, self.camera), self.origin.series.set_point_c
+        if wanted_c is None or set_point_c is None:
             return ()
-        if abs(wanted_c - self.set_point_c) <= self.camera.profile.temperature_tolerance_c:
+        if abs(wanted_c - set_point_c) <= self.camera.profile.temperature_tolerance_c:
             return ()
-        return (
-            f"A frame at {wanted_c:g} °C has got mask {self.mask_id} of darks at {self.set_point_c:g} °C.",
-        )
+        return (f"A frame at {wanted_c:g} °C has got mask {self.mask_id} of darks at {set_point_c:g} °C.",)
 
 
 def geometry_of(facts: Facts, camera: CameraRow) -> Geometry:
@@ -370,6 +351,21 @@ def geometry_of(facts: Facts, camera: CameraRow) -> Geometry:
     night = Night.of(facts.start_us or 0, camera.profile.longitude_deg_east)
     overscan, trim = camera.profile.sections_on(str(night)).sections_of(facts)
     return Geometry.of_frame(facts, trim_section=trim, overscan_section=overscan)
+
+
+def fit(engine: Engine, mask_id: int, facts: Facts, *, allow_binning: bool = False) -> Adaptation:
+    """How a stored mask is laid over a frame: its criteria tell what was compared; reads no pixels.
+
+    Raises
+    ------
+    GeometryMismatch
+        With every part, wanted and found.
+    """
+    from hotpix_registry.fits.adapt import plan_adaptation
+
+    origin = _Origin.of(engine, mask_id)
+    mask, frame = origin.geometry(content.file(engine, mask_id), facts), geometry_of(facts, origin.camera)
+    return plan_adaptation(mask, frame, allow_binning=allow_binning)
 
 
 def adapted_mask_file(
@@ -382,25 +378,64 @@ def adapted_mask_file(
     GeometryMismatch
         With every part, wanted and found.
     """
+    from hotpix_registry.fits.adapt import plan_adaptation
     from hotpix_registry.fits.exports import adapted_file
 
-    mask = _Mask.load(engine, mask_id)
-    plan, _ = mask.adapted(facts, allow_binning=allow_binning)
-    return adapted_file(content.file(engine, mask_id), plan, geometry_of(facts, mask.camera)), plan
+    origin, fits_bytes = _Origin.of(engine, mask_id), content.file(engine, mask_id)
+    frame = geometry_of(facts, origin.camera)
+    plan = plan_adaptation(origin.geometry(fits_bytes, facts), frame, allow_binning=allow_binning)
+    return adapted_file(fits_bytes, plan, frame), plan
 
 
-def _program_of(connection: Connection, mask_id: int, series_id: int, camera: CameraRow) -> str | None:
+@dataclass(frozen=True, slots=True)
+class _Origin:
+    """What is known of a stored mask beside its file."""
+
+    mask: MaskRow
+    series: Series
+    camera: CameraRow
+    program: str | None
+    """the software that took its darks"""
+
+    @classmethod
+    def of(cls, engine: Engine, mask_id: int) -> _Origin:
+        with reading(engine) as connection:
+            row = masks.find_mask(connection, mask_id)
+            series = queries.series(connection)[row.series_id]
+            camera = find_camera(queries.cameras(connection), series.camera)
+            assert camera is not None
+            return cls(row, series, camera, _program_of(connection, row, camera))
+
+    def geometry(self, fits_bytes: bytes, facts: Facts) -> Geometry:
+        """The mask's geometry beside a frame.
+
+        Whoever imported a mask said that it is for the camera's frames: where no program is known for it,
+        it counts as that of the frame.
+        """
+        from hotpix_registry.fits.adapt import Geometry
+        from hotpix_registry.fits.maskfile import read_raw_section
+
+        imported = self.mask.rule == Rule.IMPORT
+        return Geometry.of_mask(
+            self.series.configuration,
+            (self.mask.ny, self.mask.nx),
+            read_raw_section(fits_bytes),
+            program=self.program or (facts.software if imported else None),
+        )
+
+
+def _program_of(connection: Connection, mask: MaskRow, camera: CameraRow) -> str | None:
     """The program that took a mask's darks; a mask made from masks has those of its series."""
     from hotpix_registry.fits.adapt import program_name
 
-    ids = [frame_id for frame_id, _ in queries.mask_inputs(connection, mask_id)]
+    ids = [frame_id for frame_id, _ in queries.mask_inputs(connection, mask.id)]
     if ids:
         frames = queries.frames(connection, ids=ids)
     else:
         frames = [
             frame
             for frame in queries.frames(connection, camera_id=camera.camera_id)
-            if frame.series_id == series_id
+            if frame.series_id == mask.series_id
         ]
     programs: Mapping[str, str | None] = {
         program_name(frame.facts.software): frame.facts.software for frame in frames

@@ -54,6 +54,7 @@ def chooser(
     from hotpix_registry.fits.exports import flags_of
 
     flags_of(preset)
+    preset = preset.strip()
     if mask == "auto":
         return lambda facts, row: chosen_for_frame(engine, facts, row, preset)
     text = str(mask).strip()

@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from hotpix_registry.domain import DQ, Configuration, Facts
 from hotpix_registry.errors import GeometryMismatch, NoMask
 from hotpix_registry.fits.adapt import Geometry, adapt, plan_adaptation
 from hotpix_registry.fits.exports import adapted_file
-from hotpix_registry.fits.maskfile import MaskContent, decode, digest, encode
+from hotpix_registry.fits.maskfile import MaskContent, decode, digest, encode, read_raw_section
 
 FULL = Geometry(shape=(6, 8))
 
@@ -128,6 +128,9 @@ def test_the_origin_of_a_sub_frame_counts_in_the_order_of_its_own_rows() -> None
     assert moved(up, window, 2, 4) == [[0, 0]]
     sub = replace(window, row_order="BOTTOM-UP")
     refused(sub, window, "without the detector's height")
+    corner = replace(sub, sub_frame=(0, 0, 4, 2))
+    refused(corner, replace(window, sub_frame=(0, 0, 4, 2)), "without the detector's height")
+    refused(replace(up, raw_section="[1:8, 1:6]"), window, "counts from the trimmed edge is not known")
 
 
 def test_a_trimmed_frame_takes_a_trimmed_mask_as_it_is() -> None:
@@ -153,7 +156,7 @@ def test_a_raw_frame_gets_the_mask_where_its_section_says_with_overscan_unmasked
 def test_a_raw_frame_whose_own_trim_section_reaches_beyond_the_mask_is_refused() -> None:
     mask = replace(FULL, raw_section="[3:10, :]")
     wider = Geometry.of_frame(facts((6, 14), trim_section="[2:10, 1:6]"))
-    refused(mask, wider, "the mask covers x 2:10 of the part that sees light only")
+    refused(mask, wider, "of the part that sees light the mask covers x 2 to 9 only")
 
 
 def test_a_mask_of_the_raw_frame_is_cut_for_a_trimmed_one() -> None:
@@ -193,7 +196,14 @@ def test_what_a_division_leaves_over_is_dropped() -> None:
     assert moved(mask, frame, 7, 6, allow_binning=True) == []
     flipped = replace(frame, row_order="TOP-DOWN")
     upright = replace(mask, row_order="BOTTOM-UP")
-    refused(upright, flipped, "blocks of 3 flipped rows do not divide 7", allow_binning=True)
+    refused(upright, flipped, "where blocks of 3 flipped rows begin", allow_binning=True)
+
+
+def test_flipped_blocks_of_a_trimmed_mask_begin_nobody_knows_where() -> None:
+    mask = replace(FULL, raw_section="[1:8, 1:6]", row_order="BOTTOM-UP")
+    frame = Geometry(shape=(3, 4), binning=(2, 2), row_order="TOP-DOWN")
+    refused(mask, frame, "where blocks of 2 flipped rows begin", allow_binning=True)
+    assert moved(replace(mask, raw_section="[1:8, :]"), frame, 0, 0, allow_binning=True) == [[0, 2]]
 
 
 def test_only_an_unbinned_mask_is_binned_and_no_mask_is_ever_unbinned() -> None:
@@ -260,7 +270,9 @@ def test_the_geometry_of_a_mask_file_is_what_it_says() -> None:
         binning=(2, 2), sub_frame=(4, 2, 8, 6), row_order="TOP-DOWN", bayer_pattern="RGGB"
     )
     stored = decode(encode(content(configuration=configuration, trim_section="[3:10, :]")))
-    assert Geometry.of_mask(stored, program="SharpCap") == Geometry(
+    section = read_raw_section(encode(stored))
+    assert section == stored.trim_section
+    assert Geometry.of_mask(stored.configuration, stored.dq.shape, section, program="SharpCap") == Geometry(
         shape=(6, 8),
         binning=(2, 2),
         sub_frame=(4, 2, 8, 6),
@@ -287,6 +299,8 @@ class Readout:
     """x0, y0, nx, ny as the program counts: binned, in the order of its rows"""
     trim: tuple[int, int, int, int] | None = None
     """x0, y0, nx, ny of what was kept afterwards, in the pixels of the file"""
+    light: tuple[int, int, int, int] | None = None
+    """x0, y0, nx, ny of what sees light by the header of a raw frame"""
 
     def pixels(self) -> list[list[set[tuple[int, int]]]]:
         """The detector's pixels (x, y) in each pixel of the file."""
@@ -309,17 +323,25 @@ class Readout:
 
     def geometry(self) -> Geometry:
         image = self.pixels()
-        section = None
-        if self.trim is not None:
-            x0, y0, nx, ny = self.trim
-            section = f"[{x0 + 1}:{x0 + nx}, {y0 + 1}:{y0 + ny}]"
+        trim, light = (
+            None if box is None else f"[{box[0] + 1}:{box[0] + box[2]}, {box[1] + 1}:{box[1] + box[3]}]"
+            for box in (self.trim, self.light)
+        )
         return Geometry(
             shape=(len(image), len(image[0])),
             binning=(self.bin_x, self.bin_y),
             sub_frame=self.window,
             row_order="TOP-DOWN" if self.top_down else "BOTTOM-UP",
-            raw_section=section,
+            raw_section=trim,
+            image_section=light,
         )
+
+    def lit(self) -> set[tuple[int, int]]:
+        """The detector's pixels that see light, where that is known."""
+        if self.light is None:
+            return set()
+        x0, y0, nx, ny = self.light
+        return set().union(*(block for line in self.pixels()[y0 : y0 + ny] for block in line[x0 : x0 + nx]))
 
 
 @st.composite
@@ -333,11 +355,13 @@ def readouts(draw: st.DrawFn, height: int, width: int, *, binned: bool) -> Reado
     bin_x, bin_y = (draw(st.integers(1, 3)) if binned else 1 for _ in "xy")
     nx, ny = width // bin_x, height // bin_y
     whole = Readout(height, width, draw(st.booleans()), bin_x, bin_y)
-    match draw(st.sampled_from(("whole", "window", "trim"))):
+    match draw(st.sampled_from(("whole", "window", "trim", "raw"))):
         case "window":
             return replace(whole, window=draw(boxes(nx, ny)))
         case "trim":
             return replace(whole, trim=draw(boxes(nx, ny)))
+        case "raw" if binned:
+            return replace(whole, light=draw(boxes(nx, ny)))
         case _:
             return whole
 
@@ -354,7 +378,7 @@ def stored(flags: dict[tuple[int, int], int], readout: Readout) -> np.ndarray:
 
 
 @given(data=st.data())
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=600, deadline=None)
 def test_every_pixel_keeps_its_place_on_the_detector(data: st.DataObject) -> None:
     height, width = data.draw(st.integers(3, 9)), data.draw(st.integers(3, 9))
     mask = data.draw(readouts(height, width, binned=False))
@@ -362,8 +386,12 @@ def test_every_pixel_keeps_its_place_on_the_detector(data: st.DataObject) -> Non
     pixel = st.tuples(st.integers(0, width - 1), st.integers(0, height - 1))
     flags = data.draw(st.dictionaries(pixel, st.integers(1, 1023), max_size=20))
     if mask.trim is not None:
-        # what the mask does not cover is overscan: dark pixels have no defects
-        covered = set().union(*(block for line in mask.pixels() for block in line))
+        # a frame of the size of a trimmed mask counts as trimmed alike, and not as a window in the corner
+        ny, nx = mask.geometry().shape
+        alike = frame.geometry().shape == (ny // frame.bin_y, nx // frame.bin_x)
+        assume(frame.window is None or not alike)
+        # what the mask does not cover is overscan, which has no defects, save where the frame sees light
+        covered = frame.lit().union(*(block for line in mask.pixels() for block in line))
         flags = {pixel: value for pixel, value in flags.items() if pixel in covered}
     try:
         plan = plan_adaptation(mask.geometry(), frame.geometry(), allow_binning=True)
@@ -405,7 +433,7 @@ def test_the_derived_mask_file_names_its_source_and_its_steps() -> None:
     source.dq[1, 3] = (DQ.BAD | DQ.HOT).value
     source_bytes = encode(source)
     frame = Geometry(shape=(3, 4), sub_frame=(2, 3, 4, 3), row_order="TOP-DOWN")
-    plan = plan_adaptation(Geometry.of_mask(source), frame)
+    plan = plan_adaptation(Geometry.of_mask(source.configuration, (6, 8), None), frame)
     derived = adapted_file(source_bytes, plan, frame)
     assert derived.sha256 == digest(derived.content)
     assert derived.source_sha256 == digest(source_bytes) != derived.sha256
