@@ -23,7 +23,7 @@ from hotpix_registry.files import write_atomic
 from hotpix_registry.fits import blocks, canonical
 from hotpix_registry.fits.blocks import CARD, HDU, padded
 from hotpix_registry.fits.canonical import Card
-from hotpix_registry.fits.streams import Bytes, PlainBytes, naming, open_bytes, truncated
+from hotpix_registry.fits.streams import Bytes, PlainBytes, StreamBytes, naming, open_bytes, truncated
 
 _CHUNK = 4 << 20
 _ORIGIN = "hotpix-registry"
@@ -145,7 +145,7 @@ class _Layout:
     """of the whole file, decompressed"""
 
     @classmethod
-    def of(cls, source: Bytes) -> _Layout:
+    def of(cls, source: PlainBytes | StreamBytes) -> _Layout:
         units = list(blocks.hdus(source.read_at))
         primary, image = blocks.choose_image(units)
         if image.is_companion:
@@ -154,7 +154,7 @@ class _Layout:
                 next_step="Give the file that holds the frame.",
             )
         end = units[-1].start + units[-1].n_bytes
-        size = source.size if isinstance(source, PlainBytes) else source.drain()  # type: ignore[attr-defined]
+        size = source.size if isinstance(source, PlainBytes) else source.drain()
         if size < end:
             raise truncated("it ends before the data that its headers announce")
         headers = [0, *(unit.start + padded(unit.n_bytes) for unit in units[:-1])]

@@ -250,8 +250,8 @@ class Applier:
         try:
             return mask.adapted(facts, allow_binning=self._allow_binning)
         except GeometryMismatch as error:
-            message = error.message.replace("The mask does not fit the frame", f"Mask {mask.mask_id}", 1)
-            message = message.replace(": ", f" does not fit {path}: ", 1)
+            parts = error.message.removeprefix("The mask does not fit the frame")
+            message = f"Mask {mask.mask_id} does not fit {path}{parts}"
             raise GeometryMismatch(message, next_step=error.next_step, criteria=error.criteria) from None
 
 
@@ -300,14 +300,13 @@ class _Mask:
     """A stored mask in memory, with its planes for the geometry that was asked for last."""
 
     origin: _Origin
-    fits_bytes: bytes
     dq: NDArray[np.uint16]
     _last: tuple[tuple[Geometry, Geometry], Adaptation, NDArray[np.uint16]] | None = None
     _bad: tuple[str, NDArray[np.bool_]] | None = None
 
     @classmethod
     def load(cls, engine: Engine, mask_id: int) -> _Mask:
-        return cls(_Origin.of(engine, mask_id), content.file(engine, mask_id), content.dq(engine, mask_id))
+        return cls(_Origin.of(engine, mask_id), content.dq(engine, mask_id))
 
     @property
     def mask_id(self) -> int:
@@ -321,7 +320,7 @@ class _Mask:
         """The plan for a frame, and its plane of flags."""
         from hotpix_registry.fits.adapt import adapt, plan_adaptation
 
-        pair = self.origin.geometry(self.fits_bytes, facts), geometry_of(facts, self.camera)
+        pair = self.origin.geometry(facts), geometry_of(facts, self.camera)
         if self._last is None or self._last[0] != pair:
             plan = plan_adaptation(*pair, allow_binning=allow_binning)
             self._last, self._bad = (pair, plan, adapt(self.dq, plan)), None
@@ -364,8 +363,8 @@ def fit(engine: Engine, mask_id: int, facts: Facts, *, allow_binning: bool = Fal
     from hotpix_registry.fits.adapt import plan_adaptation
 
     origin = _Origin.of(engine, mask_id)
-    mask, frame = origin.geometry(content.file(engine, mask_id), facts), geometry_of(facts, origin.camera)
-    return plan_adaptation(mask, frame, allow_binning=allow_binning)
+    frame = geometry_of(facts, origin.camera)
+    return plan_adaptation(origin.geometry(facts), frame, allow_binning=allow_binning)
 
 
 def adapted_mask_file(
@@ -381,45 +380,49 @@ def adapted_mask_file(
     from hotpix_registry.fits.adapt import plan_adaptation
     from hotpix_registry.fits.exports import adapted_file
 
-    origin, fits_bytes = _Origin.of(engine, mask_id), content.file(engine, mask_id)
+    origin = _Origin.of(engine, mask_id)
     frame = geometry_of(facts, origin.camera)
-    plan = plan_adaptation(origin.geometry(fits_bytes, facts), frame, allow_binning=allow_binning)
-    return adapted_file(fits_bytes, plan, frame), plan
+    plan = plan_adaptation(origin.geometry(facts), frame, allow_binning=allow_binning)
+    return adapted_file(content.file(engine, mask_id), plan, frame), plan
 
 
 @dataclass(frozen=True, slots=True)
 class _Origin:
-    """What is known of a stored mask beside its file."""
+    """What is known of where a stored mask comes from."""
 
     mask: MaskRow
     series: Series
     camera: CameraRow
     program: str | None
     """the software that took its darks"""
+    raw_section: str | None
+    """the part of the raw frame that it covers, by its file"""
 
     @classmethod
     def of(cls, engine: Engine, mask_id: int) -> _Origin:
+        from hotpix_registry.fits.maskfile import read_raw_section
+
+        raw_section = read_raw_section(content.file(engine, mask_id))
         with reading(engine) as connection:
             row = masks.find_mask(connection, mask_id)
             series = queries.series(connection)[row.series_id]
             camera = find_camera(queries.cameras(connection), series.camera)
             assert camera is not None
-            return cls(row, series, camera, _program_of(connection, row, camera))
+            return cls(row, series, camera, _program_of(connection, row, camera), raw_section)
 
-    def geometry(self, fits_bytes: bytes, facts: Facts) -> Geometry:
+    def geometry(self, facts: Facts) -> Geometry:
         """The mask's geometry beside a frame.
 
         Whoever imported a mask said that it is for the camera's frames: where no program is known for it,
         it counts as that of the frame.
         """
         from hotpix_registry.fits.adapt import Geometry
-        from hotpix_registry.fits.maskfile import read_raw_section
 
         imported = self.mask.rule == Rule.IMPORT
         return Geometry.of_mask(
             self.series.configuration,
             (self.mask.ny, self.mask.nx),
-            read_raw_section(fits_bytes),
+            self.raw_section,
             program=self.program or (facts.software if imported else None),
         )
 
