@@ -327,8 +327,12 @@ def _place(mask: Geometry, frame: Geometry, bins: tuple[int, int], flip: bool) -
     elif frame.raw_section is not None:
         y, x = (axis.in_trimmed(span) for axis, span in zip(axes, _spans(frame.raw_section), strict=True))
     elif not smaller and all(axis.blocks == axis.length for axis in axes):
+        if all(axis.may_be_raw for axis in axes) and any(axis.section and axis.section[0] for axis in axes):
+            raise _Unknown("whether the binned frame was trimmed is not known")
         y, x = (axis.as_it_is() for axis in axes)
     elif mask.raw_section is not None and not smaller:
+        if flip and wanted is not None and axes[0].section is not None:
+            raise _Unknown("whether a frame that begins in the corner has all raw rows is not known")
         y, x = (axis.in_silent_raw() for axis in axes)
     else:
         raise _Unknown("the shapes differ, and neither header says where the frame begins")
@@ -352,6 +356,11 @@ class _Axis:
     @property
     def blocks(self) -> int:
         return self.n // self.step
+
+    @property
+    def may_be_raw(self) -> bool:
+        """Whether the mask's section of the raw frame fits in the frame, up to a part of a block."""
+        return self.section is None or self.section[1] // self.step <= self.length
 
     def _check_blocks(self) -> None:
         """Blocks begin at the frame's first row, which is the mask's last when rows are flipped."""

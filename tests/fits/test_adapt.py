@@ -199,6 +199,20 @@ def test_what_a_division_leaves_over_is_dropped() -> None:
     refused(upright, flipped, "where blocks of 3 flipped rows begin", allow_binning=True)
 
 
+def test_a_flipped_raw_frame_that_may_be_a_window_is_refused() -> None:
+    mask = replace(FULL, raw_section="[1:8, 1:6]", row_order="BOTTOM-UP")
+    frame = Geometry(shape=(7, 10), row_order="TOP-DOWN")
+    assert moved(mask, frame, 0, 0) == [[0, 6]]
+    refused(mask, replace(frame, sub_frame=(0, 0, 10, 7)), "has all raw rows is not known")
+
+
+def test_a_binned_frame_whose_prescan_is_smaller_than_a_block_may_be_raw_or_trimmed() -> None:
+    frame = Geometry(shape=(6, 2), binning=(4, 1))
+    narrow, wide = (replace(FULL, raw_section=section) for section in ("[3:10, :]", "[5:12, :]"))
+    refused(narrow, frame, "whether the binned frame was trimmed is not known", allow_binning=True)
+    assert moved(wide, frame, 4, 0, allow_binning=True) == [[1, 0]]
+
+
 def test_flipped_blocks_of_a_trimmed_mask_begin_nobody_knows_where() -> None:
     mask = replace(FULL, raw_section="[1:8, 1:6]", row_order="BOTTOM-UP")
     frame = Geometry(shape=(3, 4), binning=(2, 2), row_order="TOP-DOWN")
