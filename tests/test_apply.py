@@ -133,6 +133,8 @@ def test_a_raw_frame_gets_a_trimmed_mask_in_its_place(registry: Registry, tmp_pa
     assert np.array_equal(mask_of(part.output), hot_pixels())
     assert np.array_equal(mask_of(whole.output)[:, :64], hot_pixels())
     assert not mask_of(whole.output)[:, 64:].any()
+    edited = registry.edit_mask(1, mask=[(9, 9)], reason="seen in flats")
+    assert only(registry.apply(edited.mask_id, raw, output=tmp_path / "edited.fits")).masked == 7
 
 
 def test_another_program_may_have_turned_the_rows(registry: Registry, tmp_path: Path) -> None:

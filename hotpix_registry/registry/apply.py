@@ -400,9 +400,7 @@ class _Origin:
 
     @classmethod
     def of(cls, engine: Engine, mask_id: int) -> _Origin:
-        from hotpix_registry.fits.maskfile import read_raw_section
-
-        raw_section = read_raw_section(content.file(engine, mask_id))
+        raw_section = content.raw_section(engine, mask_id)
         with reading(engine) as connection:
             row = masks.find_mask(connection, mask_id)
             series = queries.series(connection)[row.series_id]

@@ -72,6 +72,13 @@ def dq(engine: Engine, mask_id: int) -> NDArray[np.uint16]:
     return unpack_dq(encoding, blob, blob_sha256=blob_sha256)
 
 
+def raw_section(engine: Engine, mask_id: int) -> str | None:
+    """FITS section of the raw frame that a mask covers; None is the whole frame."""
+    from hotpix_registry.fits.maskfile import read_raw_section
+
+    return read_raw_section(file(engine, mask_id))
+
+
 def numbers(engine: Engine, mask_id: int) -> dict[str, NDArray[Any]]:
     """What the plots of a build draw, by name; empty for a mask that no build made."""
     import io

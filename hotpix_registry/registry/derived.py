@@ -44,6 +44,8 @@ class Derived:
     recipe: Mapping[str, Any]
     note: str
     """a sentence: how its pixels were decided"""
+    raw_section: str | None = None
+    """the part of the raw frame that it covers, as its source's file says"""
     reach_back_days: int | None = None
 
 
@@ -119,6 +121,7 @@ def edit(
     *,
     mask: Sequence[tuple[int, int]],
     unmask: Sequence[tuple[int, int]],
+    raw_section: str | None = None,
 ) -> Derived:
     """Mask or unmask single pixels (x, y) of a mask by hand.
 
@@ -155,11 +158,16 @@ def edit(
             f"Edited by hand from version {source.version}: {len(mask)} pixels masked, "
             f"{len(unmask)} unmasked."
         ),
+        raw_section=raw_section,
     )
 
 
 def follow(
-    history: Sequence[tuple[MaskRow, NDArray[np.uint16]]], series: Series, *, misses: int = 2
+    history: Sequence[tuple[MaskRow, NDArray[np.uint16]]],
+    series: Series,
+    *,
+    misses: int = 2,
+    raw_section: str | None = None,
 ) -> Derived:
     """Follow pixels through a series' masks by evidence, oldest first; the last gives the dates."""
     from hotpix_registry.fits.maskfile import MaskInput
@@ -173,6 +181,7 @@ def follow(
         inputs=tuple(MaskInput(role="mask", sha256=row.sha256) for row, _ in history),
         recipe={"rule": str(Rule.PERSIST), "misses": misses},
         note=f"Pixels followed through {len(history)} campaigns: on when found, off after {misses} misses.",
+        raw_section=raw_section,
     )
 
 
@@ -224,6 +233,7 @@ def pack(derived: Derived, camera: CameraRow) -> Packed:
         build_key=build_key,
         algorithm_version=ALGORITHM_VERSION,
         recipe=derived.recipe,
+        trim_section=derived.raw_section,
         inputs=derived.inputs,
         notes=(derived.note,),
     )

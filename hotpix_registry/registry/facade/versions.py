@@ -138,7 +138,14 @@ class VersionMethods(Opened):
         with reading(self._engine) as connection:
             source = masks.find_mask(connection, mask_id)
             series = queries.series(connection)[source.series_id]
-        edited = derived.edit(source, series, content.dq(self._engine, mask_id), mask=mask, unmask=unmask)
+        edited = derived.edit(
+            source,
+            series,
+            content.dq(self._engine, mask_id),
+            mask=mask,
+            unmask=unmask,
+            raw_section=content.raw_section(self._engine, mask_id),
+        )
         camera = self._camera(series.camera)
         packed = derived.pack(edited, camera)
         with self._writing("edit", reason) as (connection, tx):
