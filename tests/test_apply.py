@@ -102,6 +102,8 @@ def test_every_frame_is_accounted_for_and_the_others_are_done(stocked: Registry,
     good = light(tmp_path / "good.fits")
     window = light(tmp_path / "window.fits", pixels(60.0, 7)[2:42, 4:60], XORGSUBF=4, YORGSUBF=2)
     small = light(tmp_path / "small.fits", pixels(60.0, 7)[:40])
+    cube = light(tmp_path / "cube.fits", np.stack([pixels(60.0, 7)] * 3))
+    refused(stocked.apply(1, cube, in_place=True), "cube.fits holds no single image but 64 x 48 x 3 pixels")
     (tmp_path / "text.fits").write_text("no FITS")
     done = stocked.apply(1, [good, window, small, tmp_path / "text.fits"], output=tmp_path / "out" / "deep")
     assert [one.status for one in done] == ["applied", "applied", "refused", "refused"]

@@ -7,6 +7,7 @@ joined with, are written anew. Nothing is scaled or converted, so tile-compresse
 from __future__ import annotations
 
 import bz2
+import io
 import textwrap
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -190,6 +191,8 @@ class _Edit:
     layout: _Layout
     headers: dict[int, bytes] = field(default_factory=dict)
     data: dict[int, bytes] = field(default_factory=dict)
+    whole: dict[int, bytes] = field(default_factory=dict)
+    """header and data together"""
     appended: list[bytes] = field(default_factory=list)
     changed: bool = False
     added: int = 0
@@ -210,17 +213,19 @@ def _plan(
         )
     edit = _Edit(layout)
     n_axes = blocks.whole(values.get("NAXIS")) or 2
+    # beside compressed tiles CCDData takes the first plain image for the frame, so there must be none
+    new_extension = _compressed_extension if layout.image.is_compressed else _extension
     mask, planes = layout.extension("MASK"), layout.extension("DQ")
     if mask is None:
-        edit.appended.append(_extension("MASK", bad.astype(np.uint8), n_axes))
+        edit.appended.append(new_extension("MASK", bad.astype(np.uint8), n_axes))
         edit.added = edit.masked = int(np.count_nonzero(bad))
     else:
         _join_mask(source, edit, mask, bad)
     if planes is None:
-        edit.appended.append(_extension("DQ", dq, n_axes))
+        edit.appended.append(new_extension("DQ", dq, n_axes))
     else:
         _join_planes(source, edit, planes, dq, bad)
-    edit.changed = bool(edit.appended or edit.data) or not _is_named(layout.image, provenance)
+    edit.changed = bool(edit.appended or edit.data or edit.whole) or not _is_named(layout.image, provenance)
     if edit.changed:
         _edit_headers(source, edit, provenance)
     return edit
@@ -234,7 +239,7 @@ def _is_named(image: HDU, provenance: Provenance) -> bool:
 
 
 def _join_mask(source: Bytes, edit: _Edit, unit: HDU, bad: NDArray[np.bool_]) -> None:
-    plane = _Plane.of(source, unit, bad.shape)
+    plane = _plane_of(source, edit, unit, bad.shape)
     old = plane.values()
     bit = blocks.whole(unit.values.get("MP_BAD"))
     if bit is not None and 0 <= bit < 8 * old.itemsize:
@@ -244,13 +249,13 @@ def _join_mask(source: Bytes, edit: _Edit, unit: HDU, bad: NDArray[np.bool_]) ->
     edit.added = int(np.count_nonzero((new != old) & bad))
     edit.masked = int(np.count_nonzero(new))
     if edit.added:
-        edit.data[unit.index] = plane.stored(new)
+        plane.store(new, edit)
 
 
 def _join_planes(
     source: Bytes, edit: _Edit, unit: HDU, dq: NDArray[np.uint16], bad: NDArray[np.bool_]
 ) -> None:
-    plane = _Plane.of(source, unit, dq.shape)
+    plane = _plane_of(source, edit, unit, dq.shape)
     old = plane.values()
     if unit.values.get("ORIGIN") == _ORIGIN and old.itemsize >= 2:
         new = old | dq.astype(old.dtype)
@@ -259,13 +264,14 @@ def _join_planes(
         bit = _HST_BAD if telescope == "HST" else DQ.BAD.value
         new = old | bad.astype(old.dtype) * old.dtype.type(bit)
     if not np.array_equal(new, old):
-        edit.data[unit.index] = plane.stored(new)
+        plane.store(new, edit)
 
 
 @dataclass(frozen=True, slots=True)
 class _Plane:
     """An image of whole numbers that is to be joined with a mask."""
 
+    index: int
     raw: NDArray[Any]
     """(ny, nx) as stored, big-endian and unsigned"""
     flipped_sign: bool
@@ -277,36 +283,105 @@ class _Plane:
         bitpix = blocks.whole(values.get("BITPIX")) or 0
         zero = values.get("BZERO", 0)
         unsigned = zero == 1 << (bitpix - 1) if bitpix > 8 else False
-        if unit.is_compressed:
-            raise UnreadableFrame(
-                f"The file has a compressed extension {name}, which cannot be joined.",
-                next_step="Unpack it with funpack first.",
-            )
         if bitpix not in _DATA_TYPES or values.get("BSCALE", 1) != 1 or not (unsigned or zero == 0):
-            raise UnreadableFrame(
-                f"The file has an extension {name} that is no image of whole numbers.",
-                next_step="Rename or remove it.",
-            )
+            raise _no_numbers(name)
         if not unit.is_image or blocks.image_shape(values) != shape:
-            raise UnreadableFrame(
-                f"The file has an extension {name} of {_axes_of(values)} pixels beside an image of "
-                f"{shape[1]} x {shape[0]}.",
-                next_step="Rename or remove it.",
-            )
+            raise _other_shape(name, values, shape)
         stored = np.frombuffer(source.read_at(unit.start, unit.n_bytes), _DATA_TYPES[bitpix])
-        return cls(stored.reshape(shape), unsigned)
+        return cls(unit.index, stored.reshape(shape), unsigned)
 
     def values(self) -> NDArray[Any]:
         native = self.raw.astype(self.raw.dtype.newbyteorder("="))
         return native ^ self._sign(native) if self.flipped_sign else native
 
-    def stored(self, values: NDArray[Any]) -> bytes:
+    def store(self, values: NDArray[Any], edit: _Edit) -> None:
         raw = values ^ self._sign(values) if self.flipped_sign else values
-        return raw.astype(self.raw.dtype).tobytes()
+        edit.data[self.index] = raw.astype(self.raw.dtype).tobytes()
 
     @staticmethod
     def _sign(values: NDArray[Any]) -> Any:
         return values.dtype.type(1 << (8 * values.itemsize - 1))
+
+
+@dataclass(frozen=True, slots=True)
+class _CompressedPlane:
+    """The same in compressed tiles: astropy unpacks it, and packs it again as it was."""
+
+    index: int
+    hdu: Any
+
+    @classmethod
+    def of(cls, source: Bytes, start: int, unit: HDU, shape: tuple[int, ...]) -> _CompressedPlane:
+        from astropy.io import fits
+
+        name, values = unit.values.get("EXTNAME"), blocks.image_values(unit.values)
+        if blocks.image_shape(values) != shape:
+            raise _other_shape(name, values, shape)
+        end = unit.start + padded(unit.n_bytes)
+        stub = io.BytesIO()
+        fits.PrimaryHDU().writeto(stub)
+        hdu = fits.open(io.BytesIO(stub.getvalue() + source.read_at(start, end - start)), memmap=False)[1]
+        if hdu.data.dtype.kind not in "iu":
+            raise _no_numbers(name)
+        return cls(unit.index, hdu)
+
+    def values(self) -> NDArray[Any]:
+        data: NDArray[Any] = self.hdu.data.reshape(self.hdu.data.shape[-2:])
+        return data.astype(np.dtype(f"u{data.itemsize}"))
+
+    def store(self, values: NDArray[Any], edit: _Edit) -> None:
+        from astropy.io import fits
+
+        old = self.hdu.data
+        header = self.hdu.header.copy()
+        for keyword in ("CHECKSUM", "DATASUM", "ZHECKSUM", "ZDATASUM"):
+            header.remove(keyword, ignore_missing=True)
+        new = values.astype(old.dtype.newbyteorder("=")).reshape(old.shape)
+        packed = fits.CompImageHDU(new, header, compression_type=self.hdu.compression_type)
+        edit.whole[self.index] = _hdu_bytes(packed)
+
+
+def _plane_of(source: Bytes, edit: _Edit, unit: HDU, shape: tuple[int, ...]) -> _Plane | _CompressedPlane:
+    if unit.is_compressed:
+        return _CompressedPlane.of(source, edit.layout.headers[unit.index], unit, shape)
+    return _Plane.of(source, unit, shape)
+
+
+def _no_numbers(name: Any) -> UnreadableFrame:
+    return UnreadableFrame(
+        f"The file has an extension {name} that is no image of whole numbers.",
+        next_step="Rename or remove it.",
+    )
+
+
+def _other_shape(name: Any, values: Any, shape: tuple[int, ...]) -> UnreadableFrame:
+    return UnreadableFrame(
+        f"The file has an extension {name} of {_axes_of(values)} pixels beside an image of "
+        f"{shape[1]} x {shape[0]}.",
+        next_step="Rename or remove it.",
+    )
+
+
+def _compressed_extension(name: str, plane: NDArray[Any], n_axes: int) -> bytes:
+    """The same as `_extension` in compressed tiles."""
+    from astropy.io import fits
+
+    hdu = fits.CompImageHDU(plane.reshape((1,) * (n_axes - 2) + plane.shape), name=name)
+    hdu.header["ORIGIN"] = _ORIGIN
+    if plane.itemsize == 2:
+        for flag in DQ:
+            hdu.header["COMMENT"] = f"{flag.value}: {flag.name}"
+    return _hdu_bytes(hdu)
+
+
+def _hdu_bytes(hdu: Any) -> bytes:
+    """An extension as astropy writes it, without the primary HDU before it."""
+    from astropy.io import fits
+
+    file = io.BytesIO()
+    fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(file)
+    written = file.getvalue()
+    return written[next(blocks.hdus(lambda offset, size: written[offset : offset + size])).start :]
 
 
 def _extension(name: str, plane: NDArray[Any], n_axes: int) -> bytes:
@@ -423,6 +498,9 @@ def _pieces(path: Path, edit: _Edit, before: Any) -> Iterator[bytes]:
     layout = edit.layout
     with open_bytes(path) as source:
         for unit, start in zip(layout.units, layout.headers, strict=True):
+            if (whole := edit.whole.get(unit.index)) is not None:
+                yield whole
+                continue
             yield edit.headers.get(unit.index) or source.read_at(start, unit.start - start)
             end = min(unit.start + padded(unit.n_bytes), layout.size)
             if (data := edit.data.get(unit.index)) is not None:
@@ -431,7 +509,7 @@ def _pieces(path: Path, edit: _Edit, before: Any) -> Iterator[bytes]:
             yield from _chunks(source, unit.start, end - unit.start)
         last = layout.units[-1]
         end = last.start + padded(last.n_bytes)
-        if edit.appended and layout.size < end and last.index not in edit.data:
+        if edit.appended and layout.size < end and last.index not in (*edit.data, *edit.whole):
             yield b"\0" * (end - layout.size)
         yield from edit.appended
         if layout.size > end:

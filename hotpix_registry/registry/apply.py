@@ -176,6 +176,12 @@ class Applier:
         with naming(path):
             header = headers.read_header(path)
             facts = self._rules.interpret(header)
+            if header.shape is None:
+                lengths = [header.cards.get(f"NAXIS{i}") for i in range(1, 10)]
+                raise UnreadableFrame(
+                    f"The file holds no single image but {' x '.join(str(n) for n in lengths if n)} pixels.",
+                    next_step="Split colour images and cubes into planes first.",
+                )
             _check_is_science(facts)
             chosen = choose if isinstance(choose, Chosen) else choose(facts, self._camera_of(facts))
             if output is not None and output != path:

@@ -236,15 +236,42 @@ def test_compressed_tiles_are_copied_as_they_are(tmp_path: Path) -> None:
     with fits.open(path, disable_image_compression=True) as hdus:
         rows = hdus[1].data.tobytes()
     apply(path, plane((3, 1)))
-    with fits.open(path, disable_image_compression=True) as hdus:
+    with fits.open(path, disable_image_compression=True, checksum=True) as hdus:
         assert hdus[1].data.tobytes() == rows
+        assert hdus[1]._checksum_valid == 1
     with fits.open(path) as hdus:
         assert np.array_equal(hdus[1].data, DATA)
         assert (hdus[1].header["HPXMASK"], hdus[1].header["OBJECT"]) == (3, "M 31")
-    assert CCDData.read(path, unit="adu").mask[1, 3]
-    with fits.open(path, disable_image_compression=True, checksum=True) as hdus:
-        assert [hdu._checksum_valid for hdu in hdus][1:] == [1, 1, 1]
     assert not apply(path, plane((3, 1))).changed
+
+
+def test_beside_compressed_tiles_the_planes_are_compressed_and_joined_too(tmp_path: Path) -> None:
+    path = tmp_path / "light.fits.fz"
+    tiles = fits.CompImageHDU(DATA, compression_type="RICE_1")
+    fits.HDUList([fits.PrimaryHDU(), tiles]).writeto(path)
+    apply(path, plane((3, 1)))
+    other = replace(MASK_3, mask_id=4)
+    assert apply(path, plane((0, 0), flags=DQ.BAD | DQ.UNSTABLE), other) == Marked(
+        changed=True, added=1, masked=2
+    )
+    assert not apply(path, plane((0, 0), flags=DQ.BAD | DQ.UNSTABLE), other).changed
+    with fits.open(path) as hdus:
+        assert [type(hdu).__name__ for hdu in hdus] == ["PrimaryHDU"] + ["CompImageHDU"] * 3
+        assert (hdus["DQ"].data[1, 3], hdus["DQ"].data[0, 0]) == (5, 33)
+    # by itself CCDData would take the first plain image for the frame
+    ccd = CCDData.read(path, hdu=1, unit="adu")
+    assert np.array_equal(ccd.data, DATA)
+    assert np.argwhere(ccd.mask).tolist() == [[0, 0], [1, 3]]
+
+
+def test_a_compressed_dq_of_others_is_joined(tmp_path: Path) -> None:
+    theirs = np.zeros(SHAPE, np.int32)
+    theirs[1, 3] = 2048
+    path = frame(tmp_path / "jwst.fits", fits.CompImageHDU(theirs, name="DQ", compression_type="GZIP_1"))
+    apply(path, plane((3, 1), (0, 0)))
+    dq = fits.getdata(path, "DQ")
+    assert (dq[1, 3], dq[0, 0], dq[4, 6]) == (2049, 1, 0)
+    assert masked(path) == [(0, 0), (3, 1)]
 
 
 @pytest.mark.parametrize(("ending", "module"), [(".gz", gzip), (".bz2", bz2)])
@@ -400,7 +427,8 @@ def test_a_truncated_frame_is_refused(tmp_path: Path, ending: str) -> None:
     [
         (fits.ImageHDU(np.zeros(SHAPE, np.float32), name="MASK"), "no image of whole numbers"),
         (fits.ImageHDU(np.zeros((2, 2), np.uint8), name="DQ"), "of 2 x 2 pixels beside"),
-        (fits.CompImageHDU(np.zeros(SHAPE, np.uint8), name="DQ"), "funpack"),
+        (fits.CompImageHDU(np.zeros((2, 2), np.uint8), name="DQ"), "of 2 x 2 pixels beside"),
+        (fits.CompImageHDU(np.ones(SHAPE, np.float32), name="DQ"), "no image of whole numbers"),
         (fits.BinTableHDU.from_columns([fits.Column("A", "J", array=[1])], name="MASK"), "of 4 x 1 pixels"),
     ],
 )
