@@ -7,10 +7,9 @@ joined with, are written anew. Nothing is scaled or converted, so tile-compresse
 from __future__ import annotations
 
 import bz2
-import io
 import textwrap
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,20 +20,13 @@ from numpy.typing import NDArray
 from hotpix_registry.domain import DQ
 from hotpix_registry.errors import StorageError, UnreadableFrame
 from hotpix_registry.files import write_atomic
-from hotpix_registry.fits import blocks, canonical
+from hotpix_registry.fits import blocks, canonical, planes
 from hotpix_registry.fits.blocks import CARD, HDU, padded
 from hotpix_registry.fits.canonical import Card
 from hotpix_registry.fits.streams import Bytes, PlainBytes, StreamBytes, naming, open_bytes, truncated
 
 _CHUNK = 4 << 20
-_ORIGIN = "hotpix-registry"
 _HST_BAD = 4
-_DATA_TYPES: Mapping[int, np.dtype[Any]] = {
-    8: np.dtype(">u1"),
-    16: np.dtype(">u2"),
-    32: np.dtype(">u4"),
-    64: np.dtype(">u8"),
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +88,7 @@ def write_mask(
       their value, others get 1, or the bit MP_BAD where the extension names one, as LSST's do.
     - `DQ` that this program wrote is joined bit by bit with `dq`. A foreign one gets for each bad pixel
       the bit that means bad there: 1 (JWST, LSST, DRAGONS, DESI), or 4 where TELESCOP is HST.
-    - What is missing of the two is appended.
+    - What is missing of the two is appended, in compressed tiles beside an image in such.
 
     CHECKSUM and DATASUM are kept right where they stood, and EXTEND and NEXTEND true. Gzip and bzip2
     files are written compressed where the output's name says so, or when they are replaced.
@@ -198,6 +190,9 @@ class _Edit:
     added: int = 0
     masked: int = 0
 
+    def replace(self, unit: HDU, stored: bytes) -> None:
+        (self.whole if unit.is_compressed else self.data)[unit.index] = stored
+
 
 def _plan(
     source: Bytes, layout: _Layout, dq: NDArray[np.uint16], bad: NDArray[np.bool_], provenance: Provenance
@@ -206,7 +201,8 @@ def _plan(
     shape = blocks.image_shape(values)
     if shape != dq.shape:
         raise UnreadableFrame(
-            f"The file holds an image of {_axes_of(values)} pixels, not of {dq.shape[1]} x {dq.shape[0]}.",
+            f"The file holds an image of {planes.axes_of(values)} pixels, "
+            f"not of {dq.shape[1]} x {dq.shape[0]}.",
             next_step="Split colour images and cubes into planes first."
             if shape is None
             else "Take a mask of its shape.",
@@ -214,17 +210,17 @@ def _plan(
     edit = _Edit(layout)
     n_axes = blocks.whole(values.get("NAXIS")) or 2
     # beside compressed tiles CCDData takes the first plain image for the frame, so there must be none
-    new_extension = _compressed_extension if layout.image.is_compressed else _extension
-    mask, planes = layout.extension("MASK"), layout.extension("DQ")
+    new_extension = planes.compressed_extension if layout.image.is_compressed else planes.plain_extension
+    mask, flags = layout.extension("MASK"), layout.extension("DQ")
     if mask is None:
         edit.appended.append(new_extension("MASK", bad.astype(np.uint8), n_axes))
         edit.added = edit.masked = int(np.count_nonzero(bad))
     else:
         _join_mask(source, edit, mask, bad)
-    if planes is None:
+    if flags is None:
         edit.appended.append(new_extension("DQ", dq, n_axes))
     else:
-        _join_planes(source, edit, planes, dq, bad)
+        _join_planes(source, edit, flags, dq, bad)
     edit.changed = bool(edit.appended or edit.data or edit.whole) or not _is_named(layout.image, provenance)
     if edit.changed:
         _edit_headers(source, edit, provenance)
@@ -239,7 +235,7 @@ def _is_named(image: HDU, provenance: Provenance) -> bool:
 
 
 def _join_mask(source: Bytes, edit: _Edit, unit: HDU, bad: NDArray[np.bool_]) -> None:
-    plane = _plane_of(source, edit, unit, bad.shape)
+    plane = planes.plane_of(source, edit.layout.headers[unit.index], unit, bad.shape)
     old = plane.values()
     bit = blocks.whole(unit.values.get("MP_BAD"))
     if bit is not None and 0 <= bit < 8 * old.itemsize:
@@ -249,164 +245,22 @@ def _join_mask(source: Bytes, edit: _Edit, unit: HDU, bad: NDArray[np.bool_]) ->
     edit.added = int(np.count_nonzero((new != old) & bad))
     edit.masked = int(np.count_nonzero(new))
     if edit.added:
-        plane.store(new, edit)
+        edit.replace(unit, plane.stored(new))
 
 
 def _join_planes(
     source: Bytes, edit: _Edit, unit: HDU, dq: NDArray[np.uint16], bad: NDArray[np.bool_]
 ) -> None:
-    plane = _plane_of(source, edit, unit, dq.shape)
+    plane = planes.plane_of(source, edit.layout.headers[unit.index], unit, dq.shape)
     old = plane.values()
-    if unit.values.get("ORIGIN") == _ORIGIN and old.itemsize >= 2:
+    if unit.values.get("ORIGIN") == planes.ORIGIN and old.itemsize >= 2:
         new = old | dq.astype(old.dtype)
     else:
         telescope = str(edit.layout.primary.values.get("TELESCOP", "")).strip()
         bit = _HST_BAD if telescope == "HST" else DQ.BAD.value
         new = old | bad.astype(old.dtype) * old.dtype.type(bit)
     if not np.array_equal(new, old):
-        plane.store(new, edit)
-
-
-@dataclass(frozen=True, slots=True)
-class _Plane:
-    """An image of whole numbers that is to be joined with a mask."""
-
-    index: int
-    raw: NDArray[Any]
-    """(ny, nx) as stored, big-endian and unsigned"""
-    flipped_sign: bool
-    """whether unsigned numbers are stored with BZERO"""
-
-    @classmethod
-    def of(cls, source: Bytes, unit: HDU, shape: tuple[int, ...]) -> _Plane:
-        name, values = unit.values.get("EXTNAME"), unit.values
-        bitpix = blocks.whole(values.get("BITPIX")) or 0
-        zero = values.get("BZERO", 0)
-        unsigned = zero == 1 << (bitpix - 1) if bitpix > 8 else False
-        if bitpix not in _DATA_TYPES or values.get("BSCALE", 1) != 1 or not (unsigned or zero == 0):
-            raise _no_numbers(name)
-        if not unit.is_image or blocks.image_shape(values) != shape:
-            raise _other_shape(name, values, shape)
-        stored = np.frombuffer(source.read_at(unit.start, unit.n_bytes), _DATA_TYPES[bitpix])
-        return cls(unit.index, stored.reshape(shape), unsigned)
-
-    def values(self) -> NDArray[Any]:
-        native = self.raw.astype(self.raw.dtype.newbyteorder("="))
-        return native ^ self._sign(native) if self.flipped_sign else native
-
-    def store(self, values: NDArray[Any], edit: _Edit) -> None:
-        raw = values ^ self._sign(values) if self.flipped_sign else values
-        edit.data[self.index] = raw.astype(self.raw.dtype).tobytes()
-
-    @staticmethod
-    def _sign(values: NDArray[Any]) -> Any:
-        return values.dtype.type(1 << (8 * values.itemsize - 1))
-
-
-@dataclass(frozen=True, slots=True)
-class _CompressedPlane:
-    """The same in compressed tiles: astropy unpacks it, and packs it again as it was."""
-
-    index: int
-    hdu: Any
-
-    @classmethod
-    def of(cls, source: Bytes, start: int, unit: HDU, shape: tuple[int, ...]) -> _CompressedPlane:
-        from astropy.io import fits
-
-        name, values = unit.values.get("EXTNAME"), blocks.image_values(unit.values)
-        if blocks.image_shape(values) != shape:
-            raise _other_shape(name, values, shape)
-        end = unit.start + padded(unit.n_bytes)
-        stub = io.BytesIO()
-        fits.PrimaryHDU().writeto(stub)
-        hdu = fits.open(io.BytesIO(stub.getvalue() + source.read_at(start, end - start)), memmap=False)[1]
-        if hdu.data.dtype.kind not in "iu":
-            raise _no_numbers(name)
-        return cls(unit.index, hdu)
-
-    def values(self) -> NDArray[Any]:
-        data: NDArray[Any] = self.hdu.data.reshape(self.hdu.data.shape[-2:])
-        return data.astype(np.dtype(f"u{data.itemsize}"))
-
-    def store(self, values: NDArray[Any], edit: _Edit) -> None:
-        from astropy.io import fits
-
-        old = self.hdu.data
-        header = self.hdu.header.copy()
-        for keyword in ("CHECKSUM", "DATASUM", "ZHECKSUM", "ZDATASUM"):
-            header.remove(keyword, ignore_missing=True)
-        new = values.astype(old.dtype.newbyteorder("=")).reshape(old.shape)
-        packed = fits.CompImageHDU(new, header, compression_type=self.hdu.compression_type)
-        edit.whole[self.index] = _hdu_bytes(packed)
-
-
-def _plane_of(source: Bytes, edit: _Edit, unit: HDU, shape: tuple[int, ...]) -> _Plane | _CompressedPlane:
-    if unit.is_compressed:
-        return _CompressedPlane.of(source, edit.layout.headers[unit.index], unit, shape)
-    return _Plane.of(source, unit, shape)
-
-
-def _no_numbers(name: Any) -> UnreadableFrame:
-    return UnreadableFrame(
-        f"The file has an extension {name} that is no image of whole numbers.",
-        next_step="Rename or remove it.",
-    )
-
-
-def _other_shape(name: Any, values: Any, shape: tuple[int, ...]) -> UnreadableFrame:
-    return UnreadableFrame(
-        f"The file has an extension {name} of {_axes_of(values)} pixels beside an image of "
-        f"{shape[1]} x {shape[0]}.",
-        next_step="Rename or remove it.",
-    )
-
-
-def _compressed_extension(name: str, plane: NDArray[Any], n_axes: int) -> bytes:
-    """The same as `_extension` in compressed tiles."""
-    from astropy.io import fits
-
-    hdu = fits.CompImageHDU(plane.reshape((1,) * (n_axes - 2) + plane.shape), name=name)
-    hdu.header["ORIGIN"] = _ORIGIN
-    if plane.itemsize == 2:
-        for flag in DQ:
-            hdu.header["COMMENT"] = f"{flag.value}: {flag.name}"
-    return _hdu_bytes(hdu)
-
-
-def _hdu_bytes(hdu: Any) -> bytes:
-    """An extension as astropy writes it, without the primary HDU before it."""
-    from astropy.io import fits
-
-    file = io.BytesIO()
-    fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(file)
-    written = file.getvalue()
-    return written[next(blocks.hdus(lambda offset, size: written[offset : offset + size])).start :]
-
-
-def _extension(name: str, plane: NDArray[Any], n_axes: int) -> bytes:
-    """An image extension of bytes, or of unsigned 16-bit numbers, with as many axes as the image has."""
-    ny, nx = plane.shape
-    bitpix = 8 * plane.itemsize
-    data = plane.tobytes() if bitpix == 8 else (plane ^ np.uint16(0x8000)).astype(">u2").tobytes()
-    data += canonical.padding(len(data))
-    cards: list[Card] = [
-        ("XTENSION", "IMAGE", "image extension"),
-        ("BITPIX", bitpix, ""),
-        ("NAXIS", n_axes, ""),
-        ("NAXIS1", nx, ""),
-        ("NAXIS2", ny, ""),
-        *((f"NAXIS{i}", 1, "") for i in range(3, n_axes + 1)),
-        ("PCOUNT", 0, ""),
-        ("GCOUNT", 1, ""),
-        ("BSCALE", 1 if bitpix == 16 else None, ""),
-        ("BZERO", 32768 if bitpix == 16 else None, "unsigned 16-bit numbers"),
-        ("EXTNAME", name, "0 good, 1 masked" if bitpix == 8 else "bit planes of hot pixels"),
-        ("ORIGIN", _ORIGIN, ""),
-    ]
-    if bitpix == 16:
-        cards += [("COMMENT", f"{flag.value}: {flag.name}", "") for flag in DQ]
-    return canonical.header(cards, data_sum=canonical.ones_complement_sum(data)) + data
+        edit.replace(unit, plane.stored(new))
 
 
 # --- headers ----------------------------------------------------------------
@@ -475,11 +329,6 @@ def _data_sum(source: Bytes, unit: HDU, data: bytes | None) -> int:
         canonical.ones_complement_sum(chunk + b"\0" * (-len(chunk) % 4))
         for chunk in _chunks(source, unit.start, unit.n_bytes)
     )
-
-
-def _axes_of(values: Any) -> str:
-    n_axes = min(blocks.whole(values.get("NAXIS")) or 0, 9)
-    return " x ".join(str(values.get(f"NAXIS{i}")) for i in range(1, n_axes + 1))
 
 
 # --- writing ----------------------------------------------------------------
