@@ -21,6 +21,7 @@ from hotpix_registry.errors import (
     GeometryMismatch,
     HotpixError,
     NoMask,
+    RevokedMask,
     StorageError,
     UnreadableFrame,
     UsageError,
@@ -148,7 +149,7 @@ class Applier:
                 progress(number, len(pairs))
             try:
                 done.append(self.apply_to(path, choose, output))
-            except (UnreadableFrame, NoMask, AmbiguousMask, StorageError, UsageError) as error:
+            except (UnreadableFrame, NoMask, AmbiguousMask, RevokedMask, StorageError, UsageError) as error:
                 named = str(path) in error.message or (output is not None and str(output) in error.message)
                 reason = str(error) if named else f"{path}: {error}"
                 done.append(

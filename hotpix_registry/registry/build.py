@@ -127,7 +127,7 @@ def _follow(
         newest = masks.find_mask(connection, evidence.mask_id)
         chain = derived.evidence_before(connection, camera, newest)
     history = [(row, content.dq(engine, row.id)) for row in chain]
-    followed = derived.follow(history, campaign.series, raw_section=content.raw_section(engine, mask_id))
+    followed = derived.follow(history, campaign.series, raw_section=content.raw_section(engine, newest.id))
     packed = derived.pack(followed, camera)
     with writing(engine) as connection:
         tx = queries.open_transaction(connection, act, "build", now_us=time.time_ns() // 1000)

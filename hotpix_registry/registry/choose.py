@@ -11,9 +11,11 @@ from hotpix_registry.catalogue import queries
 from hotpix_registry.catalogue.engine import reading
 from hotpix_registry.catalogue.queries import CameraRow
 from hotpix_registry.domain import Facts, iso, parse_date
-from hotpix_registry.errors import AmbiguousMask, UnreadableFrame, UsageError
+from hotpix_registry.errors import RevokedMask, UnreadableFrame, UsageError
 from hotpix_registry.registry import masks
-from hotpix_registry.registry.answer import Answer, Question, resolve
+from hotpix_registry.registry.answer import Answer, resolve
+from hotpix_registry.registry.question import Question
+from hotpix_registry.registry.view import View
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +63,7 @@ def chooser(
     with reading(engine) as connection:
         if camera is not None and (not text.isdecimal() or _is_date(text)):
             question = Question(camera=camera, date=text, temperature_c=temperature_c, preset=preset)
-            return chosen_by_answer(resolve(connection, question))
+            return chosen_by_answer(resolve(View(connection), question))
         if text.isdecimal() and len(text) < 19:
             return chosen_by_id(connection, int(text), preset)
     raise UsageError(
@@ -81,7 +83,7 @@ def _is_date(text: str) -> bool:
 def chosen_for_frame(engine: Engine, facts: Facts, camera: CameraRow, preset: str) -> Chosen:
     """The mask that a science frame's own header asks for."""
     with reading(engine) as connection:
-        return chosen_by_answer(resolve(connection, question_of(facts, camera, preset)))
+        return chosen_by_answer(resolve(View(connection), question_of(facts, camera, preset)))
 
 
 def chosen_by_id(connection: Connection, mask_id: int, preset: str) -> Chosen:
@@ -89,14 +91,12 @@ def chosen_by_id(connection: Connection, mask_id: int, preset: str) -> Chosen:
 
     Raises
     ------
-    UnknownId
-    AmbiguousMask
-        The mask has been revoked.
+    UnknownId, RevokedMask
     """
     row = masks.find_mask(connection, mask_id)
-    status = masks.status_of(connection, row)
+    status = masks.statuses(connection, [row])[mask_id]
     if status == "revoked":
-        raise AmbiguousMask(
+        raise RevokedMask(
             f"Mask {mask_id} has been revoked.", next_step="`hotpix-registry masks` lists the others."
         )
     registry_id, tx = queries.registry_id(connection), queries.last_tx(connection)
