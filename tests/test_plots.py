@@ -171,3 +171,35 @@ def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(StorageError, match="Cannot write the pictures to"):
         plots.save_plots(numbers_of_two_exposures(), some_flags((9, 9)), tmp_path / "file" / "x", "x")
+
+
+@pytest.mark.parametrize(("n_pixels", "panels"), [(50, 1), (30_000, 4)])
+def test_two_masks_are_drawn_pixel_by_pixel_or_as_densities(n_pixels: int, panels: int) -> None:
+    rng = np.random.default_rng(1)
+    then, now = (np.zeros((300, 400), bool) for _ in "ab")
+    then.reshape(-1)[rng.choice(120_000, n_pixels, replace=False)] = True
+    now.reshape(-1)[rng.choice(120_000, n_pixels, replace=False)] = True
+    figure = plots.diff_map(then, now, caption="aspen", names=("mask 1", "mask 2"))
+    assert len(figure.axes) == panels
+    told = [t.get_text() for legend in figure.legends for t in legend.get_texts()]
+    told += [ax.get_title(loc="left") for ax in figure.axes]
+    assert f"new: only in mask 2 ({np.count_nonzero(now & ~then):,})" in told
+    assert plots.png(figure).startswith(b"\x89PNG")
+
+
+def test_what_happened_is_drawn_even_of_nothing() -> None:
+    empty = np.zeros((9, 9), bool)
+    assert plots.png(plots.diff_map(empty, empty, caption="", names=("a", "b")))
+    assert plots.png(plots.coverage_chart([], events=[], caption=""))
+    alone = plots.Population(0, 0, 0, None, None, None)
+    assert plots.png(plots.trend_chart([("", [alone])], events=[], flag="HOT", caption=""))
+
+
+def test_coverage_draws_each_status_in_its_colour() -> None:
+    year_us = 31_557_600_000_000
+    bars = [
+        plots.Bar(number * year_us, (number + 1) * year_us, status, "mask 1")
+        for number, status in enumerate(("gap", "certified", "stale", "revoked"))
+    ]
+    figure = plots.coverage_chart([("-20 °C", bars, [year_us])], events=[(year_us, "warmup")], caption="")
+    assert len({patch.get_facecolor() for patch in figure.axes[0].patches}) == 4  # type: ignore[attr-defined]

@@ -35,22 +35,31 @@ from numpy.typing import NDArray
 
 from hotpix_registry.domain import DQ
 from hotpix_registry.errors import StorageError
+from hotpix_registry.plots.page import (
+    BLACK,
+    BLUE,
+    GREEN,
+    GREY,
+    INK,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILION,
+    YELLOW,
+    legend,
+    page,
+)
 
 Numbers = Mapping[str, NDArray[Any]]
 
-# Okabe and Ito's colours, told apart by every kind of colour vision.
-_BLACK, _ORANGE, _SKY, _GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
-_BLUE, _VERMILION, _PURPLE, _YELLOW = "#0072B2", "#D55E00", "#CC79A7", "#F0E442"
-_GREY, _INK = "#9A9A9A", "#333333"
-
 _FLAGS: Mapping[DQ, tuple[str, str, str]] = {
-    DQ.MANUAL: ("by hand", _BLACK, "x"),
-    DQ.COLUMN: ("bad column", _GREEN, "|"),
-    DQ.STUCK: ("stuck", _YELLOW, "s"),
-    DQ.DARK_SATURATED: ("saturated", _PURPLE, "D"),
-    DQ.UNSTABLE: ("unstable", _BLUE, "^"),
-    DQ.DARK_NONLINEAR: ("non-linear", _VERMILION, "o"),
-    DQ.HOT: ("only hot", _SKY, "o"),
+    DQ.MANUAL: ("by hand", BLACK, "x"),
+    DQ.COLUMN: ("bad column", GREEN, "|"),
+    DQ.STUCK: ("stuck", YELLOW, "s"),
+    DQ.DARK_SATURATED: ("saturated", PURPLE, "D"),
+    DQ.UNSTABLE: ("unstable", BLUE, "^"),
+    DQ.DARK_NONLINEAR: ("non-linear", VERMILION, "o"),
+    DQ.HOT: ("only hot", SKY, "o"),
 }
 """The first flag that a pixel has names it in the pictures: label, colour, marker."""
 
@@ -145,14 +154,14 @@ def scatter(numbers: Numbers, caption: str = "") -> Figure:
     low, high = (positive.min() / 1.5, positive.max() * 2) if positive.size else (0.01, 100.0)
     ax.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low, high), aspect="equal")
     _draw_points(ax, short[shown], long[shown], numbers["points_dq"][shown])
-    ax.plot([low, high], [low, high], color=_INK, lw=1.2, zorder=4, label="ideal: equal dark current")
+    ax.plot([low, high], [low, high], color=INK, lw=1.2, zorder=4, label="ideal: equal dark current")
     if np.isfinite(ceilings[1]):
-        ax.axhline(ceilings[1], color=_PURPLE, lw=1.2, ls="--", label="saturation ceiling")
+        ax.axhline(ceilings[1], color=PURPLE, lw=1.2, ls="--", label="saturation ceiling")
     if np.isfinite(ceilings[0]):
-        ax.axvline(ceilings[0], color=_PURPLE, lw=1.2, ls="--")
+        ax.axvline(ceilings[0], color=PURPLE, lw=1.2, ls="--")
     _draw_limit(ax, numbers, label=False)
     _label_axes(ax, numbers)
-    _legend(ax, "upper left")
+    legend(ax, "upper left")
     return figure
 
 
@@ -165,11 +174,11 @@ def zoom(numbers: Numbers, caption: str = "") -> Figure:
     low = -0.05 * edge
     shown = (short > low) & (short < edge) & (long > low) & (long < edge)
     _draw_points(ax, short[shown], long[shown], numbers["points_dq"][shown], size=12)
-    ax.plot([low, edge], [low, edge], color=_INK, lw=1.2, zorder=4, label="ideal: equal dark current")
+    ax.plot([low, edge], [low, edge], color=INK, lw=1.2, zorder=4, label="ideal: equal dark current")
     ax.set(xlim=(low, edge), ylim=(low, edge), aspect="equal")
     _draw_limit(ax, numbers)
     _label_axes(ax, numbers)
-    _legend(ax, "upper left")
+    legend(ax, "upper left")
     return figure
 
 
@@ -183,21 +192,21 @@ def departure(numbers: Numbers, caption: str = "") -> Figure:
     fit, median = numbers["departure_fit"], 100 * numbers["departure_median"]
     rate = numbers["departure_rate"] * (1 + fit)
     error = np.abs(100 * np.stack([numbers["departure_low"], numbers["departure_high"]]) - median)
-    ax.axhline(0, color=_INK, lw=0.8)
+    ax.axhline(0, color=INK, lw=0.8)
     ax.errorbar(
-        rate, median, error, fmt="o", ms=4.5, color=_BLUE, ecolor="#8FBBD9", label="bins, 99 % interval"
+        rate, median, error, fmt="o", ms=4.5, color=BLUE, ecolor="#8FBBD9", label="bins, 99 % interval"
     )
-    ax.plot(rate, 100 * fit, color=_VERMILION, lw=1.8, label="isotonic regression")
+    ax.plot(rate, 100 * fit, color=VERMILION, lw=1.8, label="isotonic regression")
     tolerance = 100 * _scalar(numbers, "tolerance")
     if np.isfinite(tolerance):
-        ax.axhline(tolerance, color=_INK, lw=1, ls=":", label=f"tolerance {tolerance:g} %")
+        ax.axhline(tolerance, color=INK, lw=1, ls=":", label=f"tolerance {tolerance:g} %")
     ax.set(xscale="log", ylabel="(short − long) / long, %")
     ax.set_xlabel(f"{_RATE}, {_scalar(numbers, 'short_s'):g} s")
     inner = median[np.isfinite(median)]
     top = max(1.3 * float(inner.max(initial=0)), 4 * tolerance if np.isfinite(tolerance) else 20)
     ax.set_ylim(min(-0.1 * top, 1.2 * float(inner.min(initial=0))), top)
     _draw_limit(ax, numbers)
-    _legend(ax, "upper left")
+    legend(ax, "upper left")
     return figure
 
 
@@ -207,16 +216,16 @@ def z_scores(numbers: Numbers, caption: str = "") -> Figure:
     edges, counts = numbers["z_edges"], numbers["z_counts"].astype(float)
     centre, width = (edges[1:] + edges[:-1]) / 2, np.diff(edges)
     density = counts / (counts.sum() * width)
-    ax.stairs(np.maximum(density, 1e-12), edges, baseline=1e-12, color=_BLUE, lw=1.6, label="pixels")
+    ax.stairs(np.maximum(density, 1e-12), edges, baseline=1e-12, color=BLUE, lw=1.6, label="pixels")
     z = np.linspace(edges[0], edges[-1], 400)
-    ax.plot(z, np.exp(-z * z / 2) / np.sqrt(2 * np.pi), color=_VERMILION, lw=1.4, label="unit normal")
+    ax.plot(z, np.exp(-z * z / 2) / np.sqrt(2 * np.pi), color=VERMILION, lw=1.4, label="unit normal")
     sd = _scalar(numbers, "z_sd")
     if np.isfinite(sd):
         ax.plot([], [], " ", label=f"standard deviation {sd:.3f}")
     floor = 0.5 / (counts.sum() * float(np.median(width)))
     ax.set(yscale="log", ylim=(floor, 1.5), xlim=(centre[0], centre[-1]))
     ax.set(xlabel="z = difference of dark currents / its standard deviation", ylabel="density")
-    _legend(ax, "upper right")
+    legend(ax, "upper right")
     return figure
 
 
@@ -235,7 +244,7 @@ def flag_map(dq: NDArray[np.uint16], caption: str = "") -> Figure:
     if max(ny, nx) <= _POINTS_UP_TO_SIDE:
         _draw_points(ax, x, y, dq[y, x], size=7, good=False)
         figure.set_size_inches(8.6, 7.4)
-        _legend(ax, "upper left", outside=True)
+        legend(ax, "upper left", outside=True)
     else:
         cell = -(-max(ny, nx) // _MAP_CELLS)
         counts = np.zeros((-(-ny // cell), -(-nx // cell)))
@@ -259,23 +268,14 @@ def flag_map(dq: NDArray[np.uint16], caption: str = "") -> Figure:
 
 
 def _page(title: str, numbers: Numbers, caption: str, *, square: bool = False) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(7.6, 7.8) if square else (8.4, 5.4), dpi=130, layout="constrained")
-    ax = figure.add_subplot()
     times = " and ".join(label for label, _, _ in _exposures(numbers))
-    ax.set_title(title, loc="left", fontsize=14, color=_INK, pad=24)
-    subtitle = ", ".join(filter(None, (caption, times)))
-    ax.annotate(subtitle, (0, 1), (0, 8), "axes fraction", "offset points", fontsize=9.5, color="#555555")
-    ax.grid(color="#E6E6E6", lw=0.7)
-    ax.set_axisbelow(True)
-    for side in ("top", "right"):
-        ax.spines[side].set_visible(False)
-    return figure, ax
+    return page(title, ", ".join(filter(None, (caption, times))), square=square)
 
 
 def _exposures(numbers: Numbers) -> list[tuple[str, str, NDArray[Any]]]:
     """Label, colour and histogram of each exposure there is."""
     seen: dict[float, tuple[str, str, NDArray[Any]]] = {}
-    for name, colour in (("long", _BLUE), ("short", _VERMILION)):
+    for name, colour in (("long", BLUE), ("short", VERMILION)):
         exptime_s = _scalar(numbers, f"{name}_s")
         if np.isfinite(exptime_s) and f"hist_{name}" in numbers:
             seen.setdefault(exptime_s, (f"{exptime_s:g} s", colour, numbers[f"hist_{name}"]))
@@ -321,9 +321,9 @@ def _draw_limit(ax: Axes, numbers: Numbers, *, label: bool = True) -> None:
         return
     text = f"{name} {limit:.3g} e⁻ s⁻¹"
     if np.isfinite(low) and np.isfinite(high) and high > low:
-        ax.axvspan(low, high, color=_ORANGE, alpha=0.25, lw=0, zorder=0.5)
+        ax.axvspan(low, high, color=ORANGE, alpha=0.25, lw=0, zorder=0.5)
         text += f" ({low:.3g} to {high:.3g})"
-    ax.axvline(limit, color=_ORANGE, lw=1.8, zorder=3, label=text if label else name)
+    ax.axvline(limit, color=ORANGE, lw=1.8, zorder=3, label=text if label else name)
 
 
 def _draw_points(
@@ -338,7 +338,7 @@ def _draw_points(
     bad = (dq & DQ.BAD.value) != 0
     if good:
         ax.scatter(
-            x[~bad], y[~bad], s=0.6 * size, c=_GREY, lw=0, rasterized=True, label=f"good ({(~bad).sum():,})"
+            x[~bad], y[~bad], s=0.6 * size, c=GREY, lw=0, rasterized=True, label=f"good ({(~bad).sum():,})"
         )
     left = bad.copy()
     named = []
@@ -346,7 +346,7 @@ def _draw_points(
         here = left & ((dq & flag.value) != 0)
         left &= ~here
         named.append((here, *style))
-    named.append((left, "bad for another reason", _ORANGE, "*"))
+    named.append((left, "bad for another reason", ORANGE, "*"))
     for here, label, colour, marker in reversed(named):
         if here.any():
             line = {"lw": 1.0} if marker in "x|" else {"lw": 0.3, "edgecolors": "white"}
@@ -361,12 +361,3 @@ def _draw_points(
                 zorder=2.5,
                 **line,
             )
-
-
-def _legend(ax: Axes, place: str, *, outside: bool = False) -> None:
-    if not ax.get_legend_handles_labels()[1]:
-        return
-    options: Any = {"loc": place, "fontsize": 8.5, "markerscale": 1.6, "edgecolor": "none"}
-    if outside:
-        options |= {"bbox_to_anchor": (1.01, 1.0), "frameon": False}
-    ax.legend(**options)

@@ -1,0 +1,35 @@
+"""Pictures: of a build, of two masks, of a camera's dates, of its hot pixels over the years."""
+
+from hotpix_registry.plots.build import (
+    Numbers,
+    departure,
+    flag_map,
+    histogram,
+    pictures,
+    save_plots,
+    scatter,
+    threshold,
+    z_scores,
+    zoom,
+)
+from hotpix_registry.plots.page import png
+from hotpix_registry.plots.story import Bar, Population, coverage_chart, diff_map, trend_chart
+
+__all__ = [
+    "Bar",
+    "Numbers",
+    "Population",
+    "coverage_chart",
+    "departure",
+    "diff_map",
+    "flag_map",
+    "histogram",
+    "pictures",
+    "png",
+    "save_plots",
+    "scatter",
+    "threshold",
+    "trend_chart",
+    "z_scores",
+    "zoom",
+]
