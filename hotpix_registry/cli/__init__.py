@@ -21,6 +21,7 @@ from hotpix_registry.cli import (
     life_commands,
     mask_commands,
     report_commands,
+    story_commands,
     version_commands,
 )
 from hotpix_registry.cli.output import say
@@ -58,6 +59,7 @@ version_commands.register(app)
 life_commands.register(app)
 apply_commands.register(app)
 report_commands.register(app)
+story_commands.register(app)
 defect_commands.register(app)
 camera_commands.register(app)
 archive_commands.register(app)

@@ -7,6 +7,7 @@ from hotpix_registry.registry.facade.frames import FrameMethods
 from hotpix_registry.registry.facade.history import HistoryMethods
 from hotpix_registry.registry.facade.keeping import KeepingMethods
 from hotpix_registry.registry.facade.science import ScienceMethods
+from hotpix_registry.registry.facade.story import StoryMethods
 from hotpix_registry.registry.facade.versions import VersionMethods
 
 __all__ = ["Mask", "Registry"]
@@ -21,6 +22,7 @@ class Registry(
     ArchiveMethods,
     KeepingMethods,
     ScienceMethods,
+    StoryMethods,
 ):
     """A registry of hot-pixel masks: dark frames in, masks out.
 

@@ -1,0 +1,159 @@
+"""The facade on what happened: masks and states compared, coverage, trends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hotpix_registry.catalogue.engine import reading
+from hotpix_registry.errors import NoMask
+from hotpix_registry.registry import compare, content, masks, pictures
+from hotpix_registry.registry.compare import Affected, DatesChange, MaskDiff
+from hotpix_registry.registry.facade.opened import Opened, now_us
+from hotpix_registry.registry.view import View, moment
+
+if TYPE_CHECKING:
+    from hotpix_registry.registry.coverage import Coverage
+    from hotpix_registry.registry.trend import Pixels, Trend
+
+Progress = Callable[[int, int], None]
+
+
+class StoryMethods(Opened):
+    """What changed, what is covered and how hot pixels come and go."""
+
+    def diff_masks(self, a: int, b: int) -> MaskDiff:
+        """Pixels that are new, vanished and common from mask `a` to mask `b`, by flag and by preset.
+
+        Raises
+        ------
+        UnknownId, UsageError
+            One of them is not there, or their shapes differ.
+        """
+        with reading(self._engine) as connection:
+            told = [
+                masks.summaries(connection, [masks.find_mask(connection, mask_id)])[0] for mask_id in (a, b)
+            ]
+        return compare.diff_masks(told[0], content.dq(self._engine, a), told[1], content.dq(self._engine, b))
+
+    def draw_diff(self, diff: MaskDiff) -> bytes:
+        """The picture of a comparison, as PNG: what the preset `default` masks."""
+        a, b = (content.array(self._engine, mask["mask_id"]) for mask in (diff.a, diff.b))
+        return pictures.of_diff(diff, a, b)
+
+    def diff_states(self, a: str, b: str, *, camera: str | None = None) -> list[DatesChange]:
+        """The dates that the state `b` of the registry answers otherwise than the state `a`.
+
+        Each is a release, a transaction (`tx12`), a time, or `now`.
+        """
+        with reading(self._engine) as connection:
+            then, now = (View(connection, compare.moment_named(connection, text)) for text in (a, b))
+            return compare.changed_dates(then, now, camera)
+
+    def affected(
+        self,
+        since: str,
+        files: Sequence[str | Path] = (),
+        *,
+        recursive: bool = False,
+        camera: str | None = None,
+        progress: Progress | None = None,
+    ) -> Affected:
+        """The dates, and of some science frames those, that get another mask now than they did.
+
+        Parameters
+        ----------
+        since
+            a release, a transaction (`tx12`) or a time
+        files
+            files, folders, globs or `@list.txt`; their headers say camera, date and configuration
+        camera
+            only this camera; of files, the camera that took them
+        """
+        with reading(self._engine) as connection:
+            since_tx = compare.moment_named(connection, since)
+        frames = []
+        if files:
+            from hotpix_registry.registry import ingest, science_frames
+
+            with reading(self._engine) as connection:
+                rules = ingest.current_rules(connection)
+            found = ingest.find_files([str(file) for file in files], recursive=recursive)
+            frames = science_frames.read_facts(found, rules, progress=progress)
+        with reading(self._engine) as connection:
+            then, now = View(connection, since_tx), View(connection)
+            dates = compare.changed_dates(then, now, camera)
+            changed, rejected = compare.changed_frames(then, now, frames, camera=camera)
+            return Affected(
+                since_tx=since_tx,
+                tx=now.tx,
+                dates=tuple(dates),
+                frames=tuple(changed),
+                frames_read=len(frames),
+                rejected=tuple(rejected),
+            )
+
+    def coverage(
+        self, camera: str, *, as_of: int | str | None = None, release: str | None = None
+    ) -> Coverage:
+        """Which dates of a camera have a mask, how old its darks are there, and what closes the gaps."""
+        from hotpix_registry.registry.coverage import coverage_of
+
+        with reading(self._engine) as connection:
+            view = View(connection, moment(connection, as_of, release))
+            return coverage_of(view, view.camera(camera), now_us=now_us())
+
+    def draw_coverage(self, coverage: Coverage) -> bytes:
+        """The picture of a camera's timelines, as PNG."""
+        return pictures.of_coverage(coverage)
+
+    def trend(self, camera: str, *, flag: str = "HOT", temperature_c: float | None = None) -> list[Trend]:
+        """Flagged pixels through the campaigns of each series: counts, births, deaths, intermittents.
+
+        Parameters
+        ----------
+        flag
+            a flag, a preset, or an expression of them
+        temperature_c
+            only the series with a set point within the camera's tolerance of this
+
+        Raises
+        ------
+        NoMask
+            The camera has none.
+        """
+        from hotpix_registry.fits.exports import flags_of
+        from hotpix_registry.registry.trend import lines_of, trend_of
+
+        flags_of(flag)
+        with reading(self._engine) as connection:
+            view = View(connection)
+            row = view.camera(camera)
+            series = [
+                one
+                for one in view.series(row).values()
+                if temperature_c is None
+                or one.set_point_c is None
+                or abs(one.set_point_c - temperature_c) <= row.profile.temperature_tolerance_c
+            ]
+            lines = [line for one in series for line in lines_of(view, one, view.events(row))]
+        if not lines:
+            where = "" if temperature_c is None else f" at {temperature_c:g} °C"
+            raise NoMask(
+                f"Camera {row.name} has no mask{where} to follow.",
+                next_step=f"See `hotpix-registry masks --camera {row.name}`.",
+            )
+        return [trend_of(line, flag, lambda mask_id: self._pixels(mask_id, flag)) for line in lines]
+
+    def draw_trends(self, camera: str, trends: Sequence[Trend]) -> bytes:
+        """The picture of trends and of the camera's epoch events, as PNG."""
+        with reading(self._engine) as connection:
+            view = View(connection)
+            events = [(event.at_us, event.kind) for event in view.events(view.camera(camera))]
+        return pictures.of_trends(trends, events)
+
+    def _pixels(self, mask_id: int, flag: str) -> Pixels:
+        import numpy as np
+
+        return np.flatnonzero(content.array(self._engine, mask_id, flag)).astype(np.uint32)
