@@ -1,7 +1,8 @@
-"""diff, affected, coverage and trend, as a user meets them."""
+"""diff, affected, coverage, trend and cite, as a user meets them."""
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -96,6 +97,22 @@ def test_trend_tells_what_it_compares(storied: Hotpix) -> None:
     assert storied("trend", "--camera", "smallcam-48", "--format", "csv").csv[0]["count"] == "6"
 
 
+def test_cite_prints_a_sentence_and_writes_a_bundle(storied: Hotpix) -> None:
+    done = storied("cite", "--camera", "smallcam-48", "--date", "2021-03-04", "-o", "bundle").ended_with(0)
+    assert done.out.startswith("Hot pixels were masked with version 1")
+    assert done.out.count("\n") == 1
+    for line in (storied.cwd / "bundle" / "SHA256SUMS").read_text().splitlines():
+        digest, name = line.split("  ")
+        assert hashlib.sha256((storied.cwd / "bundle" / name).read_bytes()).hexdigest() == digest
+    receipt = storied("mask", "--camera", "smallcam-48", "--date", "2021-03-04", "--format", "json").json[
+        "receipt"
+    ]
+    assert receipt in storied("cite", "--receipt", receipt).ended_with(0).out
+    told = storied("cite", "--release", "2021A", "--format", "json").ended_with(0).json
+    assert told["release"]["name"] == "2021A"
+    assert "@article{numpy_2020," in told["bibtex"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
@@ -114,6 +131,13 @@ def test_trend_tells_what_it_compares(storied: Hotpix) -> None:
         (("coverage", "--camera", "smallcam-48", "--release", "2030A"), 2, "There is no release 2030A"),
         (("trend", "--camera", "smallcam-48", "--flag", "HTO"), 2, "Did you mean HOT?"),
         (("trend", "--camera", "smallcam-48", "--temperature", "-40"), 3, "no mask at -40 °C"),
+        (("cite",), 2, "--camera NAME --date DATE"),
+        (("cite", "--date", "2021-03-04"), 2, "--camera is missing"),
+        (("cite", "--receipt", "hp:x"), 2, "no receipt"),
+        (("cite", "--receipt", "hp:x", "--camera", "smallcam-48"), 2, "alone"),
+        (("cite", "--camera", "smallcam-48", "--date", "2022-06-01"), 4, "revoked"),
+        (("cite", "--camera", "smallcam-48", "--date", "2001-06-01"), 3, "No mask"),
+        (("cite", "--release", "2030A"), 2, "There is no release 2030A"),
     ],
 )
 def test_what_cannot_be_told_is_one_sentence(

@@ -1,19 +1,22 @@
-"""The facade on what happened: masks and states compared, coverage, trends."""
+"""The facade on what happened: masks and states compared, coverage, trends, and how to cite all that."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hotpix_registry.catalogue.engine import reading
-from hotpix_registry.errors import NoMask
+from hotpix_registry.errors import NoMask, UsageError
 from hotpix_registry.registry import compare, content, masks, pictures
+from hotpix_registry.registry.answer import replay, resolve
 from hotpix_registry.registry.compare import Affected, DatesChange, MaskDiff
 from hotpix_registry.registry.facade.opened import Opened, now_us
-from hotpix_registry.registry.view import View, moment
+from hotpix_registry.registry.question import Question
+from hotpix_registry.registry.view import View, find_release, moment
 
 if TYPE_CHECKING:
+    from hotpix_registry.registry.cite import Citation
     from hotpix_registry.registry.coverage import Coverage
     from hotpix_registry.registry.trend import Pixels, Trend
 
@@ -21,7 +24,7 @@ Progress = Callable[[int, int], None]
 
 
 class StoryMethods(Opened):
-    """What changed, what is covered and how hot pixels come and go."""
+    """What changed, what is covered, how hot pixels come and go, and how to cite a mask."""
 
     def diff_masks(self, a: int, b: int) -> MaskDiff:
         """Pixels that are new, vanished and common from mask `a` to mask `b`, by flag and by preset.
@@ -152,6 +155,75 @@ class StoryMethods(Opened):
             view = View(connection)
             events = [(event.at_us, event.kind) for event in view.events(view.camera(camera))]
         return pictures.of_trends(trends, events)
+
+    # --- citing ---------------------------------------------------------------------
+
+    def cite(
+        self,
+        *,
+        camera: str | None = None,
+        date: str | None = None,
+        temperature_c: float | None = None,
+        configuration: Mapping[str, Any] | None = None,
+        receipt: str | None = None,
+        release: str | None = None,
+        as_of: int | str | None = None,
+    ) -> Citation:
+        """The sentence for a paper's methods section, with the provenance behind it.
+
+        Of a date (`camera` and `date`, as of now or of `release` or `as_of`), of a receipt, or of a
+        release as a whole (of one camera, if given).
+
+        Raises
+        ------
+        NoMask, AmbiguousMask, RevokedMask, UnknownCamera, UnknownId, UsageError
+        """
+        from hotpix_registry.registry import cite
+
+        with reading(self._engine) as connection:
+            if receipt is not None:
+                answer = replay(connection, receipt)
+                return cite.cite_answer(View(connection, answer.tx), answer)
+            if date is None and release is not None:
+                found = find_release(connection, release)
+                return cite.cite_release(View(connection, found.at_tx), found, camera)
+            if camera is None or date is None:
+                raise UsageError(
+                    "What is to be cited is not said.",
+                    next_step="Give a camera and a date, a release, or a receipt.",
+                )
+            view = View(connection, moment(connection, as_of, release))
+            question = Question(
+                camera=camera,
+                date=date,
+                temperature_c=temperature_c,
+                configuration=dict(configuration or {}),
+            )
+            answer = resolve(view, question)
+            return cite.cite_answer(View(connection, answer.tx), answer)
+
+    def write_bundle(self, citation: Citation, path: str | Path) -> Path:
+        """Write a citation's provenance into a folder, or into a zip that is the same for the same state.
+
+        Raises
+        ------
+        StorageError
+            It cannot be written, or the folder holds something already.
+        """
+        from hotpix_registry.registry import bundle, cite
+
+        def files() -> Iterator[tuple[str, bytes]]:
+            yield from cite.documents(citation)
+            for mask_id, name in cite.mask_names(citation).items():
+                yield name, self._mask_bytes(mask_id)
+            answer = citation.answer
+            if answer is not None and answer.preset != "default":
+                yield "mask-served.fits", self._mask_bytes(answer.mask_id, answer.preset)
+
+        return bundle.write(Path(path), files())
+
+    def _mask_bytes(self, mask_id: int, preset: str = "default") -> bytes:
+        return content.file(self._engine, mask_id, preset)
 
     def _pixels(self, mask_id: int, flag: str) -> Pixels:
         import numpy as np
