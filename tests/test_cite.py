@@ -39,7 +39,7 @@ def test_the_sentence_says_which_mask_of_what_and_how_much(registry: Registry, t
     for words in (
         "version 1 of the mask of camera smallcam-48 at -10 °C, bin 1x1",
         f"hotpix-registry {answer.registry_id}, mask 1",
-        "from 4 darks of 30 s and 4 darks of 120 s from the night of 2021-03-04, and 3 bias frames",
+        "from 4 darks of 30 s and 4 of 120 s from the night of 2021-03-04, and 3 bias frames",
         "CCD Data Reduction Guide",
         "above 4 e-/s (480 e- in 120 s), a limit that was given (rule limit)",
         "6 of 3072 pixels (0.2 %)",

@@ -14,6 +14,7 @@ from hotpix_registry.cli import (
     archive_commands,
     build_commands,
     camera_commands,
+    cite_commands,
     database_commands,
     defect_commands,
     frame_commands,
@@ -60,6 +61,7 @@ life_commands.register(app)
 apply_commands.register(app)
 report_commands.register(app)
 story_commands.register(app)
+cite_commands.register(app)
 defect_commands.register(app)
 camera_commands.register(app)
 archive_commands.register(app)

@@ -12,6 +12,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from hotpix_registry.domain import US_PER_DAY
@@ -209,10 +210,13 @@ def trend_chart(
             _bars(bottom, campaigns, colour, named=number == 0)
     top.set(ylabel="pixels")
     top.set_ylim(0, 1.25 * max((c.pixels for _, campaigns in lines for c in campaigns), default=1) or 1)
+    later = [c for _, campaigns in lines for c in campaigns[1:]]
+    tallest = max(((c.born or 0) + (c.returned or 0) for c in later), default=1)
+    bottom.set_ylim(-1.25 * max((c.died or 0 for c in later), default=1) - 1, 1.4 * tallest + 1)
     bottom.axhline(0, color=INK, lw=0.8)
     bottom.set(ylabel="since the campaign before")
-    bottom.margins(y=0.2)
     for ax in (top, bottom):
+        ax.yaxis.set_major_locator(MaxNLocator(integer=True))
         for at_us, _ in events:
             ax.axvline(_days(at_us), color=INK, lw=1, ls="--")
     for at_us, kind in events:

@@ -207,7 +207,7 @@ def _software(versions: Mapping[str, str]) -> str:
 
 def _darks(told: Mapping[str, Any]) -> str:
     """`10 darks of 90 s and 20 of 1000 s from the night of 2018-08-22, and 10 bias frames`."""
-    own: defaultdict[tuple[str, ...], list[str]] = defaultdict(list)
+    own: defaultdict[str, list[str]] = defaultdict(list)
     biases = 0
     for (role, exptime_s), frames in _groups(told["inputs"]).items():
         if role.endswith("bias"):
@@ -216,17 +216,24 @@ def _darks(told: Mapping[str, Any]) -> str:
         group = _group(told["report"], exptime_s)
         number = _exposures(group, len(frames))
         master = any("master" in frame["kind"] for frame in frames)
-        what = f"a master of {number} darks" if master else _count(number, "dark")
+        what = f"a master of {number} darks" if master else str(number)
         nights = sorted({_night(frame["start"], told["profile"]) for frame in frames})
         span = nights[0] if len(nights) == 1 else f"{nights[0]} to {nights[-1]}"
         where = f"the night{'' if len(nights) == 1 else 's'} of {span}"
-        own[(f"borrowed from {where}" if "borrowed" in role else f"from {where}",)].append(
-            f"{what} of {exptime_s:g} s"
-        )
-    parts = [f"{' and '.join(darks)} {where}" for (where,), darks in own.items()]
+        own[f"{'borrowed ' if 'borrowed' in role else ''}from {where}"].append(f"{what} of {exptime_s:g} s")
+    parts = [f"{_listed(darks)} {where}" for where, darks in own.items()]
     if biases:
         parts.append(_count(biases, "bias frame"))
     return ", and ".join(parts)
+
+
+def _listed(darks: Sequence[str]) -> str:
+    """`10 darks of 90 s and 20 of 1000 s`; a master says itself what it is of."""
+    first, *others = darks
+    if not first.startswith("a "):
+        number, _, rest = first.partition(" ")
+        first = f"{_count(int(number), 'dark')} {rest}"
+    return " and ".join(part for part in (", ".join([first, *others[:-1]]), *others[-1:]) if part)
 
 
 def _groups(inputs: Sequence[Mapping[str, Any]]) -> dict[tuple[str, float], list[Mapping[str, Any]]]:
@@ -296,7 +303,7 @@ def _limit(told: Mapping[str, Any]) -> str:
     text = f"those with a dark current above {e_per_s:.3g} e-/s"
     exposures_s, charge_e = limit.get("exposures_s"), limit.get("charge_e")
     if charge_e is not None and exposures_s:
-        text += f" ({charge_e:.3g} e- in {max(exposures_s):g} s)"
+        text += f" ({float(f'{charge_e:.3g}'):.10g} e- in {max(exposures_s):g} s)"
     given = limit.get("source") == "given"
     return f"{text}, {'a limit that was given' if given else 'above which the exposures disagree'}"
 

@@ -22,7 +22,8 @@ def of_diff(diff: MaskDiff, a: NDArray[np.bool_], b: NDArray[np.bool_]) -> bytes
     """Where pixels are new, vanished and common; `a` and `b` are (ny, nx), True = masked."""
     from hotpix_registry import plots
 
-    caption = f"{diff.b['series']}, darks of {diff.a['first_night']} and {diff.b['first_night']}"
+    series = "; ".join(dict.fromkeys((diff.a["series"], diff.b["series"])))
+    caption = f"{series}, darks of {diff.a['first_night']} and {diff.b['first_night']}"
     names = (f"mask {diff.a['mask_id']}", f"mask {diff.b['mask_id']}")
     return plots.png(plots.diff_map(a, b, caption=caption, names=names))
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from hotpix_registry.registry.coverage import Coverage
     from hotpix_registry.registry.trend import Pixels, Trend
 
-Progress = Callable[[int, int], None]
+Progress = Callable[[str, int, int], None]
 
 
 class StoryMethods(Opened):
@@ -73,6 +73,8 @@ class StoryMethods(Opened):
             files, folders, globs or `@list.txt`; their headers say camera, date and configuration
         camera
             only this camera; of files, the camera that took them
+        progress
+            called with what is done, files done and files in all
         """
         with reading(self._engine) as connection:
             since_tx = compare.moment_named(connection, since)
@@ -83,11 +85,12 @@ class StoryMethods(Opened):
             with reading(self._engine) as connection:
                 rules = ingest.current_rules(connection)
             found = ingest.find_files([str(file) for file in files], recursive=recursive)
-            frames = science_frames.read_facts(found, rules, progress=progress)
+            frames = science_frames.read_facts(found, rules, progress=_labelled(progress, "Reading headers"))
         with reading(self._engine) as connection:
             then, now = View(connection, since_tx), View(connection)
             dates = compare.changed_dates(then, now, camera)
-            changed, rejected = compare.changed_frames(then, now, frames, camera=camera)
+            asking = _labelled(progress, "Asking for masks")
+            changed, rejected = compare.changed_frames(then, now, frames, camera=camera, progress=asking)
             return Affected(
                 since_tx=since_tx,
                 tx=now.tx,
@@ -229,3 +232,9 @@ class StoryMethods(Opened):
         import numpy as np
 
         return np.flatnonzero(content.array(self._engine, mask_id, flag)).astype(np.uint32)
+
+
+def _labelled(progress: Progress | None, label: str) -> Callable[[int, int], None] | None:
+    if progress is None:
+        return None
+    return lambda done, total: progress(label, done, total)
