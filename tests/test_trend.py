@@ -133,6 +133,15 @@ def test_a_swap_of_the_detector_begins_another_line(registry: Registry, tmp_path
     assert [len(trend.campaigns) for trend in registry.trend(CAMERA, flag="all")] == [2, 1]
 
 
+def test_a_mask_edited_by_hand_is_like_the_one_it_was_edited_from(registry: Registry, tmp_path: Path) -> None:
+    register_camera(registry, tmp_path)
+    import_pixels(registry, tmp_path, "2021-03-04", {1, 2})
+    second = import_pixels(registry, tmp_path, "2022-03-04", {1, 2})
+    edited = registry.edit_mask(second, mask=[(7, 0)], reason="seen in flats").mask_id
+    (trend,) = registry.trend(CAMERA, flag="default")
+    assert [(c.mask_id, c.count, c.born) for c in trend.campaigns] == [(1, 2, None), (edited, 3, 1)]
+
+
 def test_masks_of_other_exposures_are_another_line(registry: Registry, tmp_path: Path) -> None:
     for year, darks in enumerate(({30.0: 3, 120.0: 3}, {30.0: 3, 120.0: 3}, {30.0: 3, 240.0: 3})):
         start = small_camera.NIGHT + timedelta(days=500 * year)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ from sqlalchemy.engine import Connection
 
 from hotpix_registry.catalogue import queries
 from hotpix_registry.catalogue.queries import Event, MaskRow
-from hotpix_registry.domain import US_PER_DAY, Series, iso
+from hotpix_registry.domain import US_PER_DAY, Rule, Series, iso
 from hotpix_registry.registry import masks
 from hotpix_registry.registry.view import View
 
@@ -74,7 +74,8 @@ class Trend:
     intermittent: int
     """that vanished and returned"""
     half_life_years: float | None
-    """after which half of the flagged pixels are gone at the rate of the deaths; None where few died"""
+    """after which half of the flagged pixels are gone at the rate of the deaths, those that returned later
+    among them; None where few died"""
     notes: tuple[str, ...]
 
     def as_dict(self) -> dict[str, Any]:
@@ -101,10 +102,11 @@ def lines_of(view: View, series: Series, events: Sequence[Event]) -> list[Line]:
     """
     rows = view.masks_of(series.series_id)
     status = masks.statuses(view.connection, rows, at=view.at)
+    by_sha256 = {row.sha256: row for row in rows}
     lines: dict[tuple[Any, ...], list[MaskRow]] = {}
     for row in one_per_campaign(rows, status):
         swaps = sum(e.kind == "swap" and e.at_us <= row.campaign_start_us for e in events)
-        key = (_made(view.connection, row), row.nx, row.ny, swaps)
+        key = (_made(view.connection, row, by_sha256), row.nx, row.ny, swaps)
         lines.setdefault(key, []).append(row)
     return [
         Line(series=series, made=key[0], masks=tuple(own), status=status, events=tuple(events))
@@ -133,14 +135,19 @@ def _weight(row: MaskRow, status: dict[int, str]) -> tuple[bool, int]:
     return status[row.id] == "certified", row.version
 
 
-def _made(connection: Connection, row: MaskRow) -> str:
-    """`rule evidence+limit, 90 and 1000 s, limit from the darks`."""
-    recipe = queries.mask_details(connection, row.id)["recipe"]
+def _made(connection: Connection, row: MaskRow, by_sha256: Mapping[str, MaskRow]) -> str:
+    """`rule limit, 90 and 1000 s, limit from the darks`; what was edited by hand was made as its source."""
+    details = queries.mask_details(connection, row.id)
+    if row.rule == Rule.EDIT:
+        sources = [by_sha256.get(mask["sha256"]) for mask in details["report"].get("masks", ())]
+        if sources and sources[0] is not None:
+            return _made(connection, sources[0], by_sha256)
+    recipe = details["recipe"]
     parts = [f"rule {row.rule}"]
     if row.shortest_s is not None and row.longest_s is not None:
         times = [f"{float(f'{s:.4g}'):g}" for s in dict.fromkeys((row.shortest_s, row.longest_s))]
         parts.append(f"{' and '.join(times)} s")
-    if row.rule == "cutoff":
+    if row.rule == Rule.CUTOFF:
         parts.append(f"cut-off {recipe.get('cutoff_e_per_s'):g} e-/s")
     elif recipe.get("limit_e_per_s") is not None:
         parts.append(f"limit of {recipe['limit_e_per_s']:g} e-/s given")
