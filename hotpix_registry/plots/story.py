@@ -16,7 +16,19 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from hotpix_registry.domain import US_PER_DAY
-from hotpix_registry.plots.page import BLACK, BLUE, GREEN, GREY, INK, ORANGE, SKY, VERMILION, legend, page
+from hotpix_registry.plots.page import (
+    BLACK,
+    BLUE,
+    GREEN,
+    GREY,
+    INK,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILION,
+    legend,
+    page,
+)
 
 _POINTS_UP_TO = 20_000
 _MAP_CELLS = 64
@@ -193,7 +205,8 @@ def trend_chart(
     figure, top = page(f"{flag} pixels over the years", caption, rows=2)
     figure.set_size_inches(8.4, 7.0)
     bottom: Axes = figure.axes[1]
-    colours = (BLUE, VERMILION, GREEN, ORANGE, SKY)
+    colours = (BLUE, GREEN, PURPLE, BLACK, GREY)
+    width_days = _bar_width_days([c.at_us for _, campaigns in lines for c in campaigns])
     for number, (name, campaigns) in enumerate(lines):
         colour = colours[number % len(colours)]
         at = [_days(c.at_us) for c in campaigns]
@@ -207,7 +220,7 @@ def trend_chart(
                 color=colour,
                 label="those of its first campaign",
             )
-            _bars(bottom, campaigns, colour, named=number == 0)
+            _bars(bottom, campaigns, colour, width_days, named=number == 0)
     top.set(ylabel="pixels")
     top.set_ylim(0, 1.25 * max((c.pixels for _, campaigns in lines for c in campaigns), default=1) or 1)
     later = [c for _, campaigns in lines for c in campaigns[1:]]
@@ -222,17 +235,24 @@ def trend_chart(
     for at_us, kind in events:
         top.annotate(kind, (_days(at_us), 0), (3, 4), ("data", "axes fraction"), "offset points", fontsize=8)
     _dates(bottom)
-    legend(top, "upper left")
+    figure.legend(*top.get_legend_handles_labels(), loc="outside lower left", fontsize=8.5, frameon=False)
     legend(bottom, "upper left")
     return figure
 
 
-def _bars(ax: Axes, campaigns: Sequence[Population], colour: str, *, named: bool) -> None:
+def _bar_width_days(instants_us: Sequence[int]) -> float:
+    """A fortieth of the whole, and no more than the nearest campaigns lie apart, within reason."""
+    moments = sorted(set(instants_us))
+    if len(moments) < 2:
+        return 1.0
+    span_us = moments[-1] - moments[0]
+    nearest_us = min(b - a for a, b in pairwise(moments))
+    return _days(max(min(span_us / 40, 0.8 * nearest_us), span_us / 200))
+
+
+def _bars(ax: Axes, campaigns: Sequence[Population], colour: str, width: float, *, named: bool) -> None:
     later = campaigns[1:]
     at = np.array([_days(c.at_us) for c in later])
-    span_days = max(_days(campaigns[-1].at_us - campaigns[0].at_us), 1.0)
-    nearest = min(_days(b.at_us - a.at_us) for a, b in pairwise(campaigns))
-    width = max(min(span_days / 30, 0.6 * nearest), span_days / 200)
     born = np.array([c.born or 0 for c in later])
     returned = np.array([c.returned or 0 for c in later])
     died = np.array([c.died or 0 for c in later])
@@ -252,6 +272,6 @@ def _dates(ax: Axes) -> None:
     ax.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
 
 
-def _days(instant_us: int) -> float:
+def _days(instant_us: float) -> float:
     """Days since 1970, as matplotlib counts dates."""
     return instant_us / US_PER_DAY
