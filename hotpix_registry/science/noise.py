@@ -88,9 +88,12 @@ def photon_transfer(samples: Sequence[Repeats], adc_step_adu: float, gain_e_per_
     errors: list[float] = []
     n_pixels = 0
     for sample in samples:
-        if sample.dof < 2:
+        if sample.dof < 1:
             continue
-        unbias = sample.dof / float(stats.chi2.ppf(0.5, sample.dof))
+        middle = float(stats.chi2.median(sample.dof))
+        unbias = sample.dof / middle
+        # relative standard error of a median: 1 / (2 f m √n), f the density there
+        of_median = 0.5 / (middle * float(stats.chi2.pdf(middle, sample.dof)))
         order = np.argsort(sample.mean_adu, kind="stable")
         for part in _bins(sample.mean_adu[order]):
             chosen = order[part]
@@ -99,7 +102,7 @@ def photon_transfer(samples: Sequence[Repeats], adc_step_adu: float, gain_e_per_
                 continue
             levels.append(float(np.median(sample.mean_adu[chosen])))
             variances.append(typical)
-            errors.append(1.25 * math.sqrt(2 / sample.dof / chosen.size))
+            errors.append(of_median / math.sqrt(chosen.size))
             n_pixels += chosen.size
     if not levels:
         return PhotonTransfer(

@@ -251,10 +251,10 @@ def _read_thermometers(look: Look, bias: Look | None, detector: Detector) -> Non
 
 
 def _repeats(looks: Sequence[Look], bias: Look | None) -> list[Repeats]:
-    """Levels and variances of all pixels that were repeated three times and more."""
+    """Levels and variances of all pixels that were repeated."""
     found = []
     for look in [*looks, *([bias] if bias else [])]:
-        if look.n < 3 or look.n_combined > 1:
+        if look.n < 2 or look.n_combined > 1:
             continue
         for values, which in ((look.lattice, "lattice"), (look.hot[:, look.sound], "hot")):
             if look.clamped and (which == "lattice" or look is bias):

@@ -53,8 +53,15 @@ def test_a_profile_that_is_wrong_by_a_quarter_is_told_with_both_numbers():
     assert "8 e-" in warnings[1]
 
 
-def test_two_frames_or_few_pixels_measure_nothing():
-    assert photon_transfer([repeats(n_frames=2)], 1.0, 1.5).gain_e_per_adu is None
+def test_two_frames_know_their_noise_by_their_difference():
+    found = photon_transfer([repeats(n_frames=2, n_pixels=100_000)], 1.0, 1.5)
+    assert found.gain_e_per_adu == pytest.approx(1.5, rel=0.03)
+    assert found.read_noise_e == pytest.approx(10.0, rel=0.1)
+
+
+def test_one_frame_or_few_pixels_measure_nothing():
+    single = Repeats(mean_adu=np.arange(500.0), variance_adu2=np.zeros(500), dof=0)
+    assert photon_transfer([single], 1.0, 1.5).gain_e_per_adu is None
     assert photon_transfer([repeats(n_pixels=50)], 1.0, 1.5).read_noise_e is None
 
 
