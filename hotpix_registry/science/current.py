@@ -48,7 +48,9 @@ class Line:
     """largest difference of an exposure's dark current from the longest one's, relative to the latter"""
 
 
-def fit_line(points: Sequence[Charge], floor_e2: float, offset_variance_e2: float, passes: int = 2) -> Line:
+def fit_line(
+    points: Sequence[Charge], floor_e2: float, offset_variance_e2: Floats | float, passes: int = 2
+) -> Line:
     """Fit rate × time to the charges of each pixel, all variances as they are if it is a line.
 
     What the exposures of a pixel share besides charge (the noise of the master bias, or the fixed
@@ -59,7 +61,7 @@ def fit_line(points: Sequence[Charge], floor_e2: float, offset_variance_e2: floa
     """
     by_time = sorted(points, key=lambda point: point.exptime_s)
     times = [np.float32(point.exptime_s) for point in by_time]
-    prior = np.float32(1 / max(offset_variance_e2, 1e-4))
+    prior: Floats = np.reciprocal(np.maximum(np.asarray(offset_variance_e2, np.float32), np.float32(1e-4)))
     counts = np.zeros(by_time[0].charge_e.shape, np.uint8)
     rate = np.zeros(by_time[0].charge_e.shape, np.float32)
     for point, t in zip(by_time, times, strict=True):  # ends with the longest usable exposure's rate
@@ -70,7 +72,7 @@ def fit_line(points: Sequence[Charge], floor_e2: float, offset_variance_e2: floa
     weights: list[Floats] = []
     for _ in range(passes):
         weights = [_weight(point, t, rate, floor_e2) for point, t in zip(by_time, times, strict=True)]
-        s = np.full_like(rate, prior)
+        s = np.broadcast_to(prior, rate.shape).copy()
         sx, sxx, sy, sxy = (np.zeros_like(rate) for _ in range(4))
         for point, t, w in zip(by_time, times, weights, strict=True):
             wy = w * point.charge_e

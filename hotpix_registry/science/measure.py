@@ -25,6 +25,8 @@ _MOST_BYTES = 32 << 20
 _SUSPECT_SIGMA = 3.0
 _SUSPECT_P = 0.002
 _WILD_CHI2 = 60.0
+_STANDS_OUT = 3.0
+"""standard deviations from which a pixel's bias level is no part of the pattern"""
 
 HISTOGRAM_BITS = 20
 """Histograms of dark current drop so many bits of a float32: eight bins per factor of two."""
@@ -231,12 +233,12 @@ def _measure_band(plan: Plan, band: tuple[int, int], combined: Sequence[Combined
     g = np.float32(noise.gain_e_per_adu)
 
     charges, rates, bulks = [], [], []
+    level_adu, offset_variance_e2 = _bias_level(plan, bias, of_groups[-1])
     for group, mean in zip(survey.groups, of_groups, strict=True):
-        zero = (
-            bias.mean_adu if bias is not None and not group.bias_subtracted else np.float32(group.offset_adu)
-        )
-        charge = (mean.mean_adu - zero) * g
-        rates.append(charge * np.float32(1 / group.exptime_s))
+        from_bias = bias is not None and not group.bias_subtracted
+        zero = bias.mean_adu if bias is not None and from_bias else np.float32(group.offset_adu)
+        rates.append((mean.mean_adu - zero) * (g * np.float32(1 / group.exptime_s)))
+        charge = (mean.mean_adu - (level_adu if from_bias else zero)) * g
         if survey.column_offset_adu is not None and not group.bias_subtracted:
             charge -= survey.column_offset_adu * g
         charges.append(charge)
@@ -246,7 +248,7 @@ def _measure_band(plan: Plan, band: tuple[int, int], combined: Sequence[Combined
         _point(group, mean, charge, bulk, bulks[-1])
         for group, mean, charge, bulk in zip(survey.groups, of_groups, charges, bulks, strict=True)
     ]
-    line = fit_line(points, noise.floor_e2, survey.offset_variance_e2)
+    line = fit_line(points, noise.floor_e2, offset_variance_e2)
     line_bulk = block_medians(line.rate_e_per_s, plan.colours)
     excess = line.rate_e_per_s - spread_blocks(line_bulk, shape)
 
@@ -313,6 +315,31 @@ def _measure_band(plan: Plan, band: tuple[int, int], combined: Sequence[Combined
         line_pixels=int(complete.sum()),
         n_hits=np.array([c.n_rejected.sum(dtype=np.int64) for c in combined]),
     )
+
+
+def _bias_level(
+    plan: Plan, bias: Combined | None, longest: Combined
+) -> tuple[Floats | float, Floats | float]:
+    """Bias level of each pixel above the pedestal, and the variance of what is left unknown of it.
+
+    A pixel that stands out from the pattern is believed in full, with all the noise of its mean.
+    """
+    survey, pattern = plan.survey, plan.survey.bias_pattern
+    if bias is None or pattern is None or all(group.bias_subtracted for group in survey.groups):
+        return 0.0, survey.offset_variance_e2
+    shape = bias.mean_adu.shape
+    level = spread_blocks(block_medians(bias.mean_adu, plan.colours), shape).copy()
+    if pattern.readout_s:
+        around = spread_blocks(block_medians(longest.mean_adu, plan.colours), shape)
+        gathered = (longest.mean_adu - around) - (bias.mean_adu - level)
+        gathered *= np.float32(pattern.readout_s / survey.groups[-1].exptime_s)
+        level += np.maximum(gathered, np.float32(0), out=gathered)
+    own = bias.mean_adu - level
+    stands_out = np.abs(own) > np.float32(_STANDS_OUT * pattern.spread_adu)
+    own *= np.where(stands_out, np.float32(1), np.float32(pattern.share))
+    level += own
+    alone_e2 = survey.offset_variance_e2 - pattern.left_e2 + pattern.noise_e2
+    return level, np.where(stands_out, np.float32(alone_e2), np.float32(survey.offset_variance_e2))
 
 
 def _point(

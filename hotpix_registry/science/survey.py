@@ -25,12 +25,14 @@ from hotpix_registry.science.noise import (
     photon_transfer,
     rate_ratio,
     robust_sd,
+    weighted_median,
 )
 from hotpix_registry.science.sample import Look, centre, gather, hot_centre
 from hotpix_registry.science.strips import block_edges
 
 _FRAME_OFF_K = 0.5
 _GROUP_OFF_K = 3.0
+_FEWEST_HOT = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +64,30 @@ class CalibratedGroup:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BiasPattern:
+    """How far a pixel's own mean of the bias frames is to be believed.
+
+    A pixel's bias level is its surroundings', plus what it gathers while the chip is read out, plus a
+    departure of its own. Of the departure that its mean shows, only `share` is its own, the rest is the
+    noise of few frames: an empirical Bayes estimate (Efron and Morris 1973, J. Am. Stat. Assoc. 68, 117).
+    """
+
+    share: float
+    """variance of the pattern over that of the means, 0 to 1"""
+    spread_adu: float
+    """standard deviation of the means about their surroundings"""
+    noise_e2: float
+    """variance of a mean by read noise alone"""
+    readout_s: float
+    """time of exposure to which a bias frame's charge in hot pixels amounts"""
+
+    @property
+    def left_e2(self) -> float:
+        """Variance of what remains unknown of a pixel's level."""
+        return self.share * self.noise_e2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Survey:
     """Everything global that the judgement of a pixel needs."""
 
@@ -83,6 +109,8 @@ class Survey:
     """scatter of the bias level from pixel to pixel; nan without bias frames"""
     bias_level_adu: float
     """of the bulk, above the pedestals; nan without bias frames"""
+    bias_pattern: BiasPattern | None
+    """None without bias frames"""
     warnings: tuple[str, ...] = ()
 
 
@@ -140,6 +168,7 @@ def survey(
                 _take_off(look, profile)
     reference = looks[-1]
     bulk_e_per_s = max(0.0, _bulk_rate(reference, bias, noise))
+    pattern = None if bias is None else _bias_pattern(bias, reference, noise)
     ratios = [_ratio(look, reference, bias, noise) for look in looks[:-1]] + [RateRatio()]
     return Survey(
         shape=shape,
@@ -151,10 +180,11 @@ def survey(
         noise=noise,
         transfer=transfer,
         bias_method=bias_method,
-        offset_variance_e2=_offset_variance(looks, bias, noise, bulk_e_per_s),
+        offset_variance_e2=_offset_variance(looks, bias, pattern, noise, bulk_e_per_s),
         bulk_e_per_s=bulk_e_per_s,
         quiet_chi2=_quiet_chi2([*looks, *([bias] if bias else [])], noise),
         bias_level_adu=math.nan if bias is None else bias.bulk_adu,
+        bias_pattern=pattern,
         column_offset_adu=None if profile is None else profile.astype(np.float32),
         offset_sd_adu=math.nan if bias is None else robust_sd(centre(bias.lattice)),
         warnings=tuple(warnings),
@@ -309,17 +339,52 @@ def _ratio(look: Look, reference: Look, bias: Look | None, noise: NoiseModel) ->
     return ratio
 
 
+def _bias_pattern(bias: Look, reference: Look, noise: NoiseModel) -> BiasPattern:
+    """Measure how much the bias level differs from pixel to pixel, beyond the noise of its mean."""
+    noise_e2 = noise.floor_e2 / (bias.n * bias.n_combined)
+    spread_adu = robust_sd(centre(bias.lattice) - bias.lattice_local)
+    spread_e2 = (spread_adu * noise.gain_e_per_adu) ** 2
+    share = max(0.0, 1 - noise_e2 / spread_e2) if spread_e2 > 0 else 1.0
+    return BiasPattern(
+        share=share,
+        spread_adu=spread_adu,
+        noise_e2=noise_e2,
+        readout_s=0.0 if reference.bias_subtracted else _readout_s(bias, reference),
+    )
+
+
+def _readout_s(bias: Look, reference: Look) -> float:
+    """Read off the hot pixels how long bias frames gather charge; 0 where that is not beyond doubt."""
+    sound = bias.sound & reference.sound
+    levels = hot_centre(bias.hot, bias.gain_e_per_adu) - bias.hot_local
+    charges = hot_centre(reference.hot, reference.gain_e_per_adu) - reference.hot_local
+    rates = (charges - levels)[sound] / reference.group.exptime_s
+    levels = levels[sound]
+    bright = rates > 0
+    if np.count_nonzero(bright) < _FEWEST_HOT:
+        return 0.0
+    rates, levels = rates[bright], levels[bright]
+    seconds = weighted_median(levels / rates, rates**2)
+    scatter = robust_sd(levels - seconds * rates)
+    sigma = 1.25 * scatter / math.sqrt(float(np.sum(rates**2)))
+    return seconds if seconds > 5 * sigma else 0.0
+
+
 def _offset_variance(
-    looks: Sequence[Look], bias: Look | None, noise: NoiseModel, bulk_e_per_s: float
+    looks: Sequence[Look],
+    bias: Look | None,
+    pattern: BiasPattern | None,
+    noise: NoiseModel,
+    bulk_e_per_s: float,
 ) -> float:
     """Variance in e-² of what all exposures of a pixel share besides charge.
 
-    The noise of the master bias, and what the bulk's dark currents differ by between exposures more
-    than the noise model allows: without bias frames, the fixed pattern.
+    What the bias frames leave unknown of a pixel's level, and what the bulk's dark currents differ by
+    between exposures more than the noise model allows: without bias frames, the fixed pattern.
     """
     g = noise.gain_e_per_adu
-    with_bias = bias is not None and not all(look.bias_subtracted for look in looks)
-    shared = noise.floor_e2 / (bias.n * bias.n_combined) if bias is not None and with_bias else 0.0
+    with_bias = pattern is not None and not all(look.bias_subtracted for look in looks)
+    shared = pattern.left_e2 if pattern is not None and with_bias else 0.0
     reference = looks[-1]
     most = 0.0
     for look in looks[:-1]:
@@ -327,8 +392,8 @@ def _offset_variance(
         for each in (look, reference):
             exptime_s = each.group.exptime_s
             excess = centre(each.lattice) - each.lattice_local
-            if bias is not None and not each.bias_subtracted:
-                excess -= centre(bias.lattice) - bias.lattice_local
+            if bias is not None and pattern is not None and not each.bias_subtracted:
+                excess -= pattern.share * (centre(bias.lattice) - bias.lattice_local)
             rates.append(excess * g / exptime_s)
             variance += (
                 (noise.floor_e2 + bulk_e_per_s * exptime_s) / (each.n * each.n_combined) / exptime_s**2

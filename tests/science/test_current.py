@@ -83,6 +83,15 @@ def test_z_of_true_lines_is_a_unit_normal_at_any_rate():
         assert line.chi2.mean() == pytest.approx(dof, rel=0.02)
 
 
+def test_each_pixel_may_have_its_own_error_of_the_offset():
+    points = [charge(t, [[q, q]]) for t, q in ((90.0, 500.0), (1000.0, 4500.0))]
+    own = fit_line(points, FLOOR_E2, np.array([[5.0, 400.0]], np.float32))
+    for x, shared in enumerate((5.0, 400.0)):
+        alone = fit_line(points, FLOOR_E2, shared)
+        assert own.z[0, x] == alone.z[0, x]
+        assert own.rate_e_per_s[0, x] == alone.rate_e_per_s[0, x]
+
+
 def test_the_pooled_rate_knows_nothing_of_the_difference():
     rng = np.random.default_rng(2)
     bias = rng.normal(0, 5, 200_000)

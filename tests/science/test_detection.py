@@ -12,7 +12,8 @@ from hotpix_registry.domain import DQ, Recipe, Rule
 from hotpix_registry.errors import NothingToBuild
 from hotpix_registry.science.detection import detect
 from hotpix_registry.science.inputs import ArrayRows, DarkFrame, Detector, ExposureGroup
-from hotpix_registry.simulate import REFERENCE_TEMP_C, SimulatedCamera
+from hotpix_registry.science.survey import survey
+from hotpix_registry.simulate import REFERENCE_TEMP_C, Population, SimulatedCamera
 
 GUIDE = Detector(gain_e_per_adu=1.5, read_noise_e=10.0)
 EVIDENCE = Recipe(rule=Rule.EVIDENCE)
@@ -216,6 +217,44 @@ def test_bias_frames_show_offset_pixels_and_spare_them(camera, darks, biases):
     without = detect(darks, camera.detector, EVIDENCE)
     assert without.counts["PEDESTAL"] == 0
     assert without.report["tests"]["pedestal"] == "not tested"
+
+
+def test_few_bias_frames_do_not_blur_what_the_darks_show(camera, darks):
+    """A sensor without fixed pattern: three bias frames tell the offset pixels, and nothing of the others."""
+    one_pattern = survey(darks, camera.group(0.0, 3), camera.detector, lambda: None)
+    assert one_pattern.bias_pattern.share < 0.05
+    assert one_pattern.bias_pattern.noise_e2 == pytest.approx(100 / 3, rel=0.01)
+    blind = flag(detect(darks, camera.detector, EVIDENCE), DQ.BAD)
+    found = flag(detect(darks, camera.detector, EVIDENCE, biases=camera.group(0.0, 3)), DQ.BAD)
+    changed = camera.truth.population == Population.CHANGED
+    assert (found & changed).sum() >= (blind & changed).sum() - 1
+    assert not (found & ~blind & camera.truth.normal).any()
+
+
+def test_a_fixed_pattern_is_believed_pixel_by_pixel():
+    camera = SimulatedCamera.create((512, 512), seed=4, fixed_pattern_adu=5.0)
+    darks = [camera.group(90.0, 10), camera.group(1000.0, 20)]
+    pattern = survey(darks, camera.group(0.0, 10), camera.detector, lambda: None).bias_pattern
+    assert pattern.share == pytest.approx(7.5**2 / (7.5**2 + 10.0), abs=0.02)
+    found = detect(darks, camera.detector, EVIDENCE, biases=camera.group(0.0, 10))
+    assert found.report["z_sd"] == pytest.approx(1, abs=0.02)
+    assert (flag(found, DQ.BAD) & camera.truth.normal).sum() <= 4
+
+
+def test_charge_gathered_while_bias_frames_are_read_out_is_measured_in_hot_pixels():
+    """Read out for half a second, a pixel of 100 e-/s has 50 e- in a bias frame, and in every dark."""
+    rng = np.random.default_rng(8)
+    rate = 10 ** rng.uniform(-2, 2.3, (200, 200)) * (rng.random((200, 200)) < 0.05) + 0.01
+
+    def late(exptime_s, n):
+        return group(exptime_s, plain_frames(rate * (exptime_s + 0.5), 1.0, n, seed=int(exptime_s)))
+
+    darks = [late(60.0, 10), late(300.0, 10)]
+    assert survey(darks, late(0.0, 3), GUIDE, lambda: None).bias_pattern.readout_s == pytest.approx(
+        0.5, abs=0.05
+    )
+    found = detect(darks, GUIDE, EVIDENCE, biases=late(0.0, 3))
+    assert found.counts["DARK_NONLINEAR"] <= 3
 
 
 def test_a_degree_between_the_groups_is_measured_and_does_no_harm(camera, darks):
