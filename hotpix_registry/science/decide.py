@@ -17,6 +17,7 @@ _STRATUM_DEX = 0.1
 _FEWEST_IN_STRATUM = 50
 _FEWEST_IN_COLUMN = 50
 _BRIDGED_ROWS = 30
+_SHARE_OF_SUM = 0.05
 
 
 def strata(excess: Doubles, sigma: Doubles) -> NDArray[np.intp]:
@@ -91,6 +92,25 @@ def fisher(p: Doubles, q: Doubles) -> Doubles:
     """Joint p-value of two independent p-values (Fisher 1932)."""
     product = np.maximum(p * q, 1e-300)
     return np.asarray(product * (1 - np.log(product)), np.float64)
+
+
+def shares_in_time(groups: Sequence[tuple[int, float, float]]) -> list[float]:
+    """Shares of the false alarms for the test in time of each group, and last for that of all frames.
+
+    A pixel that jumps between two dark currents shows it where the variance of its charges, which grows
+    with the square of the exposure, is large beside the noise, and where there are many frames. What is
+    noisy by itself shows in all frames.
+
+    Parameters
+    ----------
+    groups : sequence of (frames, exposure time in s, variance of the noise of one frame in e-²)
+    """
+    tells = [(n - 1) * exptime_s**2 / max(variance, 1e-6) for n, exptime_s, variance in groups]
+    total = sum(tells)
+    if total == 0:
+        return [0.0 for _ in tells] + [1.0]
+    of_sum = _SHARE_OF_SUM if len(tells) > 1 else 0.0
+    return [(1 - of_sum) * told / total for told in tells] + [of_sum]
 
 
 def bulk_p(expected_false: float, n_pixels: int, n_tests: int) -> float:

@@ -333,33 +333,35 @@ def _test(
     """Set DARK_NONLINEAR and UNSTABLE; return the thresholds of each test and stratum."""
     from scipy import stats
 
-    # half of the false discoveries for the tests of the difference, half for those in time
-    rate = plan.recipe.false_discovery_rate / 2
+    rate = plan.recipe.false_discovery_rate
     highest = float(stats.norm.sf(_LEAST_Z))
     thresholds: dict[str, dict[int, float]] = {}
 
-    def condemned(name: str, p: NDArray[np.float64], eligible: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    def condemned(
+        name: str, p: NDArray[np.float64], eligible: NDArray[np.bool_], share: float
+    ) -> NDArray[np.bool_]:
         guilty = np.zeros(p.size, np.bool_)
         chosen = np.flatnonzero(eligible)
         guilty[chosen], thresholds[name] = decide.condemn(
-            p[chosen], stratum[chosen], rate=rate, bulk_p=p_bulk, highest_p=highest
+            p[chosen], stratum[chosen], rate=share * rate, bulk_p=p_bulk, highest_p=highest
         )
         return guilty
 
     p_time, varies = _time_test(plan, suspects, measured)
-    unstable = condemned("in time", p_time, np.isfinite(p_time)) & varies
+    unstable = condemned("in time", p_time, np.isfinite(p_time), 1.0) & varies
     tested = suspects.n_points > 1
     if tested.any():
         z = suspects.z.astype(np.float64)
         p_falls, p_rises = stats.norm.sf(z), stats.norm.sf(-z)
         differs = np.abs(suspects.departure) > plan.recipe.min_effect
-        nonlinear = condemned("falling", p_falls, tested) | condemned("rising", p_rises, tested)
+        # these tests find much the same pixels, so that they share the false ones
+        nonlinear = condemned("falling", p_falls, tested, 0.5) | condemned("rising", p_rises, tested, 0.5)
         on_line = suspects.n_points > 2
         if on_line.any():
             p_line = stats.chi2.sf(suspects.chi2, np.maximum(suspects.n_points - 1.0, 1.0))
-            nonlinear |= condemned("line", p_line, on_line)
+            nonlinear |= condemned("line", p_line, on_line, 0.5)
         joint = decide.fisher(2 * np.minimum(p_falls, p_rises), np.where(np.isfinite(p_time), p_time, 1.0))
-        changed = condemned("joint", joint, tested & np.isfinite(p_time))
+        changed = condemned("joint", joint, tested & np.isfinite(p_time), 0.5)
         flags[nonlinear & differs] |= DQ.DARK_NONLINEAR.value
         unstable |= changed & differs & varies & (p_time < _HINT_P)
     flags[unstable] |= DQ.UNSTABLE.value
@@ -371,24 +373,28 @@ def _time_test(
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """p-value of constancy in time (nan: not tested), and where the variance is more than a little too large.
 
-    Each group's χ² and their sum; and the values rejected as cosmic-ray hits, since a pixel that is hit
-    twice is more likely one that jumps.
+    Each group's χ² and their sum share the false alarms by what they can tell (weighted Bonferroni:
+    Genovese, Roeder and Wasserman 2006, Biometrika 93, 509); and the values rejected as cosmic-ray
+    hits, since a pixel that is hit twice is more likely one that jumps.
     """
     from scipy import stats
 
     chi2, dof = suspects.temporal_chi2.astype(np.float64), suspects.temporal_dof.astype(np.float64)
-    columns = [(chi2[:, k], dof[:, k]) for k in range(chi2.shape[1]) if dof[:, k].max(initial=0) > 0]
-    if not columns:
-        return np.full(suspects.index.size, np.nan), np.zeros(suspects.index.size, np.bool_)
-    if len(columns) > 1:
-        columns.append((chi2.sum(axis=1), dof.sum(axis=1)))
+    known = plan.survey
+    everyone = [*([known.biases] if known.biases is not None else []), *known.groups]
+    shares = decide.shares_in_time(
+        [(group.n, group.exptime_s, known.noise.floor_e2 + group.level_e) for group in everyone]
+    )
     p = np.ones(suspects.index.size)
     varies = np.zeros(p.size, np.bool_)
-    for values, degrees in columns:
-        p = np.minimum(p, stats.chi2.sf(values, np.maximum(degrees, 1e-3)))
+    tests = [*zip(shares[:-1], chi2.T, dof.T, strict=True), (shares[-1], chi2.sum(axis=1), dof.sum(axis=1))]
+    for share, values, degrees in tests:
+        if share > 0:
+            p = np.minimum(p, stats.chi2.sf(values, np.maximum(degrees, 1e-3)) / share)
         varies |= values > _LEAST_VARIANCE_RATIO * degrees
-    p = np.minimum(1.0, p * len(columns))
-    n_pixels = plan.survey.shape[0] * plan.survey.shape[1]
+    if not dof.any():
+        return np.full(p.size, np.nan), np.zeros(p.size, np.bool_)
+    n_pixels = known.shape[0] * known.shape[1]
     hits_per_pixel = float(np.sum([band.n_hits for band in measured])) / n_pixels
     hit = suspects.n_rejected > 0
     by_chance = stats.poisson.sf(suspects.n_rejected[hit] - 1.0, hits_per_pixel)

@@ -13,6 +13,7 @@ from hotpix_registry.science.decide import (
     condemn,
     fisher,
     gaussian_z,
+    shares_in_time,
     strata,
 )
 
@@ -80,6 +81,19 @@ def test_joint_p_values_are_uniform_when_both_are():
     p = fisher(rng.random(100_000), rng.random(100_000))
     assert np.mean(p < 0.01) == pytest.approx(0.01, abs=0.001)
     assert fisher(np.array([0.0]), np.array([1.0]))[0] < 1e-290
+
+
+def test_the_exposure_that_shows_jumps_best_gets_nearly_all_false_alarms_in_time():
+    biases, short, long, together = shares_in_time([(20, 0.0, 100.0), (10, 90.0, 101.0), (20, 1000.0, 110.0)])
+    assert biases == 0
+    assert short == pytest.approx(0.004, abs=0.001)
+    assert long == pytest.approx(0.946, abs=0.001)
+    assert together == 0.05
+
+
+def test_one_group_gets_all_false_alarms_in_time_and_biases_alone_are_tested_as_a_whole():
+    assert shares_in_time([(5, 60.0, 100.0)]) == [1.0, 0.0]
+    assert shares_in_time([(3, 0.0, 100.0), (1, 60.0, 100.0)]) == [0.0, 0.0, 1.0]
 
 
 def test_the_bulk_shares_its_false_flags_among_tests():
