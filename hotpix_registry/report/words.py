@@ -373,6 +373,12 @@ def _z_scores(facts: Facts) -> Section | None:
             f"{line['mean_chi2_per_degree']:.3f} per degree of freedom in {line['pixels']:,} pixels; "
             "1 is expected."
         )
+        if line.get("hot"):
+            medians = (
+                f"{h['median_chi2']:.2g} at {h['from_e_per_s']:.2g} to {h['to_e_per_s']:.2g} e-/s"
+                for h in line["hot"]
+            )
+            paragraphs.append(f"In hot pixels its median over that of true lines is {', '.join(medians)}.")
     rows = tuple((f"{b['sigma']}", f"{b['found']:,}", _expected(b["expected"])) for b in z["beyond"])
     headings = ("|z| beyond", "pixels", "unit normal")
     tables = (Table(headings=headings, rows=rows, numeric=frozenset({0, 1, 2})),) if rows else ()

@@ -16,6 +16,7 @@ from hotpix_registry.science.measure import Z_EDGES, BandMeasure, Plan, Suspects
 from hotpix_registry.science.survey import CalibratedGroup
 
 _MOST_POINTS = 20_000
+_FEWEST_IN_OCTAVE = 20
 _SD_WITHIN_3 = 0.98658
 
 
@@ -148,13 +149,43 @@ def _group(group: CalibratedGroup) -> dict[str, Any]:
 
 
 def _line(f: Findings) -> dict[str, Any] | None:
-    """How well the charges of the bulk's pixels lie on straight lines."""
+    """How well charges lie on straight lines: of the bulk's pixels, and of hot ones by dark current."""
     dof = len(f.plan.survey.groups) - 1
     pixels = sum(band.line_pixels for band in f.measured)
     if dof < 1 or pixels == 0:
         return None
     chi2 = sum(band.line_chi2 for band in f.measured)
-    return {"degrees_of_freedom": dof, "pixels": pixels, "mean_chi2_per_degree": chi2 / pixels / dof}
+    return {
+        "degrees_of_freedom": dof,
+        "pixels": pixels,
+        "mean_chi2_per_degree": chi2 / pixels / dof,
+        "hot": _line_of_hot_pixels(f, dof),
+    }
+
+
+def _line_of_hot_pixels(f: Findings, dof: int) -> list[dict[str, float]]:
+    """Median χ² over that of true lines, per factor of two in dark current above the bulk.
+
+    A median, since some pixels of any dark current are bad.
+    """
+    from scipy import stats
+
+    complete = (f.suspects.n_points == dof + 1) & (f.stratum > 0)
+    octave = np.floor(np.log2(np.maximum(f.excess, 1e-6)))
+    rows = []
+    for low in np.unique(octave[complete]).tolist():
+        members = complete & (octave == low)
+        if np.count_nonzero(members) >= _FEWEST_IN_OCTAVE:
+            typical = float(np.median(f.suspects.chi2[members])) / float(stats.chi2.median(dof))
+            rows.append(
+                {
+                    "from_e_per_s": 2.0**low,
+                    "to_e_per_s": 2.0 ** (low + 1),
+                    "pixels": int(np.count_nonzero(members)),
+                    "median_chi2": typical,
+                }
+            )
+    return rows
 
 
 def _thresholds(f: Findings) -> list[dict[str, Any]]:

@@ -2,9 +2,10 @@
 
     python -m tests.benchmarks.detection [--size 1024] [--seeds 5] [--json FILE]
 
-Three tables: ours beside the rules of others on the reference camera; ours by kind of pixel; ours
-under disturbances. "Found" and "pure" are as in the reference: of the pixels that subtracting a dark
-cannot repair; "aside" leaves the doubtful ones out of the purity.
+Four tables: ours beside the rules of others on the reference camera; ours by kind of pixel; ours
+under disturbances; ours and fixed cuts from even and from odd frames, real ones too where they are at
+hand. Every number also goes to benchmark-detection.json. "Found" and "pure" are as in the reference: of
+the pixels that subtracting a dark cannot repair; "aside" leaves the doubtful ones out of the purity.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from hotpix_registry.errors import HotpixError
 from hotpix_registry.science.detection import Detection, detect
 from hotpix_registry.science.inputs import ExposureGroup
 from hotpix_registry.simulate import REFERENCE_TEMP_C, Population, SimulatedCamera
+from tests.benchmarks import halves
 from tests.benchmarks.peers import RULES, Darks, DarkStack
 
 Numbers = dict[str, float | None]
@@ -193,10 +195,10 @@ def measure_ours(scenario: Scenario, size: int, seeds: Sequence[int]) -> dict[st
     return {"runs": runs, "kinds": kinds}
 
 
-def _range(runs: Sequence[Numbers], key: str, form: str) -> str:
-    values = [value for run in runs if (value := run[key]) is not None]
+def _range(runs: Sequence[Numbers], key: str, form: str, missing: str = "none") -> str:
+    values = [value for run in runs if (value := run.get(key)) is not None]
     if len(values) < len(runs):
-        return "some none" if values else "none"
+        return f"some {missing}" if values else missing
     low, high = (format(value, form) for value in (min(values), max(values)))
     return low if low == high else f"{low} to {high}"
 
@@ -206,11 +208,13 @@ def _print_header(columns: Mapping[str, tuple[str, str]]) -> None:
     print("|---" * (len(columns) + 1) + "|", flush=True)
 
 
-def _print_row(name: str, result: Mapping[str, Any], columns: Mapping[str, tuple[str, str]]) -> None:
+def _print_row(
+    name: str, result: Mapping[str, Any], columns: Mapping[str, tuple[str, str]], missing: str = "none"
+) -> None:
     if "refused" in result:
         cells = [f"refused: {result['refused']}"] + [""] * (len(columns) - 1)
     else:
-        cells = [_range(result["runs"], key, form) for key, form in columns.values()]
+        cells = [_range(result["runs"], key, form, missing) for key, form in columns.values()]
     print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
 
@@ -241,9 +245,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--size", type=int, default=1024, help="pixels along each side")
     parser.add_argument("--seeds", type=int, default=5, help="number of cameras, seeds 1, 2, 3…")
-    parser.add_argument("--tables", default="peers,ours,disturbances", help="which of the tables to make")
+    parser.add_argument(
+        "--tables", default="peers,ours,disturbances,halves", help="which of the tables to make"
+    )
     parser.add_argument("--only", default="", help="only disturbances whose name contains this")
-    parser.add_argument("--json", type=Path, help="also write every number to this file")
+    parser.add_argument(
+        "--json", type=Path, default=Path("benchmark-detection.json"), help="where every number is written"
+    )
     arguments = parser.parse_args()
     seeds = range(1, arguments.seeds + 1)
     tables = arguments.tables.split(",")
@@ -269,8 +277,15 @@ def main() -> None:
         print()
         if table == "ours":
             _print_kinds(results[table])
-    if arguments.json:
-        arguments.json.write_text(json.dumps(results, indent=1))
+    if "halves" in tables:
+        everyone = [*halves.real_darks(), *halves.simulated_darks(arguments.size, seeds)]
+        results["halves"] = halves.compare_halves(everyone)
+        _print_header(halves.COLUMNS)
+        for name, runs in results["halves"].items():
+            _print_row(name, {"runs": runs}, halves.COLUMNS, missing="")
+        if len(everyone) == 2 * len(seeds):
+            print(f"\nThe real darks ({halves.REAL_DARKS}) are not at hand.")
+    arguments.json.write_text(json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -306,6 +306,9 @@ def test_a_third_exposure_tests_the_line(camera, darks, biases):
     assert found.exposures_s == (90.0, 300.0, 1000.0)
     assert found.report["line"]["degrees_of_freedom"] == 2
     assert found.report["line"]["mean_chi2_per_degree"] == pytest.approx(1, abs=0.03)
+    typical = {row["from_e_per_s"]: row["median_chi2"] for row in found.report["line"]["hot"]}
+    assert typical[0.125] == pytest.approx(1, abs=0.15)
+    assert typical[4.0] > 4
 
 
 def test_single_frames_work_and_the_report_says_what_they_cannot_show(camera, darks):

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from hotpix_registry.domain import DQ, Recipe, Rule
+from hotpix_registry.domain import Recipe, Rule
 from hotpix_registry.science.detection import detect
-from hotpix_registry.science.gates import jaccard, judge
+from hotpix_registry.science.gates import judge
 from hotpix_registry.science.inputs import ArrayRows, DarkFrame, Detector, ExposureGroup
+from tests.benchmarks import halves
 
 DARKS = Path(__file__).parents[3] / "shared" / "data" / "darks"
 
@@ -69,17 +70,44 @@ def test_three_exposures_of_the_st_7_lie_on_lines_without_bias_frames(st_7):
     assert found.counts["COLUMN"] == 0
 
 
-def test_even_and_odd_frames_agree_better_than_with_a_fixed_cut(stl_1001):
-    """At the guide's 1 e-/s a fixed cut passes through the bulk; the excess over it does not."""
-    (sixty, *_), biases = stl_1001
-    bias = np.mean([frame.rows.read(0, 1024) for frame in biases.frames], axis=0)
-    fixed, ours = [], []
-    for half in (sixty.frames[0::2], sixty.frames[1::2]):
-        mean = np.mean([frame.rows.read(0, 1024) for frame in half], axis=0)
-        fixed.append(2.06 * (mean - bias) / 60 > 1)
-        found = detect(
-            [ExposureGroup(exptime_s=60.0, frames=half)], STL_1001, Recipe(rule=Rule.CUTOFF), biases=biases
-        )
-        ours.append((found.dq & DQ.BAD.value) != 0)
-    assert jaccard(*ours) > 0.9
-    assert jaccard(*fixed) < 0.5
+def test_the_charges_of_the_st_7_leave_their_lines_where_the_limit_is(st_7):
+    """χ² is what noise makes it up to 2 e-/s, twice that from 4 e-/s on, ten times and more above 8."""
+    found = detect(st_7, ST_7, Recipe(rule=Rule.EVIDENCE_AND_LIMIT))
+    typical = {row["from_e_per_s"]: row["median_chi2"] for row in found.report["line"]["hot"]}
+    assert all(typical[rate] == pytest.approx(1, abs=0.15) for rate in (0.25, 0.5, 1.0))
+    assert typical[2.0] < 1.5 < typical[4.0] < 10 < typical[8.0]
+    assert 5 < found.limit.e_per_s < 8
+
+
+def agreement(name):
+    """Our rule, or a fixed cut → what even and odd frames of these darks have in common."""
+    (darks,) = [each for each in halves.real_darks() if each.name.startswith(name)]
+    rows = halves.compare_halves([darks])
+    return {row.removeprefix(f"{darks.name}: "): numbers for row, (numbers,) in rows.items()}
+
+
+def test_the_stl_1001s_even_and_odd_frames_agree_far_better_than_a_cut_of_the_same_difference():
+    of = agreement("STL-1001, 6 × 60 s halved; single")
+    ours = of["our evidence+limit"]
+    assert ours["flagged"] > 1000
+    assert ours["jaccard"] > 0.83
+    assert ours["same_number_difference"] < 0.65
+
+
+def test_levels_of_dark_current_agree_or_not_by_how_many_pixels_lie_there():
+    """A tenth of the STL-1001's hot pixels lie at 10 e-/s above the bulk, hardly any at 20."""
+    of = agreement("STL-1001, 6 × 60 s halved; single")
+    assert of["dark current > 10 e-/s"]["jaccard"] < 0.75
+    assert of["dark current > 20 e-/s"]["jaccard"] > 0.98
+
+
+def test_60_s_frames_alone_agree_no_worse_than_a_cut_of_the_same_number():
+    ours = agreement("STL-1001, 6 × 60 s halved, nothing")["our cutoff"]
+    assert ours["jaccard"] > 0.91
+    assert ours["jaccard"] > ours["same_number_dark_current"]
+
+
+def test_two_and_three_frames_of_the_st_7_agree_far_better_than_a_cut_of_the_same_difference():
+    ours = agreement("ST-7")["our evidence+limit"]
+    assert ours["jaccard"] > 0.8
+    assert ours["same_number_difference"] < 0.25
