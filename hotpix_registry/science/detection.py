@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,8 +103,8 @@ def detect(
     step = _counter(shape, len(groups) + (biases is not None), progress)
     known = survey(ordered, biases, detector, step)
     plan = _plan(known, recipe, detector)
-    measured = list(measure(plan, progress=step, strip_rows=strip_rows, threads=threads))
-    return _judge(plan, measured, groups, manual)
+    measured, suspects = _gathered(measure(plan, progress=step, strip_rows=strip_rows, threads=threads))
+    return _judge(plan, measured, suspects, manual)
 
 
 def measure_gain(
@@ -225,18 +225,22 @@ def _still_chi2(known: Survey, p: float) -> float:
     return threshold if np.mean(known.quiet_chi2 <= threshold) < 0.01 else -1.0
 
 
+def _gathered(parts: Iterable[tuple[BandMeasure, Suspects]]) -> tuple[list[BandMeasure], Suspects]:
+    measured, suspects = zip(*parts, strict=True)
+    return list(measured), joined_suspects(suspects)
+
+
 # --- judgement -----------------------------------------------------------------------
 
 
 def _judge(
     plan: Plan,
     measured: Sequence[BandMeasure],
-    groups: Sequence[ExposureGroup],
+    suspects: Suspects,
     manual: NDArray[np.bool_] | None,
 ) -> Detection:
     known, recipe = plan.survey, plan.recipe
     shape = known.shape
-    suspects = joined_suspects([band.suspects for band in measured])
     grid = np.stack([band.bulk for band in measured], axis=1)
     bulk = local_bulk(grid, shape, suspects.index, plan.colours)
     bulk = np.where(suspects.nearby > bulk + 2 * suspects.sigma, suspects.nearby, bulk)

@@ -77,9 +77,8 @@ class Suspects:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BandMeasure:
-    """What is kept of one band."""
+    """What is kept of one band besides its suspects."""
 
-    suspects: Suspects
     bulk: Floats
     """(colours, blocks) medians of the pooled dark current"""
     column_z: Floats
@@ -137,7 +136,7 @@ def measure(
     progress: Callable[[], None],
     strip_rows: int | None,
     threads: int | None,
-) -> Iterator[BandMeasure]:
+) -> Iterator[tuple[BandMeasure, Suspects]]:
     """Combine and compare all bands in order.
 
     One thread reads, in order, so that compressed files can be read as streams; `threads` others
@@ -148,7 +147,7 @@ def measure(
     with ThreadPoolExecutor(workers) as pool:
         waiting: deque[tuple[tuple[int, int], list[list[Future[Combined]]]]] = deque()
         unfinished: deque[tuple[int, Future[Combined]]] = deque()
-        measured: deque[Future[BandMeasure]] = deque()
+        measured: deque[Future[tuple[BandMeasure, Suspects]]] = deque()
 
         def judge_oldest() -> None:
             band, parts = waiting.popleft()
@@ -225,7 +224,9 @@ def joined_suspects(parts: Sequence[Suspects]) -> Suspects:
     )
 
 
-def _measure_band(plan: Plan, band: tuple[int, int], combined: Sequence[Combined]) -> BandMeasure:
+def _measure_band(
+    plan: Plan, band: tuple[int, int], combined: Sequence[Combined]
+) -> tuple[BandMeasure, Suspects]:
     survey, noise = plan.survey, plan.survey.noise
     bias = combined[0] if survey.biases else None
     of_groups = combined[1:] if survey.biases else combined
@@ -282,29 +283,29 @@ def _measure_band(plan: Plan, band: tuple[int, int], combined: Sequence[Combined
 
     complete = (line.n_points == len(points)) & ~hot & (line.chi2 < _WILD_CHI2)
     z_bulk = line.z[(line.n_points > 1) & ~hot]
+    suspects = Suspects(
+        index=chosen.astype(np.int64) + band[0] * shape[1],
+        short=pick(rates[short]),
+        long=pick(rates[long]),
+        short_excess=pick(short_excess),
+        long_excess=pick(long_excess),
+        pooled=pick(line.rate_e_per_s),
+        sigma=pick(line.rate_sigma),
+        nearby=_nearby(line.rate_e_per_s, chosen),
+        chi2=pick(line.chi2),
+        n_points=pick(line.n_points),
+        z=pick(line.z),
+        departure=pick(line.departure),
+        temporal_chi2=np.stack([pick(c) for c in chi2], axis=1),
+        temporal_dof=np.stack([pick(d) for d in dof], axis=1),
+        n_rejected=pick(n_rejected),
+        saturated=pick(saturated),
+        comparable=pick((of_groups[short].n_saturated == 0) & (of_groups[long].n_saturated == 0)),
+        above_limit=pick(above_limit),
+        offset=pick(offset),
+        still=pick(still),
+    )
     return BandMeasure(
-        suspects=Suspects(
-            index=chosen.astype(np.int64) + band[0] * shape[1],
-            short=pick(rates[short]),
-            long=pick(rates[long]),
-            short_excess=pick(short_excess),
-            long_excess=pick(long_excess),
-            pooled=pick(line.rate_e_per_s),
-            sigma=pick(line.rate_sigma),
-            nearby=_nearby(line.rate_e_per_s, chosen),
-            chi2=pick(line.chi2),
-            n_points=pick(line.n_points),
-            z=pick(line.z),
-            departure=pick(line.departure),
-            temporal_chi2=np.stack([pick(c) for c in chi2], axis=1),
-            temporal_dof=np.stack([pick(d) for d in dof], axis=1),
-            n_rejected=pick(n_rejected),
-            saturated=pick(saturated),
-            comparable=pick((of_groups[short].n_saturated == 0) & (of_groups[long].n_saturated == 0)),
-            above_limit=pick(above_limit),
-            offset=pick(offset),
-            still=pick(still),
-        ),
         bulk=line_bulk,
         column_z=np.clip(line.z, -3, 3).mean(axis=0, dtype=np.float64).astype(np.float32),
         short_counts=_histogram(rates[short]),
@@ -314,7 +315,7 @@ def _measure_band(plan: Plan, band: tuple[int, int], combined: Sequence[Combined
         line_chi2=float(line.chi2[complete].sum(dtype=np.float64)),
         line_pixels=int(complete.sum()),
         n_hits=np.array([c.n_rejected.sum(dtype=np.int64) for c in combined]),
-    )
+    ), suspects
 
 
 def _bias_level(
