@@ -269,16 +269,26 @@ def _judge(
 
     dq = np.zeros(shape, np.uint16)
     dq.reshape(-1)[suspects.index] = flags
-    unreliable = (dq & (_EVIDENCE & ~DQ.DARK_SATURATED).value) != 0
+    rows = [slice(*band) for band in bands(shape[0])]
+    unreliable = np.zeros(shape, np.bool_)
+    for band in rows:
+        unreliable[band] = (dq[band] & (_EVIDENCE & ~DQ.DARK_SATURATED).value) != 0
     column_z = np.stack([band.column_z for band in measured]).astype(np.float64)
     dq[decide.bad_columns(unreliable, column_z, bands(shape[0]))] |= DQ.COLUMN.value
+    del unreliable
     if manual is not None:
         dq[manual] |= DQ.MANUAL.value
-    dq[(dq & condemning(recipe.rule, limit, len(known.groups)).value) != 0] |= DQ.BAD.value
+    condemns = condemning(recipe.rule, limit, len(known.groups)).value
+    for band in rows:
+        dq[band] |= np.where(dq[band] & condemns, np.uint16(DQ.BAD.value), np.uint16(0))
     if recipe.rule is Rule.NONE:
         dq[...] = 0
 
-    counts = {flag.name: int(np.count_nonzero(dq & flag.value)) for flag in DQ if flag.name is not None}
+    counts = {
+        flag.name: sum(int(np.count_nonzero(dq[band] & flag.value)) for band in rows)
+        for flag in DQ
+        if flag.name is not None
+    }
     findings = Findings(
         plan=plan,
         measured=measured,
