@@ -158,6 +158,7 @@ def compute(ingredients: Ingredients, *, progress: Progress | None = None) -> Bu
             manual=_manual(ingredients, groups[0].frames[0].rows.shape),
             progress=progress,
         )
+    _trim_heap()
     detection.report["warnings"] = [*notes, *detection.report.get("warnings", ())]
     locate(campaign.used)
     content = _content(ingredients, detection)
@@ -180,6 +181,14 @@ def _return_freed_memory() -> None:
         if mallopt is not None:
             mallopt(_M_MMAP_THRESHOLD, 8 << 20)
             mallopt(_M_ARENA_MAX, 1)
+
+
+def _trim_heap() -> None:
+    """Give back what the detection freed between arrays that live on, before the file is written."""
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
 
 
 def locate(frames: list[Frame]) -> dict[int, str]:
