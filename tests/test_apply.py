@@ -21,7 +21,8 @@ from hotpix_registry.errors import (
 )
 from hotpix_registry.fits.maskfile import decode, digest
 from hotpix_registry.registry import Registry
-from hotpix_registry.registry.apply import Applied, adapted_mask_file, fit
+from hotpix_registry.registry.apply import Applied
+from hotpix_registry.registry.fitting import Fitter
 from tests.small_camera import SHAPE, hot_pixels, pixels, write_campaign, write_frame
 
 LIMIT = Recipe(rule=Rule.LIMIT, limit_e_per_s=4.0)
@@ -274,9 +275,9 @@ def test_the_mask_file_for_another_geometry_has_its_own_digest(stocked: Registry
         shape=(24, 32),
         sources={"sub_frame": "XORGSUBF, YORGSUBF"},
     )
-    derived, plan = adapted_mask_file(stocked._engine, 1, facts)
+    fitter = Fitter(stocked._engine)
+    derived, plan = fitter.file(1, facts), fitter.plan(1, facts)
     assert plan.sentences == ("Columns 0 to 31 and rows 0 to 23 were cut out, counted from 0.",)
-    assert fit(stocked._engine, 1, facts) == plan
     assert derived.source_sha256 == digest(stocked.mask_file(1))
     assert np.array_equal(decode(derived.content).dq & 1 != 0, hot_pixels()[:24, :32])
 

@@ -17,7 +17,7 @@ SHA = "0123456789abcdef" * 4
 names = st.text(string.ascii_lowercase + string.digits + "-._", min_size=1, max_size=20).filter(
     lambda name: name[0] not in "-._"
 )
-texts = st.text(string.printable.strip(), min_size=1, max_size=12).filter(lambda t: t != "-")
+texts = st.text(string.printable.strip(), min_size=1, max_size=12)
 parts = st.fixed_dictionaries(
     {},
     optional={
@@ -37,7 +37,8 @@ questions = st.builds(
     temperature_c=st.none() | st.floats(-120, 30),
     exposure_s=st.none() | st.floats(0, 1e9),
     configuration=parts,
-    preferred=parts,
+    preferred=parts | st.just({"sub_frame": None, "row_order": "TOP-DOWN", "bayer_pattern": None}),
+    allow_binning=st.booleans(),
     preset=st.sampled_from(["default", "all", "HOT|UNSTABLE", "~(WARM|PEDESTAL)", "HOT&WARM"]),
     fallback=st.sampled_from([None, "previous", "nearest", "warmer"]),
     max_age_days=st.none() | st.integers(0, 9999),
@@ -68,6 +69,7 @@ def test_an_ordinary_receipt_fits_one_fits_card() -> None:
         "hp:1a2b3c4d/1/2/0123456789ab",
         "hp:1a2b3c4d/1/2/0123456789ab?c=aspen",
         "hp:1a2b3c4d/1/2/0123456789ab?c=aspen&d=yesterday",
+        "hp:1a2b3c4d/1/2/0123456789ab?c=aspen&d=20180822&q=1",
         "hp:1a2b3c4d/1/2/0123456789ab?c=aspen&d=20180822&x=1",
         "hp:1a2b3c4d/1/2/0123456789ab?c=aspen&d=20180822&f=z",
         "hp:1a2b3c4d/1/2/0123456789ab?c=aspen&d=20180822&b=few",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -22,8 +23,8 @@ from hotpix_registry.cli.options import (
     SubFrame,
     parse_configuration,
 )
-from hotpix_registry.cli.output import out, print_explanation, print_json, say
-from hotpix_registry.errors import HotpixError, UsageError
+from hotpix_registry.cli.output import count, out, print_explanation, print_json, progress_bar, say
+from hotpix_registry.errors import HotpixError, SomeRefused, UsageError
 from hotpix_registry.registry import Mask, Registry
 
 
@@ -48,7 +49,30 @@ class FallbackChoice(StrEnum):
     WARMER = "warmer"
 
 
+class Adapt(StrEnum):
+    BIN = "bin"
+
+
 def mask(
+    files: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[FILE]...",
+            help="With --for: science frames, folders, globs, @list.txt, or - for a list on standard input.",
+            show_default=False,
+        ),
+    ] = None,
+    of_frames: Annotated[
+        bool,
+        typer.Option("--for", help="The mask of each FILE by its own header: a line each, FILE and mask."),
+    ] = False,
+    recursive: Annotated[
+        bool, typer.Option("-r", "--recursive", help="With --for: descend folders.")
+    ] = False,
+    adapt: Annotated[
+        Adapt | None,
+        typer.Option("--adapt", help="With --for: join blocks of an unbinned mask for a binned frame."),
+    ] = None,
     camera: Annotated[
         str | None,
         typer.Option("--camera", metavar="NAME", help="Camera, by name or alias.", show_default=False),
@@ -118,7 +142,7 @@ def mask(
 
     Prints the path of a FITS file and nothing else; warnings go to standard error.
     """
-    _check_asked(camera, date, receipt)
+    _check_asked(camera, date, receipt, of_frames, files)
     configuration = parse_configuration(
         binning=binning,
         readout_mode=readout_mode,
@@ -128,6 +152,28 @@ def mask(
         row_order=row_order,
         bayer_pattern=bayer,
     )
+    asked: dict[str, Any] = {
+        "preset": preset,
+        "fallback": None if fallback is None else fallback.value,
+        "max_age_days": max_age,
+        "allow_revoked": allow_revoked,
+        "as_of": as_of,
+        "release": release,
+        "explain": explain,
+    }
+    if of_frames:
+        given = (temperature, exposure, *configuration.values())
+        if (
+            output is not None
+            or fmt not in (MaskFormat.PATH, MaskFormat.JSON)
+            or any(value is not None for value in given)
+        ):
+            raise UsageError(
+                "With --for the frames' headers say what is asked, and each answer is a line.",
+                next_step="Leave out -o and what the headers say; --format takes path or json.",
+            )
+        _serve_frames(files or [], recursive, camera, adapt is not None, fmt, database, asked)
+        return
     with Registry(database, create=False) as registry:
         try:
             if receipt is not None:
@@ -139,13 +185,7 @@ def mask(
                     temperature_c=temperature,
                     exposure_s=exposure,
                     configuration=configuration,
-                    preset=preset,
-                    fallback=None if fallback is None else fallback.value,
-                    max_age_days=max_age,
-                    allow_revoked=allow_revoked,
-                    as_of=as_of,
-                    release=release,
-                    explain=explain,
+                    **asked,
                 )
         except HotpixError as error:
             if explain:
@@ -158,17 +198,61 @@ def mask(
         _deliver(registry, found, output, fmt)
 
 
-def _check_asked(camera: str | None, date: str | None, receipt: str | None) -> None:
-    if receipt is not None:
-        if camera is not None or date is not None:
-            raise UsageError(
-                "A receipt says camera and date itself.", next_step="Leave out --camera and --date."
-            )
-    elif camera is None or date is None:
+def _check_asked(
+    camera: str | None, date: str | None, receipt: str | None, of_frames: bool, files: list[str] | None
+) -> None:
+    ways = "Say --camera NAME --date DATE, --for FILE…, or --receipt TEXT."
+    if of_frames and not files:
+        raise UsageError("--for names no frames.", next_step="Name files, folders or globs after it.")
+    if files and not of_frames:
+        raise UsageError(f"What {files[0]} is for is not said.", next_step=ways)
+    if receipt is not None and (of_frames or camera is not None or date is not None):
         raise UsageError(
-            f"Option {'--camera' if camera is None else '--date'} is missing.",
-            next_step="Say --camera NAME --date DATE, or --receipt TEXT.",
+            "A receipt says everything itself.", next_step="Leave out --for, --camera and --date."
         )
+    if of_frames and date is not None:
+        raise UsageError("With --for the headers say the date.", next_step="Leave out --date.")
+    if receipt is None and not of_frames and (camera is None or date is None):
+        raise UsageError(f"Option {'--camera' if camera is None else '--date'} is missing.", next_step=ways)
+
+
+def _serve_frames(
+    files: list[str],
+    recursive: bool,
+    camera: str | None,
+    allow_binning: bool,
+    fmt: MaskFormat,
+    database: str | None,
+    asked: dict[str, Any],
+) -> None:
+    with Registry(database, create=False) as registry:
+        with progress_bar("Reading headers", unit="files") as bar:
+            served = registry.masks_for(
+                files, recursive=recursive, camera=camera, allow_binning=allow_binning, progress=bar, **asked
+            )
+        warned: set[str] = set()
+        for one in served:
+            if fmt is MaskFormat.JSON:
+                out(json.dumps(one.as_dict(), ensure_ascii=False))
+            elif one.error is None:
+                out(f"{one.frame}\t{one.path}")
+            if one.error is not None:
+                say(f"{one.frame}: {one.error}")
+                if asked["explain"] and fmt is not MaskFormat.JSON:
+                    print_explanation(one.error.explanation)
+            elif one.answer is not None:
+                for warning in one.answer.warnings:
+                    if warning not in warned:
+                        say(f"Warning: {one.frame}: {warning}")
+                    warned.add(warning)
+    failed = [one.error for one in served if one.error is not None]
+    say(f"{count(len(served) - len(failed), 'frame')} of {len(served)} have a mask.")
+    if failed and len(failed) < len(served):
+        raise SomeRefused(
+            f"{count(len(failed), 'frame')} got no mask.", next_step="Their reasons stand above."
+        )
+    if failed:
+        raise failed[0]
 
 
 def _explain_miss(error: HotpixError, fmt: MaskFormat) -> None:

@@ -214,7 +214,11 @@ def _agreeing(view: View, question: Question, camera: CameraRow) -> list[Series]
         listed = "; ".join(f"{name} {wanted[name]}, there is {', '.join(found[name])}" for name in found)
         raise NoMask(
             f"No series of camera {camera.name} has that configuration: {listed}.",
-            next_step="`--explain` shows each series; take darks of that configuration to have one.",
+            next_step=(
+                "`--adapt bin` joins the blocks of an unbinned mask."
+                if question.preferred and set(found) == {"binning"} and "1x1" in found["binning"]
+                else "`--explain` shows each series; take darks of that configuration to have one."
+            ),
         )
     return agreeing
 

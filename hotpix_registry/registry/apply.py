@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.engine import Engine
 
 from hotpix_registry.cameras import recognise
 from hotpix_registry.catalogue import queries
 from hotpix_registry.catalogue.engine import reading
-from hotpix_registry.catalogue.queries import CameraRow, MaskRow
-from hotpix_registry.domain import Facts, Night, Rule, Series
+from hotpix_registry.catalogue.queries import CameraRow
+from hotpix_registry.domain import Facts
 from hotpix_registry.errors import (
     AmbiguousMask,
     GeometryMismatch,
@@ -27,8 +27,9 @@ from hotpix_registry.errors import (
     UsageError,
 )
 from hotpix_registry.fits import headers
-from hotpix_registry.registry import content, masks
+from hotpix_registry.registry import content
 from hotpix_registry.registry.choose import Choose, Chosen, temperature_of
+from hotpix_registry.registry.fitting import Origin, geometry_of
 from hotpix_registry.registry.frames import find_camera, unknown_camera
 from hotpix_registry.registry.ingest import Rules, current_rules, find_files
 
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hotpix_registry.fits.adapt import Adaptation, Geometry
-    from hotpix_registry.fits.exports import Export
 
 Status = Literal["applied", "unchanged", "refused"]
 
@@ -306,14 +306,14 @@ def _check_settings(path: Path, facts: Facts, mask: _Mask) -> None:
 class _Mask:
     """A stored mask in memory, with its planes for the geometry that was asked for last."""
 
-    origin: _Origin
+    origin: Origin
     dq: NDArray[np.uint16]
     _last: tuple[tuple[Geometry, Geometry], Adaptation, NDArray[np.uint16]] | None = None
     _bad: tuple[str, NDArray[np.bool_]] | None = None
 
     @classmethod
     def load(cls, engine: Engine, mask_id: int) -> _Mask:
-        return cls(_Origin.of(engine, mask_id), content.dq(engine, mask_id))
+        return cls(Origin.of(engine, mask_id), content.dq(engine, mask_id))
 
     @property
     def mask_id(self) -> int:
@@ -348,104 +348,3 @@ class _Mask:
         if abs(wanted_c - set_point_c) <= self.camera.profile.temperature_tolerance_c:
             return ()
         return (f"A frame at {wanted_c:g} °C has got mask {self.mask_id} of darks at {set_point_c:g} °C.",)
-
-
-def geometry_of(facts: Facts, camera: CameraRow) -> Geometry:
-    """The geometry of a science frame by its header and its camera's profile."""
-    from hotpix_registry.fits.adapt import Geometry
-
-    night = Night.of(facts.start_us or 0, camera.profile.longitude_deg_east)
-    overscan, trim = camera.profile.sections_on(str(night)).sections_of(facts)
-    return Geometry.of_frame(facts, trim_section=trim, overscan_section=overscan)
-
-
-def fit(engine: Engine, mask_id: int, facts: Facts, *, allow_binning: bool = False) -> Adaptation:
-    """How a stored mask is laid over a frame: its criteria tell what was compared; reads no pixels.
-
-    Raises
-    ------
-    GeometryMismatch
-        With every part, wanted and found.
-    """
-    from hotpix_registry.fits.adapt import plan_adaptation
-
-    origin = _Origin.of(engine, mask_id)
-    frame = geometry_of(facts, origin.camera)
-    return plan_adaptation(origin.geometry(facts), frame, allow_binning=allow_binning)
-
-
-def adapted_mask_file(
-    engine: Engine, mask_id: int, facts: Facts, *, allow_binning: bool = False
-) -> tuple[Export, Adaptation]:
-    """The mask file for frames of another geometry, with its own digest and its source's.
-
-    Raises
-    ------
-    GeometryMismatch
-        With every part, wanted and found.
-    """
-    from hotpix_registry.fits.adapt import plan_adaptation
-    from hotpix_registry.fits.exports import adapted_file
-
-    origin = _Origin.of(engine, mask_id)
-    frame = geometry_of(facts, origin.camera)
-    plan = plan_adaptation(origin.geometry(facts), frame, allow_binning=allow_binning)
-    return adapted_file(content.file(engine, mask_id), plan, frame), plan
-
-
-@dataclass(frozen=True, slots=True)
-class _Origin:
-    """What is known of where a stored mask comes from."""
-
-    mask: MaskRow
-    series: Series
-    camera: CameraRow
-    program: str | None
-    """the software that took its darks"""
-    raw_section: str | None
-    """the part of the raw frame that it covers, by its file"""
-
-    @classmethod
-    def of(cls, engine: Engine, mask_id: int) -> _Origin:
-        raw_section = content.raw_section(engine, mask_id)
-        with reading(engine) as connection:
-            row = masks.find_mask(connection, mask_id)
-            series = queries.series(connection)[row.series_id]
-            camera = find_camera(queries.cameras(connection), series.camera)
-            assert camera is not None
-            return cls(row, series, camera, _program_of(connection, row, camera), raw_section)
-
-    def geometry(self, facts: Facts) -> Geometry:
-        """The mask's geometry beside a frame.
-
-        Whoever imported a mask said that it is for the camera's frames: where no program is known for it,
-        it counts as that of the frame.
-        """
-        from hotpix_registry.fits.adapt import Geometry
-
-        imported = self.mask.rule == Rule.IMPORT
-        return Geometry.of_mask(
-            self.series.configuration,
-            (self.mask.ny, self.mask.nx),
-            self.raw_section,
-            program=self.program or (facts.software if imported else None),
-        )
-
-
-def _program_of(connection: Connection, mask: MaskRow, camera: CameraRow) -> str | None:
-    """The program that took a mask's darks; a mask made from masks has those of its series."""
-    from hotpix_registry.fits.adapt import program_name
-
-    ids = [frame_id for frame_id, _ in queries.mask_inputs(connection, mask.id)]
-    if ids:
-        frames = queries.frames(connection, ids=ids)
-    else:
-        frames = [
-            frame
-            for frame in queries.frames(connection, camera_id=camera.camera_id)
-            if frame.series_id == mask.series_id
-        ]
-    programs: Mapping[str, str | None] = {
-        program_name(frame.facts.software): frame.facts.software for frame in frames
-    }
-    return next(iter(programs.values()), None) if len(programs) < 2 else " and ".join(sorted(programs))

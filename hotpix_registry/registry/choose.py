@@ -10,11 +10,12 @@ from sqlalchemy.engine import Connection, Engine
 from hotpix_registry.catalogue import queries
 from hotpix_registry.catalogue.engine import reading
 from hotpix_registry.catalogue.queries import CameraRow
-from hotpix_registry.domain import Facts, iso, parse_date
-from hotpix_registry.errors import RevokedMask, UnreadableFrame, UsageError
+from hotpix_registry.domain import Facts, parse_date
+from hotpix_registry.errors import RevokedMask, UsageError
 from hotpix_registry.registry import masks
 from hotpix_registry.registry.answer import Answer, resolve
 from hotpix_registry.registry.question import Question
+from hotpix_registry.registry.science_frames import question_of
 from hotpix_registry.registry.view import View
 
 
@@ -42,6 +43,7 @@ def chooser(
     camera: str | None = None,
     temperature_c: float | None = None,
     preset: str = "default",
+    allow_binning: bool = False,
 ) -> Chosen | Choose:
     """The mask of an id or of a date, or with `auto` what finds that of each frame.
 
@@ -58,7 +60,7 @@ def chooser(
     flags_of(preset)
     preset = preset.strip()
     if mask == "auto":
-        return lambda facts, row: chosen_for_frame(engine, facts, row, preset)
+        return lambda facts, row: chosen_for_frame(engine, facts, row, preset, allow_binning)
     text = str(mask).strip()
     with reading(engine) as connection:
         if camera is not None and (not text.isdecimal() or _is_date(text)):
@@ -80,10 +82,14 @@ def _is_date(text: str) -> bool:
     return True
 
 
-def chosen_for_frame(engine: Engine, facts: Facts, camera: CameraRow, preset: str) -> Chosen:
+def chosen_for_frame(
+    engine: Engine, facts: Facts, camera: CameraRow, preset: str, allow_binning: bool
+) -> Chosen:
     """The mask that a science frame's own header asks for."""
     with reading(engine) as connection:
-        return chosen_by_answer(resolve(View(connection), question_of(facts, camera, preset)))
+        view = View(connection)
+        question = question_of(view, facts, camera.name, preset=preset, allow_binning=allow_binning)
+        return chosen_by_answer(resolve(view, question))
 
 
 def chosen_by_id(connection: Connection, mask_id: int, preset: str) -> Chosen:
@@ -121,29 +127,6 @@ def chosen_by_answer(answer: Answer) -> Chosen:
         preset=answer.preset,
         receipt=answer.receipt,
         warnings=answer.warnings,
-    )
-
-
-def question_of(facts: Facts, camera: CameraRow, preset: str) -> Question:
-    """What a science frame's own header asks for.
-
-    Raises
-    ------
-    UnreadableFrame
-        It does not say when the frame was taken.
-    """
-    if facts.start_us is None:
-        raise UnreadableFrame(
-            "The file does not say when it was taken.", next_step="Give a date or a mask instead of auto."
-        )
-    instant = iso(facts.start_us) or ""
-    has_time = facts.start_precision_s < 86_400
-    return Question(
-        camera=camera.name,
-        date=instant if has_time else instant[:10],
-        temperature_c=temperature_of(facts, camera),
-        exposure_s=facts.exptime_s,
-        preset=preset,
     )
 
 

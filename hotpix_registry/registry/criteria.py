@@ -73,10 +73,14 @@ def configuration_criteria(question: Question, series: Series) -> list[Criterion
             name=_PART_NAMES[name],
             wanted=_part(wanted),
             found=_part(getattr(series.configuration, name)),
-            passed=wanted == getattr(series.configuration, name),
+            passed=_agrees(question, name, wanted, getattr(series.configuration, name)),
         )
         for name, wanted in question.configuration.items()
     ]
+
+
+def _agrees(question: Question, name: str, wanted: Any, found: Any) -> bool:
+    return bool(wanted == found or (name == "binning" and question.allow_binning and found == (1, 1)))
 
 
 def is_preferred(question: Question, series: Series) -> bool:

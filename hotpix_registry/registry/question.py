@@ -21,6 +21,8 @@ class Question:
     """parts of a `domain.Configuration` that must agree; those not given must be unambiguous"""
     preferred: Mapping[str, Any] = field(default_factory=dict)
     """parts in which a mask can be adapted: series that have them are taken before others"""
+    allow_binning: bool = False
+    """whether a mask without binning may be binned"""
     preset: str = "default"
     fallback: Fallback | None = None
     """what may answer when no mask is valid at the date"""

@@ -54,8 +54,12 @@ def write_receipt(
     for key, name in _PARTS.items():
         if name in question.configuration:
             parts[key] = _written(question.configuration[name])
-        if name in question.preferred:
+        if question.preferred.get(name) is not None:
             parts[key.upper()] = _written(question.preferred[name])
+    if silent := [key for key, name in _PARTS.items() if question.preferred.get(name, "") is None]:
+        parts["N"] = "".join(silent)
+    if question.allow_binning:
+        parts["x"] = "bin"
     if question.preset != "default":
         parts["p"] = question.preset
     if question.fallback is not None:
@@ -69,8 +73,6 @@ def write_receipt(
 
 
 def _written(value: Any) -> str:
-    if value is None:
-        return "-"
     if isinstance(value, tuple):
         return ",".join(map(str, value))
     # the last digit may decide whether a temperature lies within the tolerance
@@ -110,7 +112,9 @@ def _question(values: dict[str, str]) -> Question:
     parse_date(when)
     temperature, exposure, age = (values.pop(key, None) for key in "tea")
     camera, preset, letter = values.pop("c"), values.pop("p", "default"), values.pop("f", None)
-    allow_revoked = values.pop("r", "") == "1"
+    silent = {_PARTS[key]: None for key in values.pop("N", "")}
+    allow_revoked = {"": False, "1": True}[values.pop("r", "")]
+    allow_binning = {"": False, "bin": True}[values.pop("x", "")]
     return Question(
         camera=camera,
         date=when,
@@ -120,16 +124,14 @@ def _question(values: dict[str, str]) -> Question:
         fallback=_fallback(letter),
         max_age_days=None if age is None else int(age),
         allow_revoked=allow_revoked,
+        allow_binning=allow_binning,
         configuration=_parts({key: value for key, value in values.items() if key.islower()}),
-        preferred=_parts({key.lower(): value for key, value in values.items() if key.isupper()}),
+        preferred=_parts({key.lower(): value for key, value in values.items() if key.isupper()}) | silent,
     )
 
 
 def _parts(values: dict[str, str]) -> dict[str, Any]:
-    return {
-        _PARTS[key]: None if value == "-" else configuration_value(_PARTS[key], value)
-        for key, value in values.items()
-    }
+    return {_PARTS[key]: configuration_value(_PARTS[key], value) for key, value in values.items()}
 
 
 def _fallback(letter: str | None) -> Any:

@@ -20,6 +20,7 @@ Progress = Callable[[int, int], None]
 
 _DAY_S = 86_400.0
 _COMPARED = ("readout_mode", "gain_setting", "offset_setting")
+_ADAPTED = ("sub_frame", "row_order", "bayer_pattern")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,17 +68,23 @@ def read_facts(
     return frames
 
 
-def question_of(view: View, facts: Facts, camera: str | None = None) -> Question:
+def question_of(
+    view: View, facts: Facts, camera: str | None = None, *, allow_binning: bool = False, **asked: Any
+) -> Question:
     """The question that a frame asks by its header: camera, date, temperature, exposure, configuration.
 
     Of the configuration the binning is asked for, and of the readout mode and the settings of gain and
-    offset what the header states. Sub-frame, row order and Bayer pattern are questions of geometry, and
-    stay with `facts`.
+    offset what the header states. In sub-frame, row order and Bayer pattern a mask can be adapted, so
+    that series with the frame's own are preferred only.
 
     Parameters
     ----------
     camera
         the camera that took it; None recognises it among those registered in the view
+    allow_binning
+        whether a mask without binning may be binned
+    asked
+        further fields of the question, such as its preset
 
     Raises
     ------
@@ -101,6 +108,12 @@ def question_of(view: View, facts: Facts, camera: str | None = None) -> Question
         temperature_c=facts.set_temp_c if facts.set_temp_c is not None else facts.ccd_temp_c,
         exposure_s=facts.exptime_s,
         configuration={"binning": facts.configuration.binning} | stated,
+        preferred={
+            name: getattr(facts.configuration, name)
+            for name in (*_ADAPTED, *(["binning"] if allow_binning else []))
+        },
+        allow_binning=allow_binning,
+        **asked,
     )
 
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from hotpix_registry.catalogue.engine import reading
 from hotpix_registry.files import make_folder
 from hotpix_registry.registry.facade.opened import Opened
+from hotpix_registry.registry.view import View, moment
 
 if TYPE_CHECKING:
     from hotpix_registry.registry.apply import Applied
+    from hotpix_registry.registry.masks_for import MaskFor
 
 
 class ScienceMethods(Opened):
-    """Science frames: apply a mask."""
+    """Science frames: the mask of each, and masks written into them."""
 
     def apply(
         self,
@@ -58,8 +61,64 @@ class ScienceMethods(Opened):
             in_place=in_place,
             dry_run=dry_run,
         )
-        choose = chooser(self._engine, mask, camera=camera, temperature_c=temperature_c, preset=preset)
+        choose = chooser(
+            self._engine,
+            mask,
+            camera=camera,
+            temperature_c=temperature_c,
+            preset=preset,
+            allow_binning=allow_binning,
+        )
         applier = apply.Applier(self._engine, allow_binning=allow_binning, camera=camera, dry_run=dry_run)
         if folder is not None and not dry_run:
             make_folder(folder)
         return applier.run(pairs, choose, progress)
+
+    def masks_for(
+        self,
+        files: Sequence[str | Path] | str | Path,
+        *,
+        recursive: bool = False,
+        camera: str | None = None,
+        allow_binning: bool = False,
+        as_of: int | str | None = None,
+        release: str | None = None,
+        explain: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+        **asked: Any,
+    ) -> list[MaskFor]:
+        """The mask of each science frame, by what its header says; thousands in one reading.
+
+        Parameters
+        ----------
+        files
+            files, folders, globs, `@list.txt`, or `-` for a list on standard input
+        camera
+            the camera that took them; None reads it from their headers
+        allow_binning
+            whether blocks of an unbinned mask are joined for a binned frame
+        asked
+            `preset`, `fallback`, `max_age_days` and `allow_revoked`, as for `mask`
+
+        Raises
+        ------
+        UsageError, UnknownCamera, UnknownId
+            The question itself is wrong; what is wrong with a frame stands in its own result.
+        """
+        from hotpix_registry.registry import ingest, masks_for
+        from hotpix_registry.registry.ingest import current_rules
+        from hotpix_registry.registry.science_frames import read_facts
+
+        named = [files] if isinstance(files, str | Path) else files
+        found = ingest.find_files([str(file) for file in named], recursive=recursive)
+        with reading(self._engine) as connection:
+            rules = current_rules(connection)
+        frames = read_facts(found, rules, progress=progress)
+        with reading(self._engine) as connection:
+            view = View(connection, moment(connection, as_of, release))
+            if camera is not None:
+                camera = view.camera(camera).name
+            answered = masks_for.answer_all(
+                view, frames, camera, allow_binning=allow_binning, explained=explain, **asked
+            )
+        return masks_for.fit_all(self._engine, answered, allow_binning=allow_binning)
