@@ -46,7 +46,6 @@ class Derived:
     """a sentence: how its pixels were decided"""
     raw_section: str | None = None
     """the part of the raw frame that it covers, as its source's file says"""
-    reach_back_days: int | None = None
 
 
 def read_foreign(
@@ -89,7 +88,6 @@ def read_foreign(
         inputs=(MaskInput(role="import", sha256=sha256_of(str(path))),),
         recipe={"rule": str(Rule.IMPORT), "bit": bit},
         note="Imported: its pixels were decided elsewhere.",
-        reach_back_days=0,
     )
 
 
@@ -304,9 +302,7 @@ def store(
     mask_id, _ = queries.add_mask(connection, values)
     changes: tuple[masks.MaskChange, ...] = ()
     if certify_it:
-        changes = life.certify(
-            connection, camera, mask_id, tx, supersede=supersede, reach_back_days=derived.reach_back_days
-        )
+        changes = life.certify(connection, camera, mask_id, tx, supersede=supersede)
     return _result(connection, mask_id, new=True, changes=changes)
 
 

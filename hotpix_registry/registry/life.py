@@ -48,9 +48,32 @@ def _placed(row: Assignment, mask: MaskRow, anchor_us: int) -> Placed:
 
 
 def anchors_of(connection: Connection, masks: Sequence[MaskRow]) -> dict[int, int]:
-    """Mask → an instant of its own darks; for one without, the start of its first night."""
+    """Mask → an instant of its own darks, or of those of the mask that it was made from.
+
+    For one that was imported it is the start of its first night.
+    """
     spans = queries.inputs_span(connection, [mask.id for mask in masks])
-    return {mask.id: spans.get(mask.id, (mask.campaign_start_us,))[0] for mask in masks}
+    anchors = {mask.id: spans[mask.id][0] for mask in masks if mask.id in spans}
+    for mask in masks:
+        if mask.id not in anchors:
+            source = _source_of(connection, mask)
+            of_source = {} if source is None else anchors_of(connection, [source])
+            anchors[mask.id] = mask.campaign_start_us if source is None else of_source[source.id]
+    return anchors
+
+
+def _source_of(connection: Connection, mask: MaskRow) -> MaskRow | None:
+    """The mask that another one was edited from, or the newest of those whose pixels it follows."""
+    if mask.rule not in (Rule.EDIT, Rule.PERSIST):
+        return None
+    sha256 = source_digests(connection, mask)[-1]
+    rows = queries.masks(connection, series_id=mask.series_id)
+    return max((r for r in rows if r.sha256 == sha256 and r.id < mask.id), key=lambda r: r.id, default=None)
+
+
+def source_digests(connection: Connection, mask: MaskRow) -> list[str]:
+    report = queries.mask_details(connection, mask.id)["report"]
+    return [source["sha256"] for source in report.get("masks", ())]
 
 
 def predecessors(state: SeriesState, mask: MaskRow, sources: Sequence[str] = ()) -> set[int]:
@@ -80,9 +103,8 @@ def placement_of(
     *,
     valid_from_us: int | None = None,
     valid_to_us: int | None = None,
-    reach_back_days: int | None = None,
 ) -> Placement:
-    """Where a mask belongs among those of its series; `reach_back_days` is the profile's, unless given.
+    """Where a mask belongs among those of its series; one without darks has no campaign that reaches back.
 
     Raises
     ------
@@ -91,17 +113,14 @@ def placement_of(
     """
     state = state_of(connection, camera.camera_id, mask.series_id)
     anchor_us = anchors_of(connection, [mask])[mask.id]
-    sources: list[str] = []
-    if mask.rule == Rule.EDIT:
-        report = queries.mask_details(connection, mask.id)["report"]
-        sources = [source["sha256"] for source in report.get("masks", ())]
+    sources = source_digests(connection, mask) if mask.rule == Rule.EDIT else []
     try:
         return timeline.place(
             state.placed,
             Newcomer(mask.id, Validity(mask.campaign_start_us, mask.campaign_end_us), anchor_us),
             predecessors=predecessors(state, mask, sources),
             events_us=state.events_us,
-            reach_back_days=camera.profile.reach_back_days if reach_back_days is None else reach_back_days,
+            reach_back_days=0 if mask.shortest_s is None else camera.profile.reach_back_days,
             service_from_us=camera.profile.service_from_us,
             start_us=valid_from_us,
             end_us=valid_to_us,
@@ -125,7 +144,6 @@ def certify(
     valid_to_us: int | None = None,
     supersede: bool = False,
     force: bool = False,
-    reach_back_days: int | None = None,
 ) -> tuple[MaskChange, ...]:
     """Give a mask its dates; returns those that now answer otherwise.
 
@@ -150,7 +168,6 @@ def certify(
         mask,
         valid_from_us=valid_from_us,
         valid_to_us=valid_to_us,
-        reach_back_days=reach_back_days,
     )
     if placement.in_the_way and not supersede:
         raise Conflict(
@@ -200,8 +217,10 @@ def told(changes: Sequence[timeline.Change]) -> tuple[MaskChange, ...]:
     )
 
 
-def check_unmoved(connection: Connection, camera: CameraRow, series_id: int, expected_tx: int) -> None:
-    """Refuse when masks, dates or events of a series have changed since a transaction.
+def check_unmoved(
+    connection: Connection, camera: CameraRow, series_id: int, expected_tx: int, tx: int
+) -> None:
+    """Refuse in transaction `tx` when masks, dates or events of a series have changed since an earlier one.
 
     Raises
     ------
@@ -210,7 +229,7 @@ def check_unmoved(connection: Connection, camera: CameraRow, series_id: int, exp
     UsageError
         There is no such transaction yet.
     """
-    if not 0 < expected_tx <= queries.last_tx(connection):
+    if not 0 < expected_tx < tx:
         raise UsageError(
             f"There is no transaction {expected_tx}.", next_step="`hotpix-registry log` lists them."
         )

@@ -86,6 +86,10 @@ class HistoryMethods(Opened):
                     next_step="A release is never changed; choose another name.",
                 )
             at = moment(connection, as_of, None)
+            if at == 0:
+                raise UsageError(
+                    f"Nothing had been written at {as_of}.", next_step="`hotpix-registry log` lists what was."
+                )
             queries.add_release(connection, name, tx if at is None else at, note, tx)
             return next(release for release in queries.releases(connection) if release.name == name)
 

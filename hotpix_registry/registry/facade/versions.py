@@ -122,7 +122,10 @@ class VersionMethods(Opened):
         )
         packed = derived.pack(foreign, row)
         with self._writing("import", reason) as (connection, tx):
-            return derived.store(connection, packed, row, tx, supersede=supersede)
+            result = derived.store(connection, packed, row, tx, supersede=supersede)
+            if not result.new:
+                connection.rollback()
+            return result
 
     def edit_mask(
         self,
@@ -149,7 +152,10 @@ class VersionMethods(Opened):
         camera = self._camera(series.camera)
         packed = derived.pack(edited, camera)
         with self._writing("edit", reason) as (connection, tx):
-            return derived.store(connection, packed, camera, tx)
+            result = derived.store(connection, packed, camera, tx)
+            if not result.new:
+                connection.rollback()
+            return result
 
     def certify(
         self,
@@ -183,8 +189,8 @@ class VersionMethods(Opened):
         with self._writing("certify", reason) as (connection, tx):
             mask, camera = _mask_and_camera(connection, mask_id)
             if expect is not None:
-                life.check_unmoved(connection, camera, mask.series_id, expect)
-            return life.certify(
+                life.check_unmoved(connection, camera, mask.series_id, expect, tx)
+            changes = life.certify(
                 connection,
                 camera,
                 mask_id,
@@ -194,6 +200,9 @@ class VersionMethods(Opened):
                 supersede=supersede,
                 force=force,
             )
+            if not changes:  # an act that changes nothing is none, and leaves no transaction
+                connection.rollback()
+            return changes
 
     def decertify(
         self, mask_id: int, *, restore_previous: bool = False, expect: int | None = None, reason: str
@@ -202,7 +211,7 @@ class VersionMethods(Opened):
         with self._writing("decertify", reason) as (connection, tx):
             mask, camera = _mask_and_camera(connection, mask_id)
             if expect is not None:
-                life.check_unmoved(connection, camera, mask.series_id, expect)
+                life.check_unmoved(connection, camera, mask.series_id, expect, tx)
             return life.decertify(connection, camera, mask_id, tx, restore_previous=restore_previous)
 
     def revoke(self, mask_id: int, *, reason: str) -> list[Validity]:

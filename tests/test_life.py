@@ -1,0 +1,116 @@
+"""The life of masks through Python: what is ordinary, what is refused, and what leaves no trace."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hotpix_registry import Registry
+from hotpix_registry.cameras import CameraProfile
+from hotpix_registry.catalogue.queries import CameraRow
+from hotpix_registry.domain import parse_date
+from hotpix_registry.errors import Conflict, UsageError
+from tests.plain_masks import SHAPE, add_camera, add_mask
+
+
+@pytest.fixture
+def aspen(registry: Registry) -> CameraRow:
+    return add_camera(registry, CameraProfile(name="aspen", longitude_deg_east=0.0))
+
+
+def instant(text: str) -> int:
+    moment = parse_date(text)
+    assert isinstance(moment, int)
+    return moment
+
+
+def built(registry: Registry, camera: CameraRow, night: str, *, at: str = "20:00", seed: int = 0) -> int:
+    """A mask of one night's darks, taken at a time of that evening."""
+    return add_mask(registry, camera, (night, night), [instant(f"{night}T{at}Z")], seed=seed)
+
+
+def foreign(tmp_path: Path, *pixels: tuple[int, int]) -> Path:
+    mask = np.zeros(SHAPE, np.uint8)
+    for x, y in pixels:
+        mask[y, x] = 1
+    path = tmp_path / "bpm.npy"
+    np.save(path, mask)
+    return path
+
+
+def valid(registry: Registry, mask_id: int) -> list[tuple[str, str | None]]:
+    return [(v["from"][:10], v["to"] and v["to"][:10]) for v in registry.show(mask_id)["valid"]]
+
+
+def last_tx(registry: Registry) -> int:
+    return int(registry.log(newest=1)[-1]["tx"])
+
+
+def test_an_act_that_changes_nothing_leaves_no_transaction(
+    registry: Registry, aspen: CameraRow, tmp_path: Path
+) -> None:
+    mask_id = built(registry, aspen, "2018-08-22")
+    registry.import_mask(foreign(tmp_path), "aspen", valid_from="2019-01-01", temperature_c=-10)
+    registry.edit_mask(mask_id, mask=[(3, 4)], reason="seen in flats")
+    before = last_tx(registry)
+    assert registry.certify(3) == ()
+    again = registry.import_mask(foreign(tmp_path), "aspen", valid_from="2019-01-01", temperature_c=-10)
+    edited = registry.edit_mask(mask_id, mask=[(3, 4)], reason="seen in flats")
+    assert (again.new, edited.new) == (False, False)
+    assert last_tx(registry) == before
+
+
+def test_a_refused_act_costs_no_number(registry: Registry, aspen: CameraRow, tmp_path: Path) -> None:
+    built(registry, aspen, "2018-08-22")
+    before = last_tx(registry)
+    with pytest.raises(Conflict, match="would take dates from mask 1"):
+        registry.import_mask(foreign(tmp_path), "aspen", valid_from="2018-08-22", temperature_c=-10)
+    with pytest.raises(Conflict, match="--trim"):
+        registry.add_event("aspen", "2019-01-01", "warmup")
+    assert last_tx(registry) == before
+    assert built(registry, aspen, "2019-08-22") == 2
+    assert registry.add_event("aspen", "2019-08-01", "warmup", trim=True).event_id == 1
+
+
+def test_an_imported_mask_never_reaches_back(registry: Registry, aspen: CameraRow, tmp_path: Path) -> None:
+    path = foreign(tmp_path, (1, 1))
+    taken_in = registry.import_mask(path, "aspen", valid_from="2018-08-22", temperature_c=-10)
+    assert registry.certify(taken_in.mask_id) == ()
+    edited = registry.edit_mask(taken_in.mask_id, mask=[(3, 4)], reason="seen in flats")
+    assert valid(registry, edited.mask_id) == [("2018-08-22", None)]
+
+
+def test_an_edited_mask_stays_in_the_epoch_of_the_darks_that_it_came_from(
+    registry: Registry, aspen: CameraRow
+) -> None:
+    early = built(registry, aspen, "2018-08-22")
+    registry.add_event("aspen", "2019-03-04T20:00:00Z", "warmup", trim=True)
+    late = built(registry, aspen, "2019-03-04", at="22:00")
+    for mask_id in (late, late + 1):  # an edit, and an edit of that
+        edited = registry.edit_mask(mask_id, mask=[(3, 4)], reason="seen in flats")
+        assert [(change.before, change.after) for change in edited.changes] == [(mask_id, mask_id + 1)]
+        assert valid(registry, edited.mask_id) == [("2019-03-04", None)]
+    assert valid(registry, early) == [("2017-07-18", "2019-03-04")]
+
+
+def test_what_is_expected_must_have_been(registry: Registry, aspen: CameraRow) -> None:
+    mask_id = built(registry, aspen, "2018-08-22")
+    newest = last_tx(registry)
+    for expected in (0, newest + 1, newest + 2):
+        with pytest.raises(UsageError, match=f"no transaction {expected}"):
+            registry.certify(mask_id, valid_from="2018-01-01", expect=expected)
+        with pytest.raises(UsageError, match=f"no transaction {expected}"):
+            registry.decertify(mask_id, expect=expected, reason="wrong gain")
+    assert last_tx(registry) == newest
+    registry.certify(mask_id, valid_from="2018-01-01", expect=newest)
+    with pytest.raises(Conflict, match="has moved since"):
+        registry.decertify(mask_id, expect=newest, reason="wrong gain")
+
+
+def test_what_was_before_all_cannot_be_released(registry: Registry, aspen: CameraRow) -> None:
+    with pytest.raises(UsageError, match="Nothing had been written at 1990-01-01"):
+        registry.create_release("R1", as_of="1990-01-01")
+    assert registry.releases() == []
+    assert registry.create_release("R1").at_tx == 2
