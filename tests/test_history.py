@@ -1,0 +1,767 @@
+"""Any history of acts, against an oracle that keeps a calendar of each transaction as a plain list."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import sqlalchemy as sa
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from hotpix_registry import Registry
+from hotpix_registry.cameras import CameraProfile
+from hotpix_registry.catalogue import queries, schema
+from hotpix_registry.catalogue.engine import reading
+from hotpix_registry.catalogue.queries import CameraRow
+from hotpix_registry.domain import iso, to_us
+from hotpix_registry.errors import AmbiguousMask, Conflict, HotpixError, NoMask, RevokedMask, UsageError
+from hotpix_registry.registry.answer import resolve
+from hotpix_registry.registry.question import Question
+from hotpix_registry.registry.receipt import Receipt, read_receipt
+from hotpix_registry.registry.view import View
+from tests.plain_masks import SHAPE, add_camera, add_mask
+
+EXAMPLES = int(os.environ.get("HOTPIX_HISTORIES", "40"))
+"""how many histories are tried; set it high for a long run"""
+
+PHASES = [Phase.explicit, Phase.generate] + ([] if "HOTPIX_NO_SHRINK" in os.environ else [Phase.shrink])
+
+# --- the calendar: half nights, from noon to midnight and from midnight to noon --------------------
+
+BASE = datetime(2015, 1, 1, 12, tzinfo=UTC)
+"""Noon at longitude 0, where cell 0 begins."""
+HALF = timedelta(hours=12)
+NIGHTS = 40
+CELLS = 2 * NIGHTS
+"""The cell of this number stands for all time after."""
+REACH_NIGHTS = 6
+SET_POINTS_C = (-10.0, -20.0)
+
+Calendar = tuple[int | None, ...]
+"""Cell → mask that holds it."""
+
+
+def cell_us(cell: int) -> int:
+    return to_us(BASE + cell * HALF)
+
+
+def night(number: int) -> str:
+    return (BASE + 2 * number * HALF).date().isoformat()
+
+
+def span(start: int, end: int | None) -> tuple[str | None, str | None]:
+    return iso(cell_us(start)), None if end is None else iso(cell_us(end))
+
+
+# --- the oracle ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mask:
+    """What the oracle knows of a mask; all times are cells."""
+
+    series: int
+    campaign: tuple[int, int]
+    darks: tuple[int, int] | None
+    """first and last; None for one that no darks were taken for"""
+    gates_passed: bool = True
+    source: int | None = None
+    """the mask that it was edited from"""
+    compares: bool = True
+    """whether it was made by comparing exposures"""
+    reach: int = 2 * REACH_NIGHTS
+
+
+@dataclass(frozen=True, kw_only=True)
+class State:
+    """Everything that can be asked about, at one transaction."""
+
+    calendars: tuple[Calendar, ...] = ((None,) * (CELLS + 1),) * len(SET_POINTS_C)
+    revoked: frozenset[int] = frozenset()
+    events: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """Neighbouring cells that one mask holds."""
+
+    mask: int
+    start: int
+    end: int | None
+
+
+class Refused(Exception):
+    def __init__(self, kind: type[HotpixError]) -> None:
+        self.kind = kind
+
+
+def runs(calendar: Sequence[int | None]) -> list[Run]:
+    found: list[Run] = []
+    for cell, mask in enumerate(calendar):
+        if mask is None:
+            continue
+        end = None if cell == CELLS else cell + 1
+        if found and (found[-1].mask, found[-1].end) == (mask, cell):
+            found[-1] = replace(found[-1], end=end)
+        else:
+            found.append(Run(mask=mask, start=cell, end=end))
+    return found
+
+
+@dataclass
+class Oracle:
+    """The rules of the design, said of half nights; each method returns what the act would leave."""
+
+    masks: dict[int, Mask] = field(default_factory=dict)
+    history: dict[int, State] = field(default_factory=lambda: {0: State()})
+
+    @property
+    def now(self) -> State:
+        return self.history[max(self.history)]
+
+    def at(self, tx: int) -> State:
+        return self.history[max(number for number in self.history if number <= tx)]
+
+    def epoch(self, cell: int, events: Sequence[int]) -> range:
+        start = max((event for event in events if event <= cell), default=-10_000)
+        end = min((event for event in events if event > cell), default=CELLS + 1)
+        return range(start, end)
+
+    def anchor(self, number: int) -> int:
+        """Where a mask stands by its own darks, or by those of the mask that it was edited from."""
+        mask = self.masks[number]
+        if mask.source is not None:
+            return self.anchor(mask.source)
+        return mask.campaign[0] if mask.darks is None else mask.darks[0]
+
+    def own_epoch(self, number: int, events: Sequence[int]) -> range:
+        return self.epoch(self.anchor(number), events)
+
+    def is_torn(self, number: int) -> bool:
+        darks = self.masks[number].darks
+        return darks is not None and any(darks[0] < event <= darks[1] for event in self.now.events)
+
+    def is_predecessor(self, other: int, number: int) -> bool:
+        """A build of the same campaign, or the mask that this one was edited from."""
+        a, b = self.masks[other], self.masks[number]
+        together = a.campaign[0] < b.campaign[1] and b.campaign[0] < a.campaign[1]
+        return other == b.source or (together and a.compares and b.compares)
+
+    def place(self, number: int, start: int | None, end: int | None) -> tuple[list[int | None], bool]:
+        """(the calendar after, whether anything is in the way)"""
+        mask, events = self.masks[number], self.now.events
+        calendar = self.now.calendars[mask.series]
+        held = runs(calendar)
+        epoch = self.own_epoch(number, events)
+        before = [r for r in held if r.mask != number and self.is_predecessor(r.mask, number)]
+        others = [r for r in held if r.mask != number and r not in before]
+        same_epoch = [r for r in others if self.anchor(r.mask) in epoch]
+
+        def begins(run: Run) -> int:
+            """Where a run stands without what it reached back over."""
+            return max(run.start, self.masks[run.mask].campaign[0])
+
+        first_night = max(mask.campaign[0], epoch.start)
+        is_first = not any(begins(r) <= first_night for r in same_epoch)
+        default_start = max(first_night - mask.reach, epoch.start) if is_first else first_night
+
+        def next_after(cell: int) -> int:
+            return min([begins(r) for r in same_epoch if begins(r) > cell] + [epoch.stop])
+
+        inherited = {c for r in before for c in self.cells(r) if c in epoch}
+        if start is not None or end is not None:
+            first = default_start if start is None else start
+            last = next_after(first) if end is None else end
+            if last <= first or first not in epoch or last > epoch.stop:
+                raise Refused(UsageError)
+            wanted = set(range(first, last))
+        elif inherited:
+            own = {c for c, holder in enumerate(calendar) if holder == number}
+            wanted = inherited | own
+            first = min(wanted)
+            wanted |= set(range(min(default_start, first), first))
+        else:
+            wanted = set(range(default_start, next_after(first_night)))
+
+        in_the_way = any(self.loses_unduly(r, number, wanted, begins(r)) for r in others)
+        kept = [None if holder == number else holder for holder in calendar]
+        for cell in wanted:
+            kept[cell] = number
+        return kept, in_the_way
+
+    @staticmethod
+    def cells(run: Run) -> range:
+        return range(run.start, CELLS + 1 if run.end is None else run.end)
+
+    def loses_unduly(self, run: Run, number: int, wanted: set[int], begins: int) -> bool:
+        lost = sorted(wanted & set(self.cells(run)))
+        if not lost:
+            return False
+        theirs, mine = self.masks[run.mask].campaign[0], self.masks[number].campaign[0]
+        if theirs < mine and lost[0] > run.start:  # an earlier campaign may lose its end
+            return lost != list(range(lost[0], self.cells(run).stop))
+        if theirs > mine:  # a later one may lose what it reached back over
+            return lost[-1] >= begins
+        return True
+
+    # --- acts ---------------------------------------------------------------------------
+
+    def with_calendar(self, series: int, calendar: Sequence[int | None], **others: Any) -> State:
+        calendars = list(self.now.calendars)
+        calendars[series] = tuple(calendar)
+        return replace(self.now, calendars=tuple(calendars), **others)
+
+    def build(self, number: int) -> State:
+        mask = self.masks[number]
+        if not mask.gates_passed or self.is_torn(number):
+            return self.now
+        calendar, in_the_way = self.place(number, None, None)
+        return self.now if in_the_way else self.with_calendar(mask.series, calendar)
+
+    def certify(
+        self, number: int, start: int | None, end: int | None, *, supersede: bool, force: bool
+    ) -> State:
+        if number in self.now.revoked:
+            raise Refused(RevokedMask)
+        if not force and (not self.masks[number].gates_passed or self.is_torn(number)):
+            raise Refused(Conflict)
+        calendar, in_the_way = self.place(number, start, end)
+        if in_the_way and not supersede:
+            raise Refused(Conflict)
+        return self.with_calendar(self.masks[number].series, calendar)
+
+    def revoke(self, number: int, *, undo: bool) -> State:
+        if (number in self.now.revoked) != undo:
+            raise Refused(Conflict)
+        return replace(self.now, revoked=self.now.revoked ^ {number})
+
+    def decertify(self, number: int, *, restore: bool) -> State:
+        series = self.masks[number].series
+        calendar = list(self.now.calendars[series])
+        if number not in calendar:
+            raise Refused(Conflict)
+        past = [self.history[tx].calendars[series] for tx in sorted(self.history, reverse=True)]
+        for cell, holder in enumerate(calendar):
+            if holder != number:
+                continue
+            before = next((c[cell] for c in past if c[cell] != number), None) if restore else None
+            if before in self.now.revoked:
+                raise Refused(RevokedMask)
+            if before is not None and cell not in self.own_epoch(before, self.now.events):
+                before = None
+            calendar[cell] = before
+        return self.with_calendar(series, calendar)
+
+    def add_event(self, cell: int, *, trim: bool) -> State:
+        if cell in self.now.events:
+            raise Refused(Conflict)
+        events = tuple(sorted((*self.now.events, cell)))
+        cut = tuple(
+            tuple(m if m is None or c in self.own_epoch(m, events) else None for c, m in enumerate(calendar))
+            for calendar in self.now.calendars
+        )
+        if cut != self.now.calendars and not trim:
+            raise Refused(Conflict)
+        return replace(self.now, calendars=cut, events=events)
+
+    # --- questions ----------------------------------------------------------------------
+
+    def answer(
+        self, state: State, cells: Sequence[int], series: Sequence[int], fallback: str | None
+    ) -> int | type[HotpixError]:
+        alive = [s for s in series if any(state.calendars[s][c] is not None for c in cells)]
+        if len(alive) > 1:
+            return AmbiguousMask
+        if alive:
+            holders = {state.calendars[alive[0]][c] for c in cells}
+            if len(holders) > 1:
+                return AmbiguousMask
+            (holder,) = holders
+            assert holder is not None
+            return RevokedMask if holder in state.revoked else holder
+        if fallback is None:
+            return NoMask
+        return self.fall_back(state, cells[0], series, fallback)
+
+    def fall_back(
+        self, state: State, cell: int, series: Sequence[int], fallback: str
+    ) -> int | type[HotpixError]:
+        """The nearest mask of the same epoch that is not revoked; what began is a moment farther."""
+        epoch = self.epoch(cell, state.events)
+        near: list[tuple[float, int, int]] = []
+        for s in series:
+            usable = {
+                c: m
+                for c, m in enumerate(state.calendars[s])
+                if c in epoch and m is not None and m not in state.revoked
+            }
+            earlier, later = [c for c in usable if c < cell], [c for c in usable if c > cell]
+            if earlier:
+                near.append((cell - max(earlier) - 1 + 1e-9, s, usable[max(earlier)]))
+            if later and fallback == "nearest":
+                near.append((min(later) - cell, s, usable[min(later)]))
+        if not near:
+            return NoMask
+        least = min(away for away, _, _ in near)
+        nearest = [(s, m) for away, s, m in near if away == least]
+        return AmbiguousMask if len({s for s, _ in nearest}) > 1 else nearest[0][1]
+
+
+def changes(before: State, after: State, series: int) -> list[tuple[Any, ...]]:
+    """What an act should print: the longest spans in which another mask answers."""
+    told: list[tuple[int, int | None, int | None, int | None]] = []
+    for cell, (was, now) in enumerate(zip(before.calendars[series], after.calendars[series], strict=True)):
+        if was == now:
+            continue
+        end = None if cell == CELLS else cell + 1
+        if told and told[-1][1] == cell and told[-1][2:] == (was, now):
+            told[-1] = (told[-1][0], end, was, now)
+        else:
+            told.append((cell, end, was, now))
+    return [(*span(start, end), was, now) for start, end, was, now in told]
+
+
+# --- the registries ----------------------------------------------------------------------------------
+
+_GUARDED = (schema.transactions, schema.masks, schema.assignments, schema.events, schema.revocations)
+
+
+class World:
+    """One registry with a camera of its own; masks and transactions are counted from where it began."""
+
+    def __init__(self, registry: Registry, name: str) -> None:
+        self.registry = registry
+        profile = CameraProfile(name=name, longitude_deg_east=0.0, reach_back_days=REACH_NIGHTS)
+        self.camera: CameraRow = add_camera(registry, profile)
+        self.base: dict[str, int] = defaultdict(int)
+        rows = self.rows()
+        self.base |= {table: rows[table][-1][0] for table in rows if rows[table]}
+
+    def mask(self, number: int) -> int:
+        return number + self.base["masks"]
+
+    def number(self, mask_id: int | None) -> int | None:
+        return None if mask_id is None else mask_id - self.base["masks"]
+
+    def tx(self, number: int) -> int:
+        return number + self.base["transactions"]
+
+    def rows(self) -> dict[str, list[tuple[Any, ...]]]:
+        """Table → the rows written since the world began, without what is wide."""
+        wide = ("blob", "numbers", "recipe", "counts", "warnings", "software", "report")
+        with reading(self.registry._engine) as connection:
+            return {
+                table.name: [
+                    tuple(row)
+                    for row in connection.execute(
+                        sa.select(*(c for c in table.c if c.name not in wide))
+                        .where(table.c[0] > self.base[table.name])
+                        .order_by(table.c[0])
+                    )
+                ]
+                for table in _GUARDED
+            }
+
+    def do(self, act: Callable[[World], Any]) -> Any:
+        """What an act returns, or the class of its refusal; a refused one must leave no trace."""
+        before = self.rows()
+        try:
+            result = act(self)
+        except HotpixError as error:
+            assert self.rows() == before, error
+            assert str(error).rstrip().endswith((".", "?")), error
+            return type(error)
+        self.only_closed(before, self.rows())
+        return result
+
+    @staticmethod
+    def only_closed(
+        before: dict[str, list[tuple[Any, ...]]], after: dict[str, list[tuple[Any, ...]]]
+    ) -> None:
+        """Rows are added; of those that were there, nothing but an open end has changed."""
+        newest = max((row[0] for row in after["transactions"]), default=0)
+        for table, rows in before.items():
+            for was, now in zip(rows, after[table], strict=False):
+                assert was == now or (was[-1] is None and now == (*was[:-1], newest)), table
+            assert len(after[table]) >= len(rows)
+
+    def told(self, changes: Any) -> list[tuple[Any, ...]]:
+        return [(c.valid_from, c.valid_to, self.number(c.before), self.number(c.after)) for c in changes]
+
+    def held_at(self, tx: int) -> tuple[Calendar, ...]:
+        """The calendar of each set point, read from the rows that held at a transaction."""
+        calendars = []
+        with reading(self.registry._engine) as connection:
+            series = queries.series(connection, self.camera.camera_id)
+            for set_point_c in SET_POINTS_C:
+                ids = [s.series_id for s in series.values() if s.set_point_c == set_point_c]
+                calendar: list[int | None] = [None] * (CELLS + 1)
+                for row in queries.assignments(connection, ids, at=self.tx(tx)):
+                    for cell in range(CELLS + 1):
+                        if row.validity.contains(cell_us(cell)):
+                            assert calendar[cell] is None, "an overlap"
+                            calendar[cell] = self.number(row.mask_id)
+                calendars.append(tuple(calendar))
+        return tuple(calendars)
+
+
+Asked = tuple[Question, int | None, "int | type[HotpixError]"]
+
+
+class Histories(RuleBasedStateMachine):
+    """Acts on several registries at once and on the oracle; all must agree at every step."""
+
+    registries: Sequence[Registry] = ()
+    folder: Path
+    numbers: Iterator[int] = count(1)
+
+    def __init__(self) -> None:
+        super().__init__()
+        name = f"camera-{next(self.numbers)}"
+        self.worlds = [World(registry, name) for registry in self.registries]
+        self.camera = name
+        self.oracle = Oracle()
+        self.acts = 0
+        self.receipts: list[tuple[Receipt, list[str]]] = []
+        self.releases: dict[str, State] = {}
+        self.bits: defaultdict[int, int] = defaultdict(int)
+
+    # --- doing the same everywhere ------------------------------------------------------
+
+    def everywhere(self, act: Callable[[World], Any]) -> Any:
+        results = [world.do(act) for world in self.worlds]
+        assert all(result == results[0] for result in results), results
+        return results[0]
+
+    def check(
+        self, expected: Callable[[], State], act: Callable[[World], Any], *, number: int | None = None
+    ) -> bool:
+        """Do an act everywhere and hold it against the oracle; whether it was allowed.
+
+        The act returns the changes that it tells, or None.
+        """
+        before = self.oracle.now
+        try:
+            after = expected()
+        except Refused as refusal:
+            assert self.everywhere(act) is refusal.kind
+            return False
+        result = self.everywhere(act)
+        assert not isinstance(result, type), result
+        if number is not None:
+            told = changes(before, after, self.oracle.masks[number].series)
+            assert result == told
+            if after == before:
+                return True
+        self.acts += 1
+        self.oracle.history[self.acts] = after
+        return True
+
+    def pick(self, index: int) -> int:
+        return sorted(self.oracle.masks)[index % len(self.oracle.masks)]
+
+    # --- acts ---------------------------------------------------------------------------
+
+    @rule(
+        first=st.integers(REACH_NIGHTS + 2, NIGHTS - 6),
+        nights=st.sampled_from([1, 1, 1, 2, 3]),
+        offsets=st.tuples(st.integers(0, 1), st.integers(0, 1)),
+        series=st.sampled_from([0, 0, 0, 1]),
+        gates_passed=st.sampled_from([True, True, True, True, False]),
+    )
+    def build(
+        self, first: int, nights: int, offsets: tuple[int, int], series: int, gates_passed: bool
+    ) -> None:
+        number = len(self.oracle.masks) + 1
+        campaign = (2 * first, 2 * (first + nights))
+        darks = sorted((campaign[0] + offsets[0], campaign[1] - 2 + offsets[1]))
+        self.oracle.masks[number] = Mask(
+            series=series, campaign=campaign, darks=(darks[0], darks[1]), gates_passed=gates_passed
+        )
+        torn = self.oracle.is_torn(number)
+
+        def act(world: World) -> None:
+            mask_id = add_mask(
+                world.registry,
+                world.camera,
+                (night(first), night(first + nights - 1)),
+                sorted({cell_us(cell) + 3_600_000_000 for cell in darks}),
+                set_point_c=SET_POINTS_C[series],
+                gates_passed=gates_passed,
+                certify=not torn,
+                seed=number,
+            )
+            assert world.number(mask_id) == number
+
+        self.check(lambda: self.oracle.build(number), act)
+
+    @rule(first=st.integers(2, NIGHTS - 4), series=st.sampled_from([0, 0, 1]), supersede=st.booleans())
+    def take_in(self, first: int, series: int, supersede: bool) -> None:
+        """Import a mask that was made elsewhere."""
+        number = len(self.oracle.masks) + 1
+        pixels = np.array([(number >> bit) & 1 for bit in range(64)], np.uint8).reshape(SHAPE)
+        path = self.folder / f"{self.camera}-{number}-{self.acts}.npy"
+        np.save(path, pixels)
+        campaign = (2 * first, 2 * first + 2)
+        self.oracle.masks[number] = Mask(
+            series=series, campaign=campaign, darks=None, compares=False, reach=0
+        )
+
+        def act(world: World) -> list[tuple[Any, ...]]:
+            result = world.registry.import_mask(
+                path,
+                self.camera,
+                valid_from=night(first),
+                temperature_c=SET_POINTS_C[series],
+                supersede=supersede,
+            )
+            assert world.number(result.mask_id) == number
+            return world.told(result.changes)
+
+        def expected() -> State:
+            return self.oracle.certify(number, None, None, supersede=supersede, force=False)
+
+        if not self.check(expected, act, number=number):
+            del self.oracle.masks[number]
+
+    @precondition(lambda self: self.oracle.masks)
+    @rule(index=st.integers(0, 99))
+    def edit(self, index: int) -> None:
+        source, number = self.pick(index), len(self.oracle.masks) + 1
+        pixel = (self.bits[source] % SHAPE[1], self.bits[source] // SHAPE[1] % SHAPE[0])
+        self.bits[source] += 1
+        known = self.oracle.masks[source]
+        self.oracle.masks[number] = replace(known, darks=None, source=source, gates_passed=True)
+
+        def act(world: World) -> list[tuple[Any, ...]]:
+            result = world.registry.edit_mask(world.mask(source), mask=[pixel], reason="seen in flats")
+            assert world.number(result.mask_id) == number
+            return world.told(result.changes)
+
+        def expected() -> State:
+            return self.oracle.certify(number, None, None, supersede=False, force=False)
+
+        if not self.check(expected, act, number=number):
+            del self.oracle.masks[number]
+
+    @precondition(lambda self: self.oracle.masks)
+    @rule(
+        index=st.integers(0, 99),
+        start=st.none() | st.integers(0, CELLS - 2),
+        end=st.none() | st.integers(1, CELLS - 1),
+        supersede=st.booleans(),
+        force=st.booleans(),
+    )
+    def certify(self, index: int, start: int | None, end: int | None, supersede: bool, force: bool) -> None:
+        number = self.pick(index)
+        self.check(
+            lambda: self.oracle.certify(number, start, end, supersede=supersede, force=force),
+            lambda world: world.told(
+                world.registry.certify(
+                    world.mask(number),
+                    valid_from=None if start is None else iso(cell_us(start)),
+                    valid_to=None if end is None else iso(cell_us(end)),
+                    supersede=supersede,
+                    force=force,
+                )
+            ),
+            number=number,
+        )
+
+    @precondition(lambda self: self.oracle.masks)
+    @rule(index=st.integers(0, 99), undo=st.sampled_from([False, False, True]))
+    def revoke(self, index: int, undo: bool) -> None:
+        number = self.pick(index)
+
+        def act(world: World) -> None:
+            if undo:
+                world.registry.lift_revocation(world.mask(number), reason="it was not")
+            else:
+                world.registry.revoke(world.mask(number), reason="light leak")
+
+        self.check(lambda: self.oracle.revoke(number, undo=undo), act)
+
+    @precondition(lambda self: self.oracle.masks)
+    @rule(index=st.integers(0, 99), restore=st.booleans())
+    def decertify(self, index: int, restore: bool) -> None:
+        number = self.pick(index)
+        self.check(
+            lambda: self.oracle.decertify(number, restore=restore),
+            lambda world: world.told(
+                world.registry.decertify(world.mask(number), restore_previous=restore, reason="wrong gain")
+            ),
+            number=number,
+        )
+
+    @rule(
+        cell=st.integers(3, CELLS - 8),
+        near=st.none() | st.integers(0, 99),
+        offset=st.integers(-1, 4),
+        trim=st.booleans(),
+    )
+    def add_event(self, cell: int, near: int | None, offset: int, trim: bool) -> None:
+        if near is not None and self.oracle.masks:
+            cell = self.oracle.masks[self.pick(near)].campaign[0] + offset
+
+        def act(world: World) -> None:
+            world.registry.add_event(self.camera, iso(cell_us(cell)) or "", "warmup", trim=trim)
+
+        self.check(lambda: self.oracle.add_event(cell, trim=trim), act)
+
+    @precondition(lambda self: self.oracle.now.events)
+    @rule(index=st.integers(0, 99))
+    def remove_event(self, index: int) -> None:
+        cell = self.oracle.now.events[index % len(self.oracle.now.events)]
+        left = tuple(event for event in self.oracle.now.events if event != cell)
+
+        def act(world: World) -> None:
+            (event,) = [e for e in world.registry.events(self.camera) if e.at_us == cell_us(cell)]
+            world.registry.remove_event(self.camera, event.id, reason="mistyped")
+
+        self.check(lambda: replace(self.oracle.now, events=left), act)
+
+    @rule(back=st.integers(0, 3))
+    def release(self, back: int) -> None:
+        name = f"{self.camera}-{len(self.releases)}"
+        frozen = self.acts - back
+        if frozen < 1:
+            return
+
+        def act(world: World) -> None:
+            made = world.registry.create_release(name, as_of=world.tx(frozen) if back else None)
+            assert made.at_tx == world.tx(frozen if back else self.acts + 1)
+
+        self.check(lambda: self.oracle.now, act)
+        self.releases[name] = self.oracle.at(frozen)
+
+    # --- questions ----------------------------------------------------------------------
+
+    @rule(
+        cell=st.integers(0, CELLS),
+        whole_night=st.booleans(),
+        last_moment=st.booleans(),
+        series=st.sampled_from([(0,), (0,), (1,), (0, 1)]),
+        fallback=st.sampled_from([None, None, "previous", "nearest"]),
+        back=st.sampled_from([0, 0, 1, 2, 5, 9]),
+    )
+    def ask(
+        self,
+        cell: int,
+        whole_night: bool,
+        last_moment: bool,
+        series: tuple[int, ...],
+        fallback: Any,
+        back: int,
+    ) -> None:
+        tx = self.acts - back if 0 < back < self.acts else None
+        state = self.oracle.now if tx is None else self.oracle.at(tx)
+        cells = [cell]
+        if whole_night:
+            cells = [2 * (cell // 2), min(2 * (cell // 2) + 1, CELLS)]
+            date = night(cell // 2)
+            fallback = None
+        elif last_moment and fallback is None and cell < CELLS:
+            date = iso(cell_us(cell + 1) - 1) or ""
+        else:
+            date = iso(cell_us(cell)) or ""
+        question = Question(
+            camera=self.camera,
+            date=date,
+            temperature_c=SET_POINTS_C[series[0]] if len(series) == 1 else None,
+            fallback=fallback,
+        )
+        expected = self.oracle.answer(state, cells, series, fallback)
+        receipts = []
+        for world in self.worlds:
+            with reading(world.registry._engine) as connection:
+                view = View(connection, None if tx is None else world.tx(tx))
+                try:
+                    answer = resolve(view, question, explained=bool(back))
+                except HotpixError as error:
+                    assert type(error) is expected, error
+                    continue
+            assert world.number(answer.mask_id) == expected, answer
+            receipts.append(answer.receipt)
+        if receipts:
+            read = [self.relative(world, r) for world, r in zip(self.worlds, receipts, strict=True)]
+            assert all(receipt == read[0] for receipt in read)
+            self.receipts.append((read[0], receipts))
+
+    @staticmethod
+    def relative(world: World, text: str) -> Receipt:
+        receipt = read_receipt(text)
+        return receipt._replace(
+            registry_id="",
+            tx=receipt.tx - world.base["transactions"],
+            mask_id=receipt.mask_id - world.base["masks"],
+        )
+
+    # --- what always holds --------------------------------------------------------------
+
+    @invariant()
+    def what_is_held_now_is_what_the_oracle_holds(self) -> None:
+        for world in self.worlds:
+            held = world.held_at(self.acts)
+            assert held == self.oracle.now.calendars
+            for calendar in held:
+                for run in runs(calendar):
+                    assert run.mask in self.oracle.masks
+
+    def teardown(self) -> None:
+        """At the end, every earlier state, receipt and release still says what it said."""
+        for world in self.worlds:
+            for tx in range(1, self.acts + 1):
+                assert world.held_at(tx) == self.oracle.at(tx).calendars, tx
+        for receipt, texts in self.receipts:
+            for world, text in zip(self.worlds, texts, strict=True):
+                answer = world.registry.replay(text).answer
+                assert world.number(answer.mask_id) == receipt.mask_id
+                assert answer.receipt == text
+        for name, state in self.releases.items():
+            for world in self.worlds:
+                self.check_release(world, name, state)
+
+    def check_release(self, world: World, name: str, state: State) -> None:
+        for cell in range(0, CELLS + 1, 5):
+            expected = self.oracle.answer(state, [cell], (0,), None)
+            try:
+                mask = world.registry.mask(
+                    self.camera, iso(cell_us(cell)) or "", temperature_c=SET_POINTS_C[0], release=name
+                )
+            except HotpixError as error:
+                assert type(error) is expected, error
+            else:
+                assert world.number(mask.answer.mask_id) == expected
+
+
+def test_any_history_of_acts_gives_the_oracles_answers_on_both_databases(
+    tmp_path: Path, postgresql_url: str
+) -> None:
+    with Registry(str(tmp_path / "registry.sqlite")) as one, Registry(postgresql_url) as other:
+        Histories.registries, Histories.folder = (one, other), tmp_path
+        run_state_machine_as_test(
+            Histories,
+            settings=settings(
+                max_examples=EXAMPLES,
+                stateful_step_count=25,
+                deadline=None,
+                database=None,
+                phases=PHASES,
+                suppress_health_check=list(HealthCheck),
+            ),
+        )
