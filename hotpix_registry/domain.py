@@ -194,7 +194,7 @@ def _parse_iso(match: re.Match[str]) -> int:
     day, hour, minute, second, fraction, zone = match.groups()
     if zone is None:
         raise ValueError("it has no time zone; add Z for UTC, or an offset such as -07:00")
-    moment = datetime.strptime(day.replace("-", ""), "%Y%m%d").replace(tzinfo=UTC)
+    moment = datetime.fromisoformat(day).replace(tzinfo=UTC)
     if int(hour) > 23 or int(minute) > 59 or int(second or 0) > 60:
         raise ValueError("its time of day is out of range")
     micro = int(((fraction or "0") + "000000")[:6])
@@ -250,7 +250,8 @@ class Configuration:
     bayer_pattern: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
+        values = {name: getattr(self, name) for name in self.__slots__}
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Configuration:

@@ -185,10 +185,10 @@ def _prefer_wal(engine: Engine) -> None:
 @contextmanager
 def translated(engine: Engine) -> Iterator[None]:
     """Turn what a database says of its own state into a sentence; bugs keep their traceback."""
-    where = describe(engine)
     try:
         yield
     except sa.exc.DBAPIError as error:
+        where = describe(engine)
         text = str(error.orig).strip().partition("\n")[0]
         if "readonly" in text or "read-only" in text:
             raise DatabaseUnavailable(

@@ -29,7 +29,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-REVISION = "20261125_0002"
+REVISION = "20261125_0003"
 """The migration that makes these tables; a test holds it equal to the newest in `migrations/`."""
 
 metadata = MetaData(
@@ -72,7 +72,7 @@ transactions = Table(
     "transactions",
     metadata,
     Column("tx", Id, primary_key=True, autoincrement=False),
-    Column("at_us", BigInteger, nullable=False),
+    Column("at_us", BigInteger, nullable=False, index=True),
     Column("actor", Text, nullable=False),
     Column("host", Text, nullable=False),
     Column("software", Text, nullable=False),
@@ -262,7 +262,7 @@ assignments = _table(
     "assignments",
     _id(),
     Column("series_id", ForeignKey("series.id"), nullable=False),
-    Column("mask_id", ForeignKey("masks.id"), nullable=False),
+    Column("mask_id", ForeignKey("masks.id"), nullable=False, index=True),
     Column("valid_from_us", BigInteger, nullable=False),
     Column("valid_to_us", BigInteger),
     _tx("opened_tx"),

@@ -21,10 +21,9 @@ from hotpix_registry.errors import (
 )
 from hotpix_registry.registry import criteria
 from hotpix_registry.registry.criteria import Weighed, distance_us
-from hotpix_registry.registry.masks import need_rebuild
 from hotpix_registry.registry.question import Question
 from hotpix_registry.registry.receipt import read_receipt, write_receipt
-from hotpix_registry.registry.view import View, when
+from hotpix_registry.registry.view import Memory, View, when
 from hotpix_registry.timeline import epoch_of
 
 
@@ -122,7 +121,9 @@ def resolve_all(view: View, questions: Sequence[Question | HotpixError]) -> Iter
             yield error
 
 
-def replay(connection: Connection, text: str, *, explained: bool = False) -> Answer:
+def replay(
+    connection: Connection, text: str, *, explained: bool = False, memory: Memory | None = None
+) -> Answer:
     """Answer a receipt's question from the state that it saw, and hold the answer against the receipt.
 
     Raises
@@ -147,7 +148,7 @@ def replay(connection: Connection, text: str, *, explained: bool = False) -> Ans
             f"that is known here is {newest}.",
             next_step="This is an older copy of it; ask a newer one.",
         )
-    answer = resolve(View(connection, receipt.tx), receipt.question, explained=explained)
+    answer = resolve(View(connection, receipt.tx, memory), receipt.question, explained=explained)
     if answer.mask_id != receipt.mask_id or not answer.sha256.startswith(receipt.sha256_start):
         raise IntegrityError(
             f"The receipt names mask {receipt.mask_id} ({receipt.sha256_start}…), and the registry as of "
@@ -179,9 +180,8 @@ def _resolve(view: View, question: Question, camera: CameraRow, interval: Validi
         raise _no_mask(view, near, interval, camera, question)
     else:
         assignment, extrapolated = _fall_back(view, agreeing, near, interval, camera, question), True
-    mask = queries.mask(view.connection, assignment.mask_id)
-    assert mask is not None
-    revocation = queries.revocations(view.connection, [mask.id], at=view.at).get(mask.id)
+    mask = view.mask(assignment.mask_id)
+    revocation = view.revocation(mask.id)
     if revocation is not None and not question.allow_revoked:
         raise RevokedMask(
             f"The mask of camera {camera.name} for {question.date}, mask {mask.id}, was revoked at "
@@ -334,11 +334,9 @@ def _neighbours(
 def _is_usable(
     view: View, row: Assignment, interval: Validity, camera: CameraRow, question: Question
 ) -> bool:
-    mask = queries.mask(view.connection, row.mask_id)
-    assert mask is not None
-    aged = criteria.age_criterion(question, mask, interval, camera)
-    revoked = queries.revocations(view.connection, [mask.id], at=view.at)
-    return (aged is None or aged.passed) and (not revoked or question.allow_revoked)
+    aged = criteria.age_criterion(question, view.mask(row.mask_id), interval, camera)
+    is_usable = view.revocation(row.mask_id) is None or question.allow_revoked
+    return is_usable and (aged is None or aged.passed)
 
 
 def _warmer(
@@ -431,14 +429,13 @@ def _answer(
         )
     if revocation is not None:
         warnings.append(f"This mask is revoked: {revocation.reason}")
-    revoked_since = _revoked_since(view, mask)
+    revoked_since = view.revoked_since(mask.id)
     if revoked_since is not None:
         warnings.append(
             f"This mask has been revoked since, at {iso(revoked_since.at_us)} by {revoked_since.actor}: "
             f"{revoked_since.reason}"
         )
-    events_us = [event.at_us for event in view.events(camera)]
-    needs_rebuild = mask.id in need_rebuild(view.connection, [mask], events_us)
+    needs_rebuild = view.needs_rebuild(mask, camera)
     if needs_rebuild:
         warnings.append("Darks on both sides of an epoch event went into this mask; build it anew.")
     if extrapolated:
@@ -453,7 +450,7 @@ def _answer(
             f"An exposure of {question.exposure_s:g} s lies outside those tested "
             f"({tested_s[0]:g} to {tested_s[1]:g} s)."
         )
-    waiting = queries.newer_candidates(view.connection, mask.series_id, mask.version, at=view.at)
+    waiting = view.newer_candidates(mask)
     if waiting:
         warnings.append(f"Newer candidates wait to be certified: {', '.join(map(str, waiting))}.")
     return Answer(
@@ -488,11 +485,3 @@ def _answer(
         tx=view.tx,
         registry_id=view.registry_id,
     )
-
-
-def _revoked_since(view: View, mask: MaskRow) -> Revocation | None:
-    """A revocation that came after what the view shows."""
-    if view.at is None:
-        return None
-    now = queries.revocations(view.connection, [mask.id]).get(mask.id)
-    return now if now is not None and now.opened_tx > view.at else None

@@ -2,19 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator
 from datetime import date, datetime, timedelta
-from functools import cached_property
+from typing import Any, TypeVar
 
 from sqlalchemy.engine import Connection
 
 from hotpix_registry.catalogue import queries
-from hotpix_registry.catalogue.queries import Assignment, CameraRow, Event, MaskRow, Release
+from hotpix_registry.catalogue.queries import Assignment, CameraRow, Event, MaskRow, Release, Revocation
 from hotpix_registry.domain import Night, Series, Validity, parse_date, to_us
 from hotpix_registry.errors import UnknownCamera, UnknownId, UsageError
 from hotpix_registry.registry.frames import find_camera, unknown_camera
+from hotpix_registry.registry.masks import need_rebuild
+
+T = TypeVar("T")
 
 _BATCH = 50
+_MOST_KEPT = 5000
+
+
+class Memory:
+    """What was read of a registry, kept from one look-up to the next until something is written.
+
+    All that is kept here hangs on a transaction number, so none of it can change before the newest does.
+    """
+
+    def __init__(self) -> None:
+        self._newest, self._kept = -1, dict[Hashable, Any]()
+
+    def of(self, newest_tx: int) -> dict[Hashable, Any]:
+        if newest_tx != self._newest or len(self._kept) > _MOST_KEPT:
+            self._newest, self._kept = newest_tx, {}
+        return self._kept
 
 
 class View:
@@ -24,29 +43,39 @@ class View:
     ----------
     at
         transaction number; None is the state of now
+    memory
+        what earlier views have kept
     """
 
-    def __init__(self, connection: Connection, at: int | None = None) -> None:
+    def __init__(self, connection: Connection, at: int | None = None, memory: Memory | None = None) -> None:
         self.connection, self.at = connection, at
-        self._series: dict[int, dict[int, Series]] = {}
-        self._events: dict[int, list[Event]] = {}
+        self._newest_tx = queries.last_tx(connection)
+        self._kept = (memory or Memory()).of(self._newest_tx)
 
-    @cached_property
+    def _keep(self, read: Callable[..., T], *arguments: Any) -> T:
+        """What a query says of this state; asked once."""
+        return self._keep_at(self.at, read, *arguments)
+
+    def _keep_at(self, at: int | None, read: Callable[..., T], *arguments: Any) -> T:
+        key = (read, at, *arguments)
+        if key not in self._kept:
+            self._kept[key] = read(self.connection, *arguments, at=at)
+        found: T = self._kept[key]
+        return found
+
+    @property
     def tx(self) -> int:
         """The number of the newest transaction that is seen."""
-        return queries.last_tx(self.connection) if self.at is None else self.at
+        return self._newest_tx if self.at is None else self.at
 
-    @cached_property
+    @property
     def registry_id(self) -> str:
         """The name under which the registry went at that transaction."""
-        if self.at is None:
-            return queries.registry_id(self.connection)
-        known = queries.registry_ids(self.connection)
-        return next((r.registry_id for r in reversed(known) if r.from_tx <= self.tx), known[0].registry_id)
+        return self._keep(_registry_id)
 
-    @cached_property
+    @property
     def cameras(self) -> list[CameraRow]:
-        return queries.cameras(self.connection, at=self.at)
+        return self._keep(queries.cameras)
 
     def camera(self, name: str) -> CameraRow:
         """A camera by name or alias.
@@ -66,14 +95,34 @@ class View:
         return found
 
     def series(self, camera: CameraRow) -> dict[int, Series]:
-        if camera.camera_id not in self._series:
-            self._series[camera.camera_id] = queries.series(self.connection, camera.camera_id, at=self.at)
-        return self._series[camera.camera_id]
+        return self._keep(queries.series, camera.camera_id)
 
     def events(self, camera: CameraRow) -> list[Event]:
-        if camera.camera_id not in self._events:
-            self._events[camera.camera_id] = queries.events(self.connection, camera.camera_id, at=self.at)
-        return self._events[camera.camera_id]
+        return self._keep(queries.events, camera.camera_id)
+
+    def mask(self, mask_id: int) -> MaskRow:
+        return self._keep(_mask, mask_id)
+
+    def revocation(self, mask_id: int) -> Revocation | None:
+        """Why a mask is unusable in this state."""
+        return self._keep(queries.revocations, None).get(mask_id)
+
+    def revoked_since(self, mask_id: int) -> Revocation | None:
+        """A revocation that came after what the view shows."""
+        if self.at is None:
+            return None
+        now = self._keep_at(None, queries.revocations, None).get(mask_id)
+        return now if now is not None and now.opened_tx > self.at else None
+
+    def newer_candidates(self, mask: MaskRow) -> list[int]:
+        """Later versions of a mask's series that wait to be certified."""
+        waiting = self._keep(queries.candidates, mask.series_id)
+        return [mask_id for version, mask_id in waiting if version > mask.version]
+
+    def needs_rebuild(self, mask: MaskRow, camera: CameraRow) -> bool:
+        """Whether darks on both sides of an epoch event went into a mask."""
+        events_us = tuple(event.at_us for event in self.events(camera))
+        return bool(events_us) and self._keep(_is_torn, mask.id, events_us)
 
     def masks_of(self, series_id: int) -> list[MaskRow]:
         return queries.masks(self.connection, series_id=series_id, at=self.at)
@@ -96,6 +145,25 @@ class View:
         ):
             yield from batch
             instant_us = batch[-1].validity.start_us
+
+
+def _registry_id(connection: Connection, *, at: int | None) -> str:
+    if at is None:
+        return queries.registry_id(connection)
+    known = queries.registry_ids(connection)
+    return next((r.registry_id for r in reversed(known) if r.from_tx <= at), known[0].registry_id)
+
+
+def _mask(connection: Connection, mask_id: int, *, at: int | None) -> MaskRow:
+    found = queries.mask(connection, mask_id)
+    assert found is not None, at
+    return found
+
+
+def _is_torn(connection: Connection, mask_id: int, events_us: tuple[int, ...], *, at: int | None) -> bool:
+    found = queries.mask(connection, mask_id)
+    assert found is not None, at
+    return bool(need_rebuild(connection, [found], events_us))
 
 
 def moment(connection: Connection, as_of: int | str | None, release: str | None) -> int | None:

@@ -39,17 +39,19 @@ def registry_ids(connection: Connection) -> list[RegistryId]:
     return [RegistryId(row.registry_id, row.from_tx, end) for row, end in zip(rows, ends, strict=True)]
 
 
+_LAST_TX = sa.select(sa.func.coalesce(sa.func.max(t.transactions.c.tx), 0))
+
+
 def last_tx(connection: Connection) -> int:
     """The newest transaction's number; 0 when nothing has been written."""
-    return int(
-        connection.execute(sa.select(sa.func.coalesce(sa.func.max(t.transactions.c.tx), 0))).scalar_one()
-    )
+    return int(connection.execute(_LAST_TX).scalar_one())
 
 
 def tx_at(connection: Connection, instant_us: int) -> int:
     """The newest transaction that an instant had seen; 0 for one before all."""
     x = t.transactions.c
-    found = connection.execute(sa.select(sa.func.max(x.tx)).where(x.at_us <= instant_us)).scalar()
+    newest = sa.select(x.tx).where(x.at_us <= instant_us).order_by(x.at_us.desc(), x.tx.desc()).limit(1)
+    found = connection.execute(newest).scalar()
     return int(found or 0)
 
 

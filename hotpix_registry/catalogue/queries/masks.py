@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from hotpix_registry.catalogue import schema as t
-from hotpix_registry.catalogue.queries.common import chunks, close, holds, insert_id
+from hotpix_registry.catalogue.queries.common import chunks, close, holds, insert_id, is_open
 from hotpix_registry.domain import Validity
 
 # --- masks ----------------------------------------------------------------------------
@@ -64,8 +64,11 @@ class MaskRow(NamedTuple):
     warnings: list[str]
 
 
+_MASK = sa.select(*_summary_columns).where(t.masks.c.id == sa.bindparam("mask_id"))
+
+
 def mask(connection: Connection, mask_id: int) -> MaskRow | None:
-    row = connection.execute(sa.select(*_summary_columns).where(t.masks.c.id == mask_id)).first()
+    row = connection.execute(_MASK, {"mask_id": mask_id}).first()
     return None if row is None else MaskRow(*row)
 
 
@@ -160,16 +163,12 @@ def mask_numbers(connection: Connection, mask_id: int) -> bytes:
 def inputs_span(connection: Connection, mask_ids: Sequence[int]) -> dict[int, tuple[int, int]]:
     """Mask → start of the first and of the last exposure that are its own; none for masks without darks."""
     i, r = t.mask_inputs.c, t.readings.c
-    newest = (
-        sa.select(r.frame_id, sa.func.max(r.id).label("id")).group_by(r.frame_id).subquery("newest_reading")
-    )
     found: dict[int, tuple[int, int]] = {}
     for chunk in chunks(mask_ids):
         statement = (
             sa.select(i.mask_id, sa.func.min(r.start_us), sa.func.max(r.start_us))
-            .join_from(t.mask_inputs, newest, newest.c.frame_id == i.frame_id)
-            .join(t.readings, r.id == newest.c.id)
-            .where(i.mask_id.in_(chunk), i.role == "dark")
+            .join_from(t.mask_inputs, t.readings, r.frame_id == i.frame_id)
+            .where(i.mask_id.in_(chunk), i.role == "dark", is_open(t.readings))
             .group_by(i.mask_id)
         )
         found |= {row[0]: (row[1], row[2]) for row in connection.execute(statement)}
@@ -215,6 +214,24 @@ def assignment_history(connection: Connection, series_ids: Sequence[int]) -> lis
     return [_assignment(row) for row in connection.execute(statement.order_by(t.assignments.c.id))]
 
 
+def _within(at: Any) -> tuple[sa.Select[Any], sa.Select[Any]]:
+    """Of a series, the assignment with the greatest `from` up to a start, and those that begin after it.
+
+    Built once: writing a statement anew costs more than running it.
+    """
+    a, start_us = t.assignments.c, sa.bindparam("start_us", type_=sa.BigInteger())
+    held = sa.select(*_assignment_columns).where(a.series_id == sa.bindparam("series"))
+    held = held.where(holds(t.assignments, at))
+    later = held.where(a.valid_from_us > start_us, a.valid_from_us < sa.bindparam("end_us"))
+    return (
+        held.where(a.valid_from_us <= start_us).order_by(a.valid_from_us.desc()).limit(1),
+        later.order_by(a.valid_from_us),
+    )
+
+
+_WITHIN_NOW, _WITHIN_THEN = _within(None), _within(sa.bindparam("at"))
+
+
 def assignments_within(
     connection: Connection, series: int, interval: Validity, *, at: int | None = None
 ) -> list[Assignment]:
@@ -222,11 +239,11 @@ def assignments_within(
 
     The greatest `from` up to the interval's start is one step in the index, however many there are.
     """
-    a = t.assignments.c
-    current = sa.select(*_assignment_columns).where(a.series_id == series, holds(t.assignments, at))
-    at_start = current.where(a.valid_from_us <= interval.start_us).order_by(a.valid_from_us.desc()).limit(1)
-    later = current.where(a.valid_from_us > interval.start_us, a.valid_from_us < interval.end_us)
-    rows = [*connection.execute(at_start), *connection.execute(later.order_by(a.valid_from_us))]
+    at_start, later = _WITHIN_NOW if at is None else _WITHIN_THEN
+    bound = {"series": series, "start_us": interval.start_us, "end_us": interval.end_us, "at": at}
+    rows = [*connection.execute(at_start, bound)]
+    if interval.end_us != interval.start_us + 1:
+        rows += connection.execute(later, bound)
     return [found for row in rows if (found := _assignment(row)).validity.overlaps(interval)]
 
 
@@ -255,18 +272,16 @@ def _assignment(row: Any) -> Assignment:
     return Assignment(row.id, row.series_id, row.mask_id, validity, row.opened_tx, row.closed_tx)
 
 
-def newer_candidates(
-    connection: Connection, series: int, version: int, *, at: int | None = None
-) -> list[int]:
-    """Later versions of a series that never held any date and are not revoked."""
+def candidates(connection: Connection, series: int, *, at: int | None = None) -> list[tuple[int, int]]:
+    """(version, id) of the masks of a series that never held any date and are not revoked."""
     m, a, r = t.masks.c, t.assignments.c, t.revocations.c
     held = sa.select(a.id).where(a.mask_id == m.id)
-    statement = sa.select(m.id).where(m.series_id == series, m.version > version).order_by(m.version)
+    statement = sa.select(m.version, m.id).where(m.series_id == series).order_by(m.version)
     if at is not None:
         held = held.where(a.opened_tx <= at)
         statement = statement.where(m.created_tx <= at)
     revoked = sa.exists().where(r.mask_id == m.id, holds(t.revocations, at))
-    return list(connection.execute(statement.where(~held.exists(), ~revoked)).scalars())
+    return [(row.version, row.id) for row in connection.execute(statement.where(~held.exists(), ~revoked))]
 
 
 def withdrawals(
@@ -332,17 +347,18 @@ class Revocation(NamedTuple):
 
 
 def revocations(
-    connection: Connection, mask_ids: Sequence[int], *, at: int | None = None
+    connection: Connection, mask_ids: Sequence[int] | None, *, at: int | None = None
 ) -> dict[int, Revocation]:
-    """Those of some masks that are revoked, or were at a transaction."""
+    """Those of some masks, or of all, that are revoked, or were at a transaction."""
     r, x = t.revocations.c, t.transactions.c
     found: dict[int, Revocation] = {}
-    for chunk in chunks(mask_ids):
-        statement = (
-            sa.select(r.mask_id, r.reason, r.opened_tx, x.at_us, x.actor)
-            .join(t.transactions, x.tx == r.opened_tx)
-            .where(r.mask_id.in_(chunk), holds(t.revocations, at))
-        )
+    revoked = (
+        sa.select(r.mask_id, r.reason, r.opened_tx, x.at_us, x.actor)
+        .join(t.transactions, x.tx == r.opened_tx)
+        .where(holds(t.revocations, at))
+    )
+    for chunk in (None,) if mask_ids is None else chunks(mask_ids):
+        statement = revoked if chunk is None else revoked.where(r.mask_id.in_(chunk))
         found |= {row.mask_id: Revocation(*row) for row in connection.execute(statement)}
     return found
 

@@ -103,7 +103,7 @@ class AnswerMethods(Opened):
             allow_revoked=allow_revoked,
         )
         with reading(self._engine) as connection:
-            view = View(connection, moment(connection, as_of, release))
+            view = View(connection, moment(connection, as_of, release), self._memory)
             return Mask(answer=resolve(view, question, explained=explain), _registry=self)
 
     def replay(self, receipt: str, *, explain: bool = False) -> Mask:
@@ -117,7 +117,9 @@ class AnswerMethods(Opened):
             The registry answers otherwise than the receipt says: one of the two has been tampered with.
         """
         with reading(self._engine) as connection:
-            return Mask(answer=replay(connection, receipt, explained=explain), _registry=self)
+            return Mask(
+                answer=replay(connection, receipt, explained=explain, memory=self._memory), _registry=self
+            )
 
     def masks(
         self, *, camera: str | None = None, as_of: int | str | None = None, release: str | None = None

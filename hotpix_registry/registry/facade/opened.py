@@ -18,6 +18,7 @@ from hotpix_registry.catalogue import queries
 from hotpix_registry.catalogue.engine import reading, writing
 from hotpix_registry.catalogue.queries import Act, CameraRow
 from hotpix_registry.registry.frames import find_camera, unknown_camera
+from hotpix_registry.registry.view import Memory
 
 
 class Opened:
@@ -26,6 +27,7 @@ class Opened:
     def __init__(self, database: str | None = None, *, create: bool = True) -> None:
         url = databases.parse_url(settings.database_url(database))
         self._engine = databases.open_database(url, create=create)
+        self._memory = Memory()
 
     def close(self) -> None:
         self._engine.dispose()
