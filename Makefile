@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint benchmark-detection clean
+.PHONY: demo test lint benchmark-detection benchmark-lookup clean
 
 demo: $(READY)
 	rm -rf demo
@@ -23,6 +23,9 @@ lint: $(READY)
 
 benchmark-detection: $(READY)
 	$(BIN)/python -m tests.benchmarks.detection
+
+benchmark-lookup: $(READY)
+	$(BIN)/python -m tests.benchmarks.lookup
 
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "hotpix-registry needs Python 3.11 or newer; set PYTHON=/path/to/python3.11")'

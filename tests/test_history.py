@@ -30,10 +30,7 @@ from hotpix_registry.catalogue.engine import reading
 from hotpix_registry.catalogue.queries import CameraRow
 from hotpix_registry.domain import iso, to_us
 from hotpix_registry.errors import AmbiguousMask, Conflict, HotpixError, NoMask, RevokedMask, UsageError
-from hotpix_registry.registry.answer import resolve
-from hotpix_registry.registry.question import Question
 from hotpix_registry.registry.receipt import Receipt, read_receipt
-from hotpix_registry.registry.view import View
 from tests.plain_masks import SHAPE, add_camera, add_mask
 
 EXAMPLES = int(os.environ.get("HOTPIX_HISTORIES", "40"))
@@ -420,9 +417,6 @@ class World:
         return tuple(calendars)
 
 
-Asked = tuple[Question, int | None, "int | type[HotpixError]"]
-
-
 class Histories(RuleBasedStateMachine):
     """Acts on several registries at once and on the oracle; all must agree at every step."""
 
@@ -679,24 +673,23 @@ class Histories(RuleBasedStateMachine):
             date = iso(cell_us(cell + 1) - 1) or ""
         else:
             date = iso(cell_us(cell)) or ""
-        question = Question(
-            camera=self.camera,
-            date=date,
-            temperature_c=SET_POINTS_C[series[0]] if len(series) == 1 else None,
-            fallback=fallback,
-        )
         expected = self.oracle.answer(state, cells, series, fallback)
         receipts = []
         for world in self.worlds:
-            with reading(world.registry._engine) as connection:
-                view = View(connection, None if tx is None else world.tx(tx))
-                try:
-                    answer = resolve(view, question, explained=bool(back))
-                except HotpixError as error:
-                    assert type(error) is expected, error
-                    continue
-            assert world.number(answer.mask_id) == expected, answer
-            receipts.append(answer.receipt)
+            try:
+                mask = world.registry.mask(
+                    self.camera,
+                    date,
+                    temperature_c=SET_POINTS_C[series[0]] if len(series) == 1 else None,
+                    fallback=fallback,
+                    as_of=None if tx is None else world.tx(tx),
+                    explain=bool(back),
+                )
+            except HotpixError as error:
+                assert type(error) is expected, error
+                continue
+            assert world.number(mask.answer.mask_id) == expected, mask
+            receipts.append(mask.answer.receipt)
         if receipts:
             read = [self.relative(world, r) for world, r in zip(self.worlds, receipts, strict=True)]
             assert all(receipt == read[0] for receipt in read)
