@@ -15,6 +15,7 @@ from hotpix_registry.domain import DQ, Recipe, Rule
 from hotpix_registry.errors import AmbiguousMask, FrameChanged, NoMask, NothingToBuild, UnknownCamera
 from hotpix_registry.fits import maskfile
 from hotpix_registry.simulate import SimulatedCamera, write_night
+from tests.small_camera import write_campaign
 
 EVENING = datetime(2018, 8, 23, 3, 0, tzinfo=UTC)
 """21 o'clock at the camera's longitude on 22 August"""
@@ -354,3 +355,26 @@ def test_the_real_darks_make_masks_of_a_plausible_size(registry: Registry, real_
         assert 1e-4 < built.flagged / built.pixels < 0.05
     assert registry.mask("sbig-stl-1001", "2017-09-08", temperature_c=-5).answer.mask_id == warm.mask_id
     assert registry.mask("sbig-st-7", "2019-10-28").answer.mask_id == st7.mask_id
+
+
+def test_every_kind_of_row_goes_on_counting_whatever_wrote_the_one_before(
+    registry: Registry, tmp_path: Path
+) -> None:
+    """Profiles of cameras and of keywords share a table, and so do frames ingested and frames merged."""
+    (tmp_path / "keywords.toml").write_text(
+        '[keywords]\nname = "mine"\npriority = 5\n[[match]]\nMINE = true\n'
+    )
+    for number in range(3):
+        (tmp_path / "camera.toml").write_text(f'[camera]\nname = "camera-{number}"\n')
+        registry.apply_profile(tmp_path / "camera.toml")
+        registry.apply_profile(tmp_path / "keywords.toml")
+    write_campaign(tmp_path / "there", start=datetime(2021, 3, 4, 22))
+    with Registry(str(tmp_path / "other.sqlite")) as other:
+        other.ingest(tmp_path / "there")
+        other.backup(tmp_path / "copy.sqlite")
+    write_campaign(tmp_path / "here", start=datetime(2022, 3, 4, 22))
+    registry.ingest(tmp_path / "here")
+    registry.merge(tmp_path / "copy.sqlite")
+    write_campaign(tmp_path / "later", start=datetime(2023, 3, 4, 22))
+    registry.ingest(tmp_path / "later")
+    assert sorted(frame.frame_id for frame in registry.frames()) == list(range(1, 34))

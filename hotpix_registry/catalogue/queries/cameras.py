@@ -58,9 +58,7 @@ def add_camera(connection: Connection, profile: CameraProfile, tx: int) -> Camer
 
 
 def add_camera_name(connection: Connection, camera_id: int, name: str, tx: int, *, is_alias: bool) -> None:
-    connection.execute(
-        t.camera_names.insert().values(camera_id=camera_id, name=name, is_alias=is_alias, opened_tx=tx)
-    )
+    insert_id(connection, t.camera_names, camera_id=camera_id, name=name, is_alias=is_alias, opened_tx=tx)
 
 
 def close_camera_names(connection: Connection, names: Sequence[str], tx: int) -> None:
@@ -101,10 +99,14 @@ def keyword_profile_texts(connection: Connection) -> list[str]:
 def put_keyword_profile(connection: Connection, name: str, digest: str, toml: str, tx: int) -> None:
     p = t.profiles.c
     close(connection, t.profiles, tx, p.kind == "keywords", p.name == name)
-    connection.execute(
-        t.profiles.insert().values(
-            kind="keywords", name=name, digest=digest, body={"toml": toml}, opened_tx=tx
-        )
+    insert_id(
+        connection,
+        t.profiles,
+        kind="keywords",
+        name=name,
+        digest=digest,
+        body={"toml": toml},
+        opened_tx=tx,
     )
 
 

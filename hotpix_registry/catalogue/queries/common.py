@@ -103,10 +103,25 @@ def camera_name(camera_id: sa.ColumnElement[Any]) -> sa.Label[str]:
 
 
 def insert_id(connection: Connection, table: sa.Table, **values: Any) -> int:
-    """Insert a row and return its id, the next one: a sequence loses a number to each act that is refused."""
-    following = sa.select(sa.func.coalesce(sa.func.max(table.c.id), 0) + 1).scalar_subquery()
-    statement = table.insert().values(id=following, **values).returning(table.c.id)
-    return int(connection.execute(statement).scalar_one())
+    """Insert a row and return its id, which follows the greatest that was ever given."""
+    if connection.dialect.name == "postgresql":  # whose sequences lose a number to each act that is refused
+        values["id"] = last_id(connection, table) + 1
+    return int(connection.execute(table.insert().values(**values).returning(table.c.id)).scalar_one())
+
+
+def last_id(connection: Connection, table: sa.Table) -> int:
+    """The greatest id that was ever given in a table, here or in the registry that this was copied from."""
+    given = sa.select(sa.func.coalesce(sa.func.max(table.c.id), 0))
+    if connection.dialect.name == "postgresql":
+        sequence = sa.literal_column(f"pg_get_serial_sequence('{table.name}', 'id')::regclass")
+        copied = sa.func.coalesce(sa.func.pg_sequence_last_value(sequence), 0)
+    else:
+        counted = sa.table("sqlite_sequence", sa.column("name"), sa.column("seq"))
+        copied = sa.func.coalesce(
+            sa.select(counted.c.seq).where(counted.c.name == table.name).scalar_subquery(), 0
+        )
+    row = connection.execute(sa.select(given.scalar_subquery(), copied)).one()
+    return max(map(int, row))
 
 
 def chunks(items: Sequence[Any]) -> Iterable[Sequence[Any]]:

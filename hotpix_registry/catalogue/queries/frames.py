@@ -91,10 +91,14 @@ def put_location(
         if tuple(before) == (frame_id, size_bytes, mtime_ns):
             return None
         close(connection, t.locations, tx, c.path == path)
-    connection.execute(
-        t.locations.insert().values(
-            frame_id=frame_id, path=path, size_bytes=size_bytes, mtime_ns=mtime_ns, opened_tx=tx
-        )
+    insert_id(
+        connection,
+        t.locations,
+        frame_id=frame_id,
+        path=path,
+        size_bytes=size_bytes,
+        mtime_ns=mtime_ns,
+        opened_tx=tx,
     )
     return before.frame_id if before is not None and before.frame_id != frame_id else None
 
@@ -190,7 +194,7 @@ def put_reading(
         if dict(before._mapping) == values:
             return False
         close(connection, t.readings, tx, c.frame_id == frame_id)
-    connection.execute(t.readings.insert().values(frame_id=frame_id, opened_tx=tx, **values))
+    insert_id(connection, t.readings, frame_id=frame_id, opened_tx=tx, **values)
     return True
 
 
@@ -289,8 +293,8 @@ def put_override(
     connection: Connection, frame_id: int, field: str, value: Any, *, reason: str, tx: int
 ) -> None:
     lift_override(connection, frame_id, field, tx=tx)
-    connection.execute(
-        t.overrides.insert().values(frame_id=frame_id, field=field, value=value, reason=reason, opened_tx=tx)
+    insert_id(
+        connection, t.overrides, frame_id=frame_id, field=field, value=value, reason=reason, opened_tx=tx
     )
 
 

@@ -322,14 +322,14 @@ def close_assignments(connection: Connection, ids: Sequence[int], tx: int) -> No
 
 
 def add_assignment(connection: Connection, series: int, mask_id: int, validity: Validity, tx: int) -> None:
-    connection.execute(
-        t.assignments.insert().values(
-            series_id=series,
-            mask_id=mask_id,
-            valid_from_us=validity.start_us,
-            valid_to_us=validity.end_us,
-            opened_tx=tx,
-        )
+    insert_id(
+        connection,
+        t.assignments,
+        series_id=series,
+        mask_id=mask_id,
+        valid_from_us=validity.start_us,
+        valid_to_us=validity.end_us,
+        opened_tx=tx,
     )
 
 
@@ -364,7 +364,7 @@ def revocations(
 
 
 def add_revocation(connection: Connection, mask_id: int, reason: str, tx: int) -> None:
-    connection.execute(t.revocations.insert().values(mask_id=mask_id, reason=reason, opened_tx=tx))
+    insert_id(connection, t.revocations, mask_id=mask_id, reason=reason, opened_tx=tx)
 
 
 def close_revocation(connection: Connection, mask_id: int, tx: int) -> None:
