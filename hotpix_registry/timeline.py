@@ -119,7 +119,7 @@ def place(
 
     default_start_us = own_start_us
     if all(_true_start(p) > own_start_us for p in same_epoch):
-        floor_us = max(epoch.start_us, service_from_us or epoch.start_us)
+        floor_us = epoch.start_us if service_from_us is None else max(epoch.start_us, service_from_us)
         default_start_us = min(max(own_start_us - reach_back_days * US_PER_DAY, floor_us), own_start_us)
 
     taken_over = [piece for p in replaced if (piece := intersection(p.validity, epoch))]

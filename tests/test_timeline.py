@@ -102,6 +102,7 @@ def test_the_first_mask_of_a_series_reaches_back_and_stays_open() -> None:
 
 def test_it_does_not_reach_back_before_the_camera_was_in_service() -> None:
     assert Calendar().put(1, night(1000), service_from_us=900 * DAY).shown == [(1, 900, None)]
+    assert Calendar().put(1, night(100), service_from_us=0).shown == [(1, 0, None)]
 
 
 def test_a_later_campaign_ends_the_one_before() -> None:
