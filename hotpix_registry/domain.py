@@ -190,6 +190,10 @@ def _parse_day_number(prefix: str | None, number: Decimal) -> int:
     return instant_us
 
 
+_AFTER_LEAP_SECONDS = ((1, 1, 0, 0), (7, 1, 0, 0))
+"""(month, day, hour, minute) UTC of the moment after each"""
+
+
 def _parse_iso(match: re.Match[str]) -> int:
     day, hour, minute, second, fraction, zone = match.groups()
     if zone is None:
@@ -205,6 +209,8 @@ def _parse_iso(match: re.Match[str]) -> int:
         if offset > timedelta(hours=15):
             raise ValueError("its offset from UTC is out of range")
         moment -= -offset if zone[0] == "-" else offset
+    if second == "60" and (moment.month, moment.day, moment.hour, moment.minute) not in _AFTER_LEAP_SECONDS:
+        raise ValueError("no minute of that day had a second 60")
     return to_us(moment)
 
 
