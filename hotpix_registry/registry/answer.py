@@ -13,7 +13,6 @@ from hotpix_registry.catalogue.queries import Assignment, CameraRow, MaskRow, Re
 from hotpix_registry.domain import Series, Validity, iso
 from hotpix_registry.errors import (
     AmbiguousMask,
-    HotpixError,
     IntegrityError,
     NoMask,
     RevokedMask,
@@ -107,18 +106,6 @@ def resolve(view: View, question: Question, *, explained: bool = False) -> Answe
         weighed = criteria.explain(view, question, camera, interval, chosen=answer.mask_id)
         return replace(answer, explanation=weighed)
     return answer
-
-
-def resolve_all(view: View, questions: Sequence[Question | HotpixError]) -> Iterator[Answer | HotpixError]:
-    """Answer many questions from one state of the registry; an error is an answer like any other."""
-    for question in questions:
-        if isinstance(question, HotpixError):
-            yield question
-            continue
-        try:
-            yield resolve(view, question)
-        except HotpixError as error:
-            yield error
 
 
 def replay(

@@ -113,7 +113,9 @@ def last_id(connection: Connection, table: sa.Table) -> int:
     """The greatest id that was ever given in a table, here or in the registry that this was copied from."""
     given = sa.select(sa.func.coalesce(sa.func.max(table.c.id), 0))
     if connection.dialect.name == "postgresql":
-        sequence = sa.literal_column(f"pg_get_serial_sequence('{table.name}', 'id')::regclass")
+        sequence: sa.ColumnElement[str] = sa.literal_column(
+            f"pg_get_serial_sequence('{table.name}', 'id')::regclass"
+        )
         copied = sa.func.coalesce(sa.func.pg_sequence_last_value(sequence), 0)
     else:
         counted = sa.table("sqlite_sequence", sa.column("name"), sa.column("seq"))
