@@ -17,6 +17,7 @@ from hotpix_registry.cli.options import (
     Expect,
     Format,
     MaskId,
+    OfCamera,
     OutputFormat,
     Reason,
     Supersede,
@@ -78,6 +79,7 @@ def certify(
         bool, typer.Option("--force", help="Although a quality gate refused it; needs --reason.")
     ] = False,
     expect: Expect = None,
+    camera: OfCamera = None,
     reason: AnyReason = None,
     fmt: OutputFormat = Format.TABLE,
     database: Database = None,
@@ -98,6 +100,7 @@ def certify(
             supersede=supersede,
             force=force,
             expect=expect,
+            camera=camera,
             reason=reason,
         )
     if fmt is not Format.TABLE:
@@ -111,6 +114,7 @@ def revoke(
     mask_id: MaskId,
     reason: Reason,
     undo: Annotated[bool, typer.Option("--undo", help="Take a revocation back.")] = False,
+    camera: OfCamera = None,
     fmt: OutputFormat = Format.TABLE,
     database: Database = None,
 ) -> None:
@@ -120,9 +124,9 @@ def revoke(
     """
     with Registry(database, create=False) as registry:
         if undo:
-            held = registry.lift_revocation(mask_id, reason=reason)
+            held = registry.lift_revocation(mask_id, camera=camera, reason=reason)
         else:
-            held = registry.revoke(mask_id, reason=reason)
+            held = registry.revoke(mask_id, camera=camera, reason=reason)
     if fmt is not Format.TABLE:
         dates = [{"from": iso(v.start_us), "to": iso(v.end_us)} for v in held]
         print_json({"mask_id": mask_id, "revoked": not undo, "dates": dates})
@@ -143,12 +147,15 @@ def decertify(
         bool, typer.Option("--restore-previous", help="Give the dates back to the masks that held them.")
     ] = False,
     expect: Expect = None,
+    camera: OfCamera = None,
     fmt: OutputFormat = Format.TABLE,
     database: Database = None,
 ) -> None:
     """Take all dates from a mask; it stays, and can be certified again."""
     with Registry(database, create=False) as registry:
-        changes = registry.decertify(mask_id, restore_previous=restore_previous, expect=expect, reason=reason)
+        changes = registry.decertify(
+            mask_id, restore_previous=restore_previous, expect=expect, camera=camera, reason=reason
+        )
     if fmt is not Format.TABLE:
         print_json({"mask_id": mask_id, "changes": [change.as_dict() for change in changes]})
         return

@@ -71,6 +71,12 @@ Expect = Annotated[
         show_default=False,
     ),
 ]
+OfCamera = Annotated[
+    str | None,
+    typer.Option(
+        "--camera", metavar="NAME", help="Refuse when the mask is another camera's.", show_default=False
+    ),
+]
 Supersede = Annotated[
     bool, typer.Option("--supersede", help="Take dates from other masks beyond what is ordinary.")
 ]

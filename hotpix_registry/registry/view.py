@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Hashable, Iterator
 from datetime import date, datetime, timedelta
 from typing import Any, TypeVar
@@ -213,11 +214,14 @@ def find_release(connection: Connection, name: str) -> Release:
     for release in known:
         if release.name == name:
             return release
-    names = ", ".join(release.name for release in known)
-    raise UnknownId(
-        f"There is no release {name}.",
-        next_step=f"Known are {names}." if names else "`hotpix-registry release create` makes one.",
-    )
+    names = [release.name for release in known]
+    if near := difflib.get_close_matches(name, names, n=1):
+        next_step = f"Did you mean {near[0]}?"
+    elif names:
+        next_step = f"Known are {', '.join(names)}."
+    else:
+        next_step = "`hotpix-registry release create` makes one."
+    raise UnknownId(f"There is no release {name}.", next_step=next_step)
 
 
 def instant_of(text: str, camera: CameraRow) -> int:

@@ -11,7 +11,7 @@ from hotpix_registry.catalogue import queries
 from hotpix_registry.catalogue.engine import reading
 from hotpix_registry.catalogue.queries import CameraRow, Event, MaskRow
 from hotpix_registry.domain import Recipe, Validity
-from hotpix_registry.errors import HotpixError, NothingToBuild
+from hotpix_registry.errors import HotpixError, NothingToBuild, UsageError
 from hotpix_registry.registry import content, life, masks
 from hotpix_registry.registry.facade.opened import Opened, act, named_camera, now_us
 from hotpix_registry.registry.life import EventResult
@@ -166,6 +166,7 @@ class VersionMethods(Opened):
         supersede: bool = False,
         force: bool = False,
         expect: int | None = None,
+        camera: str | None = None,
         reason: str | None = None,
     ) -> tuple[MaskChange, ...]:
         """Let a mask answer for its dates; returns the dates that now answer otherwise.
@@ -181,22 +182,24 @@ class VersionMethods(Opened):
             although a quality gate had refused the mask
         expect
             transaction number at which the caller looked; refused when the series has moved since
+        camera
+            whose mask the caller takes it for; refused when it is another's
 
         Raises
         ------
         Conflict, RevokedMask, UsageError, UnknownId
         """
         with self._writing("certify", reason) as (connection, tx):
-            mask, camera = _mask_and_camera(connection, mask_id)
+            mask, row = _mask_and_camera(connection, mask_id, camera)
             if expect is not None:
-                life.check_unmoved(connection, camera, mask.series_id, expect, tx)
+                life.check_unmoved(connection, row, mask.series_id, expect, tx)
             changes = life.certify(
                 connection,
-                camera,
+                row,
                 mask_id,
                 tx,
-                valid_from_us=None if valid_from is None else instant_of(valid_from, camera),
-                valid_to_us=None if valid_to is None else instant_of(valid_to, camera),
+                valid_from_us=None if valid_from is None else instant_of(valid_from, row),
+                valid_to_us=None if valid_to is None else instant_of(valid_to, row),
                 supersede=supersede,
                 force=force,
             )
@@ -205,23 +208,31 @@ class VersionMethods(Opened):
             return changes
 
     def decertify(
-        self, mask_id: int, *, restore_previous: bool = False, expect: int | None = None, reason: str
+        self,
+        mask_id: int,
+        *,
+        restore_previous: bool = False,
+        expect: int | None = None,
+        camera: str | None = None,
+        reason: str,
     ) -> tuple[MaskChange, ...]:
         """Take all dates from a mask, and give them back to those who held them before, if asked."""
         with self._writing("decertify", reason) as (connection, tx):
-            mask, camera = _mask_and_camera(connection, mask_id)
+            mask, row = _mask_and_camera(connection, mask_id, camera)
             if expect is not None:
-                life.check_unmoved(connection, camera, mask.series_id, expect, tx)
-            return life.decertify(connection, camera, mask_id, tx, restore_previous=restore_previous)
+                life.check_unmoved(connection, row, mask.series_id, expect, tx)
+            return life.decertify(connection, row, mask_id, tx, restore_previous=restore_previous)
 
-    def revoke(self, mask_id: int, *, reason: str) -> list[Validity]:
+    def revoke(self, mask_id: int, *, camera: str | None = None, reason: str) -> list[Validity]:
         """Declare a mask unusable; returns the dates whose answer is an error from now on."""
         with self._writing("revoke", reason) as (connection, tx):
+            _mask_and_camera(connection, mask_id, camera)
             return life.revoke(connection, mask_id, reason, tx)
 
-    def lift_revocation(self, mask_id: int, *, reason: str) -> list[Validity]:
+    def lift_revocation(self, mask_id: int, *, camera: str | None = None, reason: str) -> list[Validity]:
         """Take a revocation back; returns the dates that the mask answers again."""
         with self._writing("lift revocation", reason) as (connection, tx):
+            _mask_and_camera(connection, mask_id, camera)
             return life.lift_revocation(connection, mask_id, tx)
 
     # --- epochs ---------------------------------------------------------------------
@@ -260,7 +271,14 @@ class VersionMethods(Opened):
             return life.remove_event(connection, named_camera(connection, camera), event_id, tx)
 
 
-def _mask_and_camera(connection: Connection, mask_id: int) -> tuple[MaskRow, CameraRow]:
+def _mask_and_camera(connection: Connection, mask_id: int, expected: str | None) -> tuple[MaskRow, CameraRow]:
+    """A mask with its camera, which must be the expected one, where one is expected."""
     mask = masks.find_mask(connection, mask_id)
     series = queries.series(connection)[mask.series_id]
-    return mask, named_camera(connection, series.camera)
+    camera = named_camera(connection, series.camera)
+    if expected is not None and (other := named_camera(connection, expected)) != camera:
+        raise UsageError(
+            f"Mask {mask_id} is of camera {camera.name}, not of {other.name}.",
+            next_step=f"`hotpix-registry masks --camera {other.name}` lists the masks of that one.",
+        )
+    return mask, camera
