@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -12,12 +11,10 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 
-_TILE_BYTES = 256 * 1024
-"""What a tile of all frames may take, so that sorting it stays within a core's cache."""
-_SORTED_WHOLE = 32
-"""Up to so many frames are sorted whole; more in chunks, whose cost grows in proportion to the frames."""
-_CHUNK = 16
-_NARROW = 63
+_TILE_PIXELS = 1 << 14
+"""Pixels that are combined at a time, so that a chunk of their frames stays within a core's cache."""
+_CHUNK = 8
+_NARROW = 90
 """Counts within which the squares of a chunk's deviations add up to less than 2**16."""
 _FEW_WIDE = 0.1
 
@@ -74,8 +71,64 @@ class Combined:
     """sum of squared deviations of the used frames over the model variance, n_used - 1 degrees of freedom"""
 
 
+_Where = slice | NDArray[np.intp]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Stack:
+    """Flat frames, and how their values become levels above `rest_adu`."""
+
+    frames: list[NDArray[Any]]
+    scale: FrameScale
+    shifts: NDArray[np.uint16] | None
+    """counts to add to each frame; None where levels are no whole numbers"""
+    rest_adu: np.float32
+    noise: NoiseModel
+    base: Floats | None
+    """None: no level is charge"""
+    least_adu: float
+    n_combined: int
+
+    @property
+    def n(self) -> int:
+        return len(self.frames)
+
+    def level(self, i: int, where: _Where) -> Floats:
+        """Levels in one frame; the same numbers in whatever company a pixel is asked for."""
+        values = self.frames[i][where]
+        if self.shifts is not None:
+            return _shifted(values, self.shifts[i]).astype(np.float32)
+        level: Floats = values.astype(np.float32)
+        level -= np.float32(self.scale.pedestals_adu[i])
+        if self.scale.factors is not None:
+            base = np.float32(0) if self.base is None else self.base[where]
+            level -= base
+            level *= np.float32(1 / self.scale.factors[i])
+            level += base
+        if values.dtype != np.uint16:
+            np.nan_to_num(level, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
+        return level
+
+    def variance(self, level: Floats, where: _Where) -> Floats:
+        if self.base is None:
+            found = self.noise.variance_adu2(np.zeros_like(level), 0.0)
+        else:
+            found = self.noise.variance_adu2(level - self.base[where] + self.rest_adu, self.least_adu)
+        if self.n_combined > 1:
+            found *= np.float32(1 / self.n_combined)
+        return found
+
+    def reach(self, centre: Floats, where: _Where, sigma: float) -> Floats:
+        """Level that no value about this centre passes without a hit."""
+        reach = self.variance(centre, where)
+        np.sqrt(reach, out=reach)
+        reach *= np.float32(sigma)
+        reach += centre
+        return reach
+
+
 def combine(
-    stack: NDArray[Any],
+    stack: Sequence[NDArray[Any]] | NDArray[Any],
     scale: FrameScale,
     noise: NoiseModel,
     *,
@@ -94,7 +147,7 @@ def combine(
 
     Parameters
     ----------
-    stack : (n, ny, nx) uint16 or float32 [ADU]
+    stack : n arrays (ny, nx), all uint16 or all float32 [ADU]
         Frames as read, pedestal included. A value that is not finite counts as saturated.
     saturation_adu : float
         Level as read from which a value is saturated; infinity for none.
@@ -112,47 +165,47 @@ def combine(
     Combined
         Arrays of shape (ny, nx).
     """
-    n, *shape = stack.shape
-    flat = stack.reshape(n, -1)
-    base = np.broadcast_to(np.asarray(base_adu, np.float32), shape).reshape(-1)
-    size = flat.shape[1]
-    mean = np.empty(size, np.float32)
-    chi2 = np.zeros(size, np.float32)
-    n_rejected = np.zeros(size, np.uint16)
-    n_saturated = np.zeros(size, np.uint16)
-    whole = _whole_pedestals(scale, stack.dtype, noise)
-    width = max(1024, _TILE_BYTES // (n * (2 if whole is not None else 4)))
-    for start in range(0, size, width):
-        tile = slice(start, min(start + width, size))
-        raw = flat[:, tile]
-        _count_saturated(raw, saturation_adu, n_saturated[tile])
-        if whole is not None:
-            rows, rest_adu = _shifted(raw, whole, scale.pedestals_adu)
-        else:
-            rows, rest_adu = _scaled(raw, scale, base[tile])
-        _combine_tile(
-            rows,
-            rest_adu,
-            noise,
-            least_adu,
-            base[tile] if charged else None,
-            rejection,
-            n_combined,
-            mean=mean[tile],
-            chi2=chi2[tile],
-            n_rejected=n_rejected[tile],
-        )
-    n_used = np.subtract(np.uint16(n), n_rejected)
-    return Combined(
-        mean_adu=mean.reshape(shape),
-        n_used=n_used.reshape(shape),
-        n_rejected=n_rejected.reshape(shape),
-        n_saturated=n_saturated.reshape(shape),
-        chi2=chi2.reshape(shape),
+    shape, size = stack[0].shape, stack[0].size
+    shifts = _whole_shifts(scale, stack[0].dtype, noise)
+    known = _Stack(
+        frames=[frame.reshape(-1) for frame in stack],
+        scale=scale,
+        shifts=shifts,
+        rest_adu=np.float32(0 if shifts is None else -np.mean(scale.pedestals_adu + shifts)),
+        noise=noise,
+        base=np.broadcast_to(np.asarray(base_adu, np.float32), shape).reshape(-1) if charged else None,
+        least_adu=least_adu,
+        n_combined=n_combined,
     )
+    n = np.float32(known.n)
+    found = Combined(
+        mean_adu=np.empty(size, np.float32),
+        n_used=np.full(size, known.n, np.uint16),
+        n_rejected=np.zeros(size, np.uint16),
+        n_saturated=np.zeros(size, np.uint16),
+        chi2=np.zeros(size, np.float32),
+    )
+    scratch = np.empty((_CHUNK + 4, min(size, _TILE_PIXELS)), np.uint16)
+    high, doubtful = [], []
+    for start in range(0, size, _TILE_PIXELS):
+        tile = slice(start, min(start + _TILE_PIXELS, size))
+        sums = _level_sums(known, tile) if shifts is None else _count_sums(known, tile, scratch)
+        high.append(np.flatnonzero(~(sums.peak < saturation_adu)) + start)
+        average, squares = _moments(sums.near, sums.total, sums.squares, n)
+        np.add(average, known.rest_adu, out=found.mean_adu[tile])
+        if known.n > 1:
+            np.divide(squares, known.variance(average, tile), out=found.chi2[tile])
+            # no median lies further from the mean than the standard deviation, nor a lower one of two
+            average -= np.sqrt(squares * np.float32(1.01 / n)) + np.float32(0.01)
+            reach = known.reach(average, tile, rejection.sigma)
+            doubtful.append(np.flatnonzero(sums.top > reach) + start)
+    _count_saturated(known, np.concatenate(high), saturation_adu, found)
+    if doubtful:
+        _reject(known, np.concatenate(doubtful), rejection, found)
+    return Combined(**{f.name: getattr(found, f.name).reshape(shape) for f in fields(Combined)})
 
 
-def _whole_pedestals(scale: FrameScale, dtype: np.dtype[Any], noise: NoiseModel) -> NDArray[np.uint16] | None:
+def _whole_shifts(scale: FrameScale, dtype: np.dtype[Any], noise: NoiseModel) -> NDArray[np.uint16] | None:
     """Counts to add to each frame so that pedestals agree to half a count; None if that will not do."""
     if dtype != np.uint16 or scale.factors is not None:
         return None
@@ -165,256 +218,122 @@ def _whole_pedestals(scale: FrameScale, dtype: np.dtype[Any], noise: NoiseModel)
     return counts
 
 
-def _count_saturated(raw: NDArray[Any], saturation_adu: float, out: NDArray[np.uint16]) -> None:
-    peak = raw.max(axis=0)
-    touched = np.flatnonzero(~(peak < saturation_adu))
-    if touched.size:
-        out[touched] = (~(raw[:, touched] < saturation_adu)).sum(axis=0, dtype=np.uint16)
+def _count_saturated(stack: _Stack, where: NDArray[np.intp], saturation_adu: float, found: Combined) -> None:
+    for frame in stack.frames:
+        found.n_saturated[where] += ~(frame[where] < saturation_adu)
 
 
-def _shifted(
-    raw: NDArray[Any], whole: NDArray[np.uint16], pedestals_adu: NDArray[np.float64]
-) -> tuple[list[NDArray[Any]], float]:
-    rows = []
-    for row, shift in zip(raw, whole, strict=True):
-        if shift:
-            row = np.minimum(row, np.uint16(65535 - int(shift)))  # a sum past 65535 would wrap to zero
-            row += shift
-        rows.append(row)
-    return rows, -float(np.mean(pedestals_adu + whole))
-
-
-def _scaled(raw: NDArray[Any], scale: FrameScale, base: Floats) -> tuple[list[NDArray[Any]], float]:
-    rows = []
-    for i, values in enumerate(raw):
-        row = values.astype(np.float32)
-        row -= np.float32(scale.pedestals_adu[i])
-        if scale.factors is not None:
-            row -= base
-            row *= np.float32(1 / scale.factors[i])
-            row += base
-        np.nan_to_num(row, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
-        rows.append(row)
-    return rows, 0.0
-
-
-def _combine_tile(
-    rows: list[NDArray[Any]],
-    rest_adu: float,
-    noise: NoiseModel,
-    least_adu: float,
-    base: Floats | None,
-    rejection: Rejection,
-    n_combined: int,
-    *,
-    mean: Floats,
-    chi2: Floats,
-    n_rejected: NDArray[np.uint16],
-) -> None:
-    n = len(rows)
+def _reject(stack: _Stack, where: NDArray[np.intp], rejection: Rejection, found: Combined) -> None:
+    """Average anew those of some pixels that were hit, about a median that no hit moves."""
+    n = stack.n
     most = min(rejection.most, (n + 1) // 2 - 1 if n > 2 else n - 1)
-    median, highest, lowest = _order(rows, most + 1)
-    if n == 1:
-        np.add(median, np.float32(rest_adu), out=mean)
-        return
-    near, total, squares = _sums(rows, median, highest[0], lowest)
-
+    levels = np.stack([stack.level(i, where) for i in range(n)])
+    ordered = np.sort(levels, axis=0)
     # two frames know no median: the lower one is the robust centre
-    centre = (lowest.astype(np.float32) if n == 2 else median) + np.float32(rest_adu)
-    variance = _variance(noise, centre, base, least_adu)
-    variance *= np.float32(1 / n_combined)
-    reach = np.sqrt(variance, out=variance)
-    reach *= np.float32(rejection.sigma)
-    reach += centre - np.float32(rest_adu)
-    hit = np.flatnonzero(highest[0] > reach)
-    used = np.full(median.size, n, np.float32)
-    if hit.size:
-        tops = np.stack([row[hit].astype(np.float32) for row in highest])
-        above = tops > reach[hit]
-        above &= above.sum(axis=0) <= most
-        count = above.sum(axis=0)
-        n_rejected[hit] = count
-        used[hit] -= count
-        _sum_afresh(hit[count > 0], rows, reach, near, total, squares)
-    total /= used
-    np.add(near, total, out=mean)
-    mean += np.float32(rest_adu)
-    total *= total
-    total *= used
-    squares -= total
-    np.maximum(squares, np.float32(0), out=squares)
-    variance = _variance(noise, mean, base, least_adu)
-    np.divide(squares, variance, out=chi2)
-    if n_combined > 1:
-        chi2 *= np.float32(n_combined)
+    centre = ordered[0] if n == 2 else (ordered[(n - 1) // 2] + ordered[n // 2]) * np.float32(0.5)
+    hit = levels > stack.reach(centre, where, rejection.sigma)
+    count = hit.sum(axis=0)
+    struck = (count > 0) & (count <= most)
+    where, centre, count = where[struck], centre[struck], count[struck]
+    kept = np.where(hit[:, struck], centre, levels[:, struck])
+    average, squares = _moments(centre, *_sums_about(centre, kept), (n - count).astype(np.float32))
+    found.mean_adu[where] = average + stack.rest_adu
+    found.chi2[where] = squares / stack.variance(average, where)
+    found.n_rejected[where] = count
+    found.n_used[where] -= found.n_rejected[where]
 
 
-def _variance(noise: NoiseModel, level: Floats, base: Floats | None, least_adu: float) -> Floats:
-    if base is None:
-        return noise.variance_adu2(np.zeros_like(level), 0.0)
-    return noise.variance_adu2(level - base, least_adu)
+def _moments(near: Floats, total: Floats, squares: Floats, n: np.float32 | Floats) -> tuple[Floats, Floats]:
+    """Mean, and sum of squared deviations from it, from the same about a number near it."""
+    average = total / n
+    about_average = squares - total * average
+    np.maximum(about_average, np.float32(0), out=about_average)
+    average += near
+    return average, about_average
 
 
-def _sums(
-    rows: Sequence[NDArray[Any]], median: Floats, highest: NDArray[Any], lowest: NDArray[Any]
-) -> tuple[Floats, Floats, Floats]:
-    """(near, Σ, Σ²) of the deviations from a number near the median.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Sums:
+    """What one pass over the frames of a tile tells of its pixels."""
 
-    Counts that lie close together are summed as 16-bit integers, several times as fast as floats and
-    exact, as floats are too for such small numbers: the result does not depend on the way.
+    near: Floats
+    """level in the first frame: about one of the values themselves no digits are lost"""
+    total: Floats
+    """of the deviations from it"""
+    squares: Floats
+    top: NDArray[Any]
+    """highest level"""
+    peak: NDArray[Any]
+    """no value as read is higher"""
+
+
+def _level_sums(stack: _Stack, tile: slice) -> _Sums:
+    near = stack.level(0, tile)
+    top, peak = near.copy(), stack.frames[0][tile].copy()
+    total, squares = np.zeros_like(near), np.zeros_like(near)
+    for i in range(1, stack.n):
+        level = stack.level(i, tile)
+        np.maximum(top, level, out=top)
+        np.maximum(peak, stack.frames[i][tile], out=peak)
+        _add_deviations(level, near, total, squares)
+    return _Sums(near=near, total=total, squares=squares, top=top, peak=peak)
+
+
+def _count_sums(stack: _Stack, tile: slice, scratch: NDArray[np.uint16]) -> _Sums:
+    """Sum in 16-bit integers where counts lie close together: several times as fast as floats.
+
+    They are exact, as floats are too for such small numbers: the result does not depend on the way.
     """
-    total = np.zeros(median.size, np.float32)
-    squares = np.zeros(median.size, np.float32)
-    if rows[0].dtype != np.uint16:
-        _add_floats(rows, median, total, squares)
-        return median, total, squares
-    near = np.floor(median)
-    wide = np.flatnonzero(highest - lowest > np.uint16(_NARROW))
-    if wide.size > _FEW_WIDE * median.size:
-        _add_floats(rows, near, total, squares)
-        return near, total, squares
-    counts = near.astype(np.uint16)
-    deviation = np.empty(median.size, np.int16)
-    for i in range(0, len(rows), _CHUNK):
-        some = np.zeros(median.size, np.int16)
-        some_squares = np.zeros(median.size, np.uint16)
-        for row in rows[i : i + _CHUNK]:
-            np.subtract(row, counts, out=deviation.view(np.uint16))
-            some += deviation
-            deviation *= deviation
-            some_squares += deviation.view(np.uint16)
-        total += some
-        squares += some_squares
-    if wide.size:
-        of_wide = np.zeros((2, wide.size), np.float32)
-        _add_floats([row[wide] for row in rows], near[wide], *of_wide)
-        total[wide], squares[wide] = of_wide
-    return near, total, squares
+    assert stack.shifts is not None
+    raw, shifts = [frame[tile] for frame in stack.frames], stack.shifts
+    n, size = len(raw), raw[0].size
+    near, top, lowest, of_chunk = scratch[-4:, :size]
+    near[...] = _shifted(raw[0], shifts[0])
+    top[...] = near
+    lowest[...] = near
+    total, squares = np.zeros((2, size), np.float32)
+    for first in range(0, n, _CHUNK):
+        chunk = scratch[: min(_CHUNK, n - first), :size]
+        for i, counts in enumerate(chunk, first):
+            np.add(raw[i], shifts[i], out=counts)
+        np.maximum(top, np.maximum.reduce(chunk, axis=0, out=of_chunk), out=top)
+        np.minimum(lowest, np.minimum.reduce(chunk, axis=0, out=of_chunk), out=lowest)
+        np.subtract(chunk, near, out=chunk)
+        deviations = chunk.view(np.int16)
+        total += np.add.reduce(deviations, axis=0, dtype=np.int16, out=of_chunk.view(np.int16))
+        np.multiply(deviations, deviations, out=deviations)
+        squares += np.add.reduce(chunk, axis=0, dtype=np.uint16, out=of_chunk)
+    # a count past 65535 has wrapped to less than what was added
+    for x in np.flatnonzero(lowest < shifts.max()):
+        top[x] = max(_shifted(row[x : x + 1], shift)[0] for row, shift in zip(raw, shifts, strict=True))
+    floats = near.astype(np.float32)
+    wide = np.flatnonzero((top - near > _NARROW) | (near - lowest > _NARROW))
+    if wide.size > _FEW_WIDE * size:
+        total, squares = _sums_about(floats, (stack.level(i, tile) for i in range(n)))
+    elif wide.size:
+        levels = (stack.level(i, wide + tile.start) for i in range(n))
+        total[wide], squares[wide] = _sums_about(floats[wide], levels)
+    return _Sums(near=floats, total=total, squares=squares, top=top, peak=top)
 
 
-def _add_floats(rows: Sequence[NDArray[Any]], near: Floats, total: Floats, squares: Floats) -> None:
-    deviation = np.empty(near.size, np.float32)
-    for row in rows:
-        np.subtract(row, near, out=deviation)
-        total += deviation
-        deviation *= deviation
-        squares += deviation
+def _shifted(counts: NDArray[np.uint16], shift: np.uint16) -> NDArray[np.uint16]:
+    """Counts with the pedestal brought to that of all, none above 65535."""
+    shifted: NDArray[np.uint16] = counts + shift
+    shifted[shifted < shift] = 65535
+    return shifted
 
 
-def _sum_afresh(
-    hit: NDArray[np.intp],
-    rows: Sequence[NDArray[Any]],
-    reach: Floats,
-    near: Floats,
-    total: Floats,
-    squares: Floats,
-) -> None:
-    """Sums without the hits, afresh: taking a hit's huge square off again loses the digits of the rest."""
-    if not hit.size:
-        return
-    total[hit] = 0
-    squares[hit] = 0
-    # row by row: a sum along the stack would round differently for one pixel than for many
-    for row in rows:
-        value = row[hit].astype(np.float32)
-        deviation = np.where(value > reach[hit], np.float32(0), value - near[hit])
-        total[hit] += deviation
-        squares[hit] += deviation * deviation
+def _sums_about(near: Floats, levels: Iterable[Floats]) -> tuple[Floats, Floats]:
+    """Σ and Σ² of deviations, frame by frame: a sum along them would round one pixel unlike many."""
+    total, squares = np.zeros_like(near), np.zeros_like(near)
+    for level in levels:
+        _add_deviations(level, near, total, squares)
+    return total, squares
 
 
-def _order(rows: Sequence[NDArray[Any]], top: int) -> tuple[Floats, list[NDArray[Any]], NDArray[Any]]:
-    """Median, the `top` highest values, highest first, and the lowest of each column.
-
-    Beyond `_SORTED_WHOLE` rows the median is that of the medians of chunks: as a centre for rejection
-    it serves as well.
-    """
-    n = len(rows)
-    if n <= _SORTED_WHOLE:
-        half = n // 2
-        middle = {half} if n % 2 else {half - 1, half}
-        ordered = ranked(rows, middle | {0, *range(n - top, n)})
-        return _middle(ordered), ordered[::-1][:top], ordered[0]
-    medians: list[NDArray[Any]] = []
-    highest: list[NDArray[Any]] = []
-    lowest: list[NDArray[Any]] = []
-    for i in range(0, n, _CHUNK):
-        chunk = rows[i : i + _CHUNK]
-        median, tops, low = _order(chunk, min(top, len(chunk)))
-        medians.append(median)
-        highest += tops
-        lowest.append(low)
-    return _order(medians, 1)[0], _top(highest, top), functools.reduce(np.minimum, lowest)
-
-
-def _top(rows: list[NDArray[Any]], top: int) -> list[NDArray[Any]]:
-    while len(rows) > _SORTED_WHOLE:
-        rows = [row for i in range(0, len(rows), _CHUNK) for row in _top(rows[i : i + _CHUNK], top)]
-    n, top = len(rows), min(top, len(rows))
-    return ranked(rows, set(range(n - top, n)))[::-1][:top]
-
-
-def _middle(rows: Sequence[NDArray[Any]]) -> Floats:
-    half = len(rows) // 2
-    middle: Floats = rows[half].astype(np.float32)
-    if len(rows) % 2 == 0:
-        middle += rows[half - 1]
-        middle *= np.float32(0.5)
-    return middle
-
-
-def ranked(rows: Sequence[NDArray[Any]], ranks: Collection[int]) -> list[NDArray[Any]]:
-    """Sort each column of equally long rows ascending as far as some ranks need it.
-
-    Batcher's odd-even merge sort: its comparisons do not depend on the data, so each is one vector
-    operation (K. Batcher 1968, AFIPS 32, 307). The rows of other ranks hold nothing of use.
-    """
-    found = [row.copy() for row in rows]
-    spare = np.empty_like(found[0])
-    for low, high, lower, higher in _selection(len(found), frozenset(ranks)):
-        a, b = found[low], found[high]
-        if lower and higher:
-            np.minimum(a, b, out=spare)
-            np.maximum(a, b, out=b)
-            found[low], spare = spare, a
-        elif lower:
-            np.minimum(a, b, out=a)
-        else:
-            np.maximum(a, b, out=b)
-    return found
-
-
-def sort_rows(rows: list[NDArray[Any]]) -> None:
-    """Sort each column of equally long rows ascending, in place."""
-    rows[:] = ranked(rows, range(len(rows)))
-
-
-@functools.cache
-def _selection(n: int, ranks: frozenset[int]) -> tuple[tuple[int, int, bool, bool], ...]:
-    """(low, high, whether the lower and the higher value are needed) for the ranks that are."""
-    needed = set(ranks)
-    steps = []
-    for low, high in reversed(sorting_network(n)):
-        lower, higher = low in needed, high in needed
-        if lower or higher:
-            steps.append((low, high, lower, higher))
-            needed |= {low, high}
-    return tuple(reversed(steps))
-
-
-@functools.cache
-def sorting_network(n: int) -> tuple[tuple[int, int], ...]:
-    """Pairs (low, high) of rows whose exchange in this order sorts n rows."""
-    pairs: list[tuple[int, int]] = []
-    p = 1
-    while p < n:
-        k = p
-        while k >= 1:
-            for j in range(k % p, n - k, 2 * k):
-                pairs.extend(
-                    (i + j, i + j + k)
-                    for i in range(min(k, n - j - k))
-                    if (i + j) // (2 * p) == (i + j + k) // (2 * p)
-                )
-            k //= 2
-        p *= 2
-    return tuple(pairs)
+def _add_deviations(level: Floats, near: Floats, total: Floats, squares: Floats) -> None:
+    """Add a frame; its levels become squares of deviations."""
+    level -= near
+    total += level
+    level *= level
+    squares += level

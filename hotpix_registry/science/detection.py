@@ -28,7 +28,7 @@ from hotpix_registry.science.sample import sample_bands
 from hotpix_registry.science.strips import bands, local_bulk
 from hotpix_registry.science.survey import Survey, survey
 
-ALGORITHM_VERSION = "2"
+ALGORITHM_VERSION = "3"
 """Raised whenever the same darks and recipe may give other flags."""
 
 _EVIDENCE = DQ.DARK_SATURATED | DQ.DARK_NONLINEAR | DQ.UNSTABLE | DQ.STUCK | DQ.COLUMN | DQ.MANUAL

@@ -168,7 +168,7 @@ def measure(
                     within = slice(start - y0, stop - y0)
                     future = pool.submit(_combine, plan, group, stack, biases, within)
                     submitted.append(future)
-                    unfinished.append((stack.nbytes, future))
+                    unfinished.append((sum(strip.nbytes for strip in stack), future))
                     del stack
                     while sum(size for size, _ in unfinished) > _MOST_BYTES:
                         unfinished.popleft()[1].result()
@@ -188,7 +188,7 @@ def measure(
 def _combine(
     plan: Plan,
     group: CalibratedGroup,
-    stack: NDArray[Any],
+    stack: Sequence[NDArray[Any]],
     biases: Sequence[Future[Combined]] | None,
     within: slice,
 ) -> Combined:

@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hotpix_registry.errors import NothingToBuild
-from hotpix_registry.science.combine import Floats, sort_rows
+from hotpix_registry.science.combine import Floats
 from hotpix_registry.science.inputs import DarkFrame, Detector, ExposureGroup
 from hotpix_registry.science.noise import Doubles, FrameFactors, robust_sd
+from hotpix_registry.science.ranks import ranked
 from hotpix_registry.science.strips import (
     BAND_ROWS,
     bands,
@@ -123,10 +124,10 @@ def gather(
         phase = (phase - stacks[0][0].size) % stride
         columns.append(every % shape[1])
         for i, stack in enumerate(stacks):
-            flat = stack.reshape(len(stack), -1)
-            lattice[i].append(flat[:, every].astype(np.float32))
-            hot[i].append(flat[:, where].astype(np.float32))
-            mean = np.nan_to_num(stack[:_MEDIAN_OF].mean(axis=0, dtype=np.float32))
+            flat = [strip.reshape(-1) for strip in stack]
+            lattice[i].append(np.stack([strip[every] for strip in flat]).astype(np.float32))
+            hot[i].append(np.stack([strip[where] for strip in flat]).astype(np.float32))
+            mean = _mean_of_some(stack)
             blocks = block_medians(mean, detector.bayer_pattern is not None)
             if profiled:
                 profiles[i].append(np.median(mean, axis=0))
@@ -134,7 +135,7 @@ def gather(
             lattice_local[i].append(around[every])
             hot_local[i].append(around[where])
             if groups[i].frames[0].n_combined > 1:
-                top = np.nan_to_num(flat, nan=-np.inf, posinf=-np.inf).max(axis=0)
+                top = np.nan_to_num(np.stack(flat), nan=-np.inf, posinf=-np.inf).max(axis=0)
                 peaks[i].append(np.sort(top)[-8:].astype(np.float32))
     ceilings = [_ceiling(group, peak, detector) for group, peak in zip(groups, peaks, strict=True)]
     raw_lattice = [np.concatenate(values, axis=1).astype(np.float64) for values in lattice]
@@ -173,11 +174,20 @@ def gather(
     return looks
 
 
-def _hot_pixels(stack: NDArray[Any], most: int, colours: bool) -> NDArray[np.intp]:
+def _mean_of_some(stack: Sequence[NDArray[Any]]) -> Floats:
+    total = stack[0].astype(np.uint32 if stack[0].dtype == np.uint16 else np.float32)
+    some = stack[:_MEDIAN_OF]
+    for strip in some[1:]:
+        total += strip
+    mean: Floats = np.nan_to_num(total.astype(np.float32) / np.float32(len(some)))
+    return mean
+
+
+def _hot_pixels(stack: Sequence[NDArray[Any]], most: int, colours: bool) -> NDArray[np.intp]:
     """Flat indices of the pixels far above their surroundings, the hottest if there are too many."""
-    rows = [row.astype(np.float32).reshape(-1) for row in stack[:_MEDIAN_OF]]
-    sort_rows(rows)
-    middle = np.nan_to_num(rows[(len(rows) - 1) // 2].reshape(stack.shape[1:]))
+    rows = stack[:_MEDIAN_OF]
+    half = (len(rows) - 1) // 2
+    middle = np.nan_to_num(ranked(rows, {half})[half].astype(np.float32))
     excess = (middle - spread_blocks(block_medians(middle, colours), middle.shape)).reshape(-1)
     least = 8 * max(robust_sd(excess[::7]), 1e-3)
     hot = np.flatnonzero(excess > least)

@@ -40,17 +40,16 @@ def to_adu(frame: DarkFrame, exptime_s: float, gain_e_per_adu: float) -> float:
 
 def read_stack(
     frames: Sequence[DarkFrame], exptime_s: float, gain_e_per_adu: float, y0: int, y1: int
-) -> NDArray[Any]:
-    """Rows `y0` to `y1` of frames, (n, y1 - y0, nx) [ADU]; uint16 where all hold that, else float32."""
+) -> list[NDArray[Any]]:
+    """Rows `y0` to `y1` of frames, n arrays (y1 - y0, nx) [ADU]: all uint16 if they can be, else float32."""
     strips = [frame.rows.read(y0, y1) for frame in frames]
     factors = [to_adu(frame, exptime_s, gain_e_per_adu) for frame in frames]
-    dtype = np.uint16 if all(s.dtype == np.uint16 for s in strips) and set(factors) == {1.0} else np.float32
-    stack = np.empty((len(strips), *strips[0].shape), dtype)
-    for out, strip, factor in zip(stack, strips, factors, strict=True):
-        out[...] = strip
-        if factor != 1.0:
-            out *= np.float32(factor)
-    return stack
+    if set(factors) == {1.0} and all(strip.dtype == np.uint16 for strip in strips):
+        return strips
+    return [
+        np.multiply(strip, np.float32(factor), dtype=np.float32, casting="same_kind")
+        for strip, factor in zip(strips, factors, strict=True)
+    ]
 
 
 def block_edges(size: int) -> NDArray[np.intp]:
