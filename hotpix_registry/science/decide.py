@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from hotpix_registry.science import tails
+
 Doubles = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
@@ -120,9 +122,7 @@ def bulk_p(expected_false: float, n_pixels: int, n_tests: int) -> float:
 
 def gaussian_z(p: float) -> float:
     """One-sided Gaussian equivalent of a p-value; 0 for p at or above one half."""
-    from scipy import stats
-
-    return max(0.0, float(stats.norm.isf(p))) if p > 0 else math.inf
+    return max(0.0, tails.normal_at(p)) if p > 0 else math.inf
 
 
 def bad_columns(bad: Bools, column_z: Doubles, bands: Sequence[tuple[int, int]]) -> Bools:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from hotpix_registry.domain import DQ, Recipe, Rule
 from hotpix_registry.errors import NothingToBuild
-from hotpix_registry.science import decide
+from hotpix_registry.science import decide, tails
 from hotpix_registry.science.inputs import Detector, ExposureGroup
 from hotpix_registry.science.limit import DepartureCurve, Limit, find_limit, no_limit
 from hotpix_registry.science.measure import (
@@ -174,8 +174,6 @@ def _counter(
 
 
 def _plan(known: Survey, recipe: Recipe, detector: Detector) -> Plan:
-    from scipy import stats
-
     n_pixels = known.shape[0] * known.shape[1]
     p = decide.bulk_p(recipe.bulk_false_flags, n_pixels, _n_tests(known))
     pair = _pair(known)
@@ -183,7 +181,7 @@ def _plan(known: Survey, recipe: Recipe, detector: Detector) -> Plan:
     least = math.sqrt((known.noise.floor_e2 + short.level_e) / short.exposures) / short.exptime_s
     offset = math.nan
     if known.biases is not None:
-        offset = float(stats.norm.isf(p)) * known.offset_sd_adu
+        offset = tails.normal_at(p) * known.offset_sd_adu
     return Plan(
         survey=known,
         recipe=recipe,
@@ -214,14 +212,12 @@ def _pair(known: Survey) -> tuple[int, int]:
 
 def _still_chi2(known: Survey, p: float) -> float:
     """χ² below which a pixel is stuck; negative where repeats are too few or steps too coarse to tell."""
-    from scipy import stats
-
     everyone = [*known.groups, *([known.biases] if known.biases else [])]
     dof = sum(group.n - 1 for group in everyone)
     sd_steps = math.sqrt(known.noise.floor_e2) / known.noise.gain_e_per_adu / known.noise.adc_step_adu
     if dof < 5 or sd_steps <= 0 or dof * math.log(max(3.5 * sd_steps, 1.0)) < -math.log(p):
         return -1.0
-    threshold = float(stats.chi2.ppf(p, dof))
+    threshold = tails.chi2_below_which(p, dof)
     return threshold if np.mean(known.quiet_chi2 <= threshold) < 0.01 else -1.0
 
 
@@ -345,10 +341,8 @@ def _test(
     flags: NDArray[np.uint16],
 ) -> dict[str, dict[int, float]]:
     """Set DARK_NONLINEAR and UNSTABLE; return the thresholds of each test and stratum."""
-    from scipy import stats
-
     rate = plan.recipe.false_discovery_rate
-    highest = float(stats.norm.sf(_LEAST_Z))
+    highest = float(tails.normal_above(_LEAST_Z))
     thresholds: dict[str, dict[int, float]] = {}
 
     def condemned(
@@ -366,13 +360,13 @@ def _test(
     tested = suspects.n_points > 1
     if tested.any():
         z = suspects.z.astype(np.float64)
-        p_falls, p_rises = stats.norm.sf(z), stats.norm.sf(-z)
+        p_falls, p_rises = tails.normal_above(z), tails.normal_above(-z)
         differs = np.abs(suspects.departure) > plan.recipe.min_effect
         # these tests find much the same pixels, so that they share the false ones
         nonlinear = condemned("falling", p_falls, tested, 0.5) | condemned("rising", p_rises, tested, 0.5)
         on_line = suspects.n_points > 2
         if on_line.any():
-            p_line = stats.chi2.sf(suspects.chi2, np.maximum(suspects.n_points - 1.0, 1.0))
+            p_line = tails.chi2_above(suspects.chi2, np.maximum(suspects.n_points - 1.0, 1.0))
             nonlinear |= condemned("line", p_line, on_line, 0.5)
         joint = decide.fisher(2 * np.minimum(p_falls, p_rises), np.where(np.isfinite(p_time), p_time, 1.0))
         changed = condemned("joint", joint, tested & np.isfinite(p_time), 0.5)
@@ -391,8 +385,6 @@ def _time_test(
     Genovese, Roeder and Wasserman 2006, Biometrika 93, 509); and the values rejected as cosmic-ray
     hits, since a pixel that is hit twice is more likely one that jumps.
     """
-    from scipy import stats
-
     chi2, dof = suspects.temporal_chi2.astype(np.float64), suspects.temporal_dof.astype(np.float64)
     known = plan.survey
     everyone = [*([known.biases] if known.biases is not None else []), *known.groups]
@@ -404,14 +396,14 @@ def _time_test(
     tests = [*zip(shares[:-1], chi2.T, dof.T, strict=True), (shares[-1], chi2.sum(axis=1), dof.sum(axis=1))]
     for share, values, degrees in tests:
         if share > 0:
-            p = np.minimum(p, stats.chi2.sf(values, np.maximum(degrees, 1e-3)) / share)
+            p = np.minimum(p, tails.chi2_above(values, np.maximum(degrees, 1e-3)) / share)
         varies |= values > _LEAST_VARIANCE_RATIO * degrees
     if not dof.any():
         return np.full(p.size, np.nan), np.zeros(p.size, np.bool_)
     n_pixels = known.shape[0] * known.shape[1]
     hits_per_pixel = float(np.sum([band.n_hits for band in measured])) / n_pixels
     hit = suspects.n_rejected > 0
-    by_chance = stats.poisson.sf(suspects.n_rejected[hit] - 1.0, hits_per_pixel)
+    by_chance = tails.poisson_above(suspects.n_rejected[hit] - 1.0, hits_per_pixel)
     p[hit] = decide.fisher(p[hit], by_chance)
     varies |= suspects.n_rejected > 1
     p[dof.sum(axis=1) == 0] = np.nan

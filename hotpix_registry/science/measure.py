@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hotpix_registry.domain import Recipe
+from hotpix_registry.science import tails
 from hotpix_registry.science.combine import Combined, Floats, Rejection, combine
 from hotpix_registry.science.current import Charge, Line, fit_line
 from hotpix_registry.science.strips import bands, block_medians, read_stack, spread_blocks
@@ -403,26 +404,22 @@ def _still(
 
 
 def _doubtful_in_time(chi2: Sequence[Floats], dof: Sequence[Floats]) -> NDArray[np.bool_]:
-    from scipy import stats
-
     doubtful = np.zeros(chi2[0].shape, np.bool_)
     full = [float(d.max()) for d in dof]
     for values, most in zip(chi2, full, strict=True):
         if most > 0:
-            doubtful |= values > np.float32(stats.chi2.isf(_SUSPECT_P, most))
+            doubtful |= values > np.float32(tails.chi2_at(_SUSPECT_P, most))
     total = np.sum(chi2, axis=0, dtype=np.float32)
     if sum(full) > 0:
-        doubtful |= total > np.float32(stats.chi2.isf(_SUSPECT_P, sum(full)))
+        doubtful |= total > np.float32(tails.chi2_at(_SUSPECT_P, sum(full)))
     return doubtful
 
 
 def _doubtful_line(line: Line) -> NDArray[np.bool_]:
-    from scipy import stats
-
     doubtful = np.abs(line.z) > np.float32(_SUSPECT_SIGMA)
     most = int(line.n_points.max()) - 1
     for dof in range(2, most + 1):
-        doubtful |= (line.n_points == dof + 1) & (line.chi2 > np.float32(stats.chi2.isf(_SUSPECT_P, dof)))
+        doubtful |= (line.n_points == dof + 1) & (line.chi2 > np.float32(tails.chi2_at(_SUSPECT_P, dof)))
     return np.asarray(doubtful, np.bool_)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hotpix_registry.science import tails
 from hotpix_registry.science.combine import NoiseModel
 
 Doubles = NDArray[np.float64]
@@ -81,8 +82,6 @@ def photon_transfer(samples: Sequence[Repeats], adc_step_adu: float, gain_e_per_
     the light. A bin's variance is the median over its pixels, so that unstable ones do not count.
     `gain_e_per_adu` only serves for the read noise where the slope cannot be measured.
     """
-    from scipy import stats
-
     levels: list[float] = []
     variances: list[float] = []
     errors: list[float] = []
@@ -90,10 +89,10 @@ def photon_transfer(samples: Sequence[Repeats], adc_step_adu: float, gain_e_per_
     for sample in samples:
         if sample.dof < 1:
             continue
-        middle = float(stats.chi2.median(sample.dof))
+        middle = tails.chi2_below_which(0.5, sample.dof)
         unbias = sample.dof / middle
         # relative standard error of a median: 1 / (2 f m √n), f the density there
-        of_median = 0.5 / (middle * float(stats.chi2.pdf(middle, sample.dof)))
+        of_median = 0.5 / (middle * tails.chi2_density(middle, sample.dof))
         order = np.argsort(sample.mean_adu, kind="stable")
         for part in _bins(sample.mean_adu[order]):
             chosen = order[part]

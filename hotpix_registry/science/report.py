@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hotpix_registry.science import tails
 from hotpix_registry.science.decide import gaussian_z
 from hotpix_registry.science.limit import DepartureCurve, Limit
 from hotpix_registry.science.measure import Z_EDGES, BandMeasure, Plan, Suspects, histogram_edges
@@ -168,15 +169,13 @@ def _line_of_hot_pixels(f: Findings, dof: int) -> list[dict[str, float]]:
 
     A median, since some pixels of any dark current are bad.
     """
-    from scipy import stats
-
     complete = (f.suspects.n_points == dof + 1) & (f.stratum > 0)
     octave = np.floor(np.log2(np.maximum(f.excess, 1e-6)))
     rows = []
     for low in np.unique(octave[complete]).tolist():
         members = complete & (octave == low)
         if np.count_nonzero(members) >= _FEWEST_IN_OCTAVE:
-            typical = float(np.median(f.suspects.chi2[members])) / float(stats.chi2.median(dof))
+            typical = float(np.median(f.suspects.chi2[members])) / tails.chi2_below_which(0.5, dof)
             rows.append(
                 {
                     "from_e_per_s": 2.0**low,
