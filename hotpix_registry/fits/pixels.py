@@ -32,7 +32,7 @@ from hotpix_registry.fits.streams import (
 Section = tuple[slice, slice]
 """(y, x): 0-based, with whole numbers as start and stop"""
 
-_STRIP_BYTES = 4 << 20
+_OVERSCAN_ROWS = 128
 _DTYPES = {8: "u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
 
 
@@ -202,19 +202,23 @@ def overscan_level(source: str | Path | Rows, section: Section | str) -> float:
         When the section does not fit the image.
     """
     if isinstance(source, str | Path):
-        with open_rows(source) as rows:
-            return overscan_level(rows, section)
-    name = getattr(source, "path", "the array")
-    ny, nx = source.shape
-    y, x = parse_section(section, source.shape) if isinstance(section, str) else section
-    y0, y1, _ = y.indices(ny)
-    step = max(1, _STRIP_BYTES // (4 * nx))
-    strips = [source.read(a, min(a + step, y1))[:, x].ravel() for a in range(y0, y1, step)]
+        with open_rows(source, trim=section) as rows:
+            return _level(rows, (slice(None), slice(None)), f"{section} of {rows.path}")
+    cut = parse_section(section, source.shape) if isinstance(section, str) else section
+    return _level(source, cut, f"{section} of {getattr(source, 'path', 'the array')}")
+
+
+def _level(source: Rows, section: Section, name: str) -> float:
+    y0, y1, _ = section[0].indices(source.shape[0])
+    strips = [
+        source.read(y, min(y + _OVERSCAN_ROWS, y1))[:, section[1]].ravel()
+        for y in range(y0, y1, _OVERSCAN_ROWS)
+    ]
     values = np.concatenate(strips).astype(np.float64) if strips else np.empty(0)
     values = values[np.isfinite(values)]
     if not values.size:
         raise UnreadableFrame(
-            f"The overscan section {section} of {name} holds no number.",
+            f"The overscan section {name} holds no number.",
             next_step="Correct the section in the camera's profile.",
         )
     centre = np.median(values)

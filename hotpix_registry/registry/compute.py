@@ -6,13 +6,15 @@ import contextlib
 import ctypes
 import dataclasses
 import io
+import os
+import stat
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
 from platform import python_version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hotpix_registry.cameras import CameraProfile, Sections
 from hotpix_registry.domain import Defect, Frame, Recipe, digest, iso
@@ -27,11 +29,13 @@ if TYPE_CHECKING:
     from hotpix_registry.fits.maskfile import MaskContent
     from hotpix_registry.fits.packing import PackedMask
     from hotpix_registry.science.detection import Detection
-    from hotpix_registry.science.inputs import DarkFrame, Detector, ExposureGroup
+    from hotpix_registry.science.inputs import Detector, ExposureGroup
 
 _M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # of <malloc.h>
 
 Progress = Callable[[int, int], None]
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,10 +149,10 @@ def compute(ingredients: Ingredients, *, progress: Progress | None = None) -> Bu
 
     _return_freed_memory()
     campaign = ingredients.campaign
-    paths = locate(campaign.used)
+    places = locate(campaign.used)
     with contextlib.ExitStack() as stack:
-        groups = [_group(s, ingredients, paths, stack) for s in campaign.sets]
-        biases = None if campaign.biases is None else _group(campaign.biases, ingredients, paths, stack)
+        groups = [_group(s, ingredients, places, stack) for s in campaign.sets]
+        biases = None if campaign.biases is None else _group(campaign.biases, ingredients, places, stack)
         detector, notes = _detector(ingredients, groups, biases)
         detection = detect(
             groups,
@@ -160,7 +164,7 @@ def compute(ingredients: Ingredients, *, progress: Progress | None = None) -> Bu
         )
     _trim_heap()
     detection.report["warnings"] = [*notes, *detection.report.get("warnings", ())]
-    locate(campaign.used)
+    locate(campaign.used, places)
     content = _content(ingredients, detection)
     return BuiltMask(
         ingredients=ingredients,
@@ -191,32 +195,54 @@ def _trim_heap() -> None:
             trim(0)
 
 
-def locate(frames: list[Frame]) -> dict[int, str]:
-    """Frame id → a path where its catalogued bytes lie now."""
-    found: dict[int, str] = {}
-    lost: list[str] = []
-    for frame in frames:
-        changed = [path for path in frame.paths if Path(path).is_file()]
-        for path in changed:
-            try:
-                same = sha256_of(path) == frame.sha256
-            except OSError:
-                continue
-            if same:
-                found[frame.frame_id] = path
-                break
-        else:
-            lost.append(f"{frame.name} has {'changed' if changed else 'vanished'}")
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a frame's catalogued bytes lay, and the marks of the file then."""
+
+    path: str
+    marks: tuple[int, ...]
+
+
+def locate(frames: Sequence[Frame], known: Mapping[int, _Place] | None = None) -> dict[int, _Place]:
+    """Frame id → a place where its catalogued bytes lie now.
+
+    Files that bear the marks of `known` places still are not read again.
+    """
+    known = known or {}
+    places = in_threads(lambda frame: _place(frame, known.get(frame.frame_id)), frames)
+    found = {frame.frame_id: place for frame, place in zip(frames, places, strict=True) if place}
+    lost = [frame for frame in frames if frame.frame_id not in found]
     if lost:
+        names = [
+            f"{frame.name} has {'changed' if any(map(os.path.isfile, frame.paths)) else 'vanished'}"
+            for frame in lost[:5]
+        ]
         more = f", and {len(lost) - 5} more" if len(lost) > 5 else ""
         raise FrameChanged(
-            f"{', '.join(lost[:5])}{more} since the ingest; no mask of this campaign was stored.",
+            f"{', '.join(names)}{more} since the ingest; no mask of this campaign was stored.",
             next_step=(
                 "Bring the files back, ingest them at their new place, or take them out with "
                 "`hotpix-registry frames exclude`."
             ),
         )
     return found
+
+
+def _place(frame: Frame, known: _Place | None) -> _Place | None:
+    for path in frame.paths:
+        with contextlib.suppress(OSError):
+            about = os.stat(path)
+            marks = (about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns)
+            place = _Place(path, marks)
+            if place == known or (stat.S_ISREG(about.st_mode) and sha256_of(path) == frame.sha256):
+                return place
+    return None
+
+
+def in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+    """Results in order, by as many threads as there are processors: reading and hashing let them run."""
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        return list(pool.map(function, items))
 
 
 def _manual(ingredients: Ingredients, shape: tuple[int, int]) -> NDArray[np.bool_] | None:
@@ -239,35 +265,31 @@ def _manual(ingredients: Ingredients, shape: tuple[int, int]) -> NDArray[np.bool
 
 
 def _group(
-    dark_set: DarkSet, ingredients: Ingredients, paths: dict[int, str], stack: contextlib.ExitStack
+    dark_set: DarkSet, ingredients: Ingredients, places: Mapping[int, _Place], stack: contextlib.ExitStack
 ) -> ExposureGroup:
-    from hotpix_registry.science.inputs import ExposureGroup
-
-    return ExposureGroup(
-        exptime_s=dark_set.exptime_s,
-        frames=tuple(
-            _dark_frame(frame, paths[frame.frame_id], ingredients.sections, stack)
-            for frame in dark_set.frames
-        ),
-        borrowed=dark_set.borrowed,
-    )
-
-
-def _dark_frame(frame: Frame, path: str, sections: Sections, stack: contextlib.ExitStack) -> DarkFrame:
     from hotpix_registry.fits.pixels import open_rows, overscan_level
-    from hotpix_registry.science.inputs import DarkFrame
+    from hotpix_registry.science.inputs import DarkFrame, ExposureGroup
 
-    overscan, trim = sections.sections_of(frame.facts)
-    subtracted = bool(frame.facts.bias_subtracted)
-    pedestal = overscan_level(path, overscan) if overscan is not None and not subtracted else None
-    return DarkFrame(
-        rows=stack.enter_context(open_rows(path, trim=trim)),
-        name=path,
-        pedestal=pedestal,
-        n_combined=frame.facts.n_combined,
-        unit=frame.facts.unit,
-        bias_subtracted=subtracted,
-    )
+    def pedestal(frame: Frame) -> float | None:
+        overscan, _ = ingredients.sections.sections_of(frame.facts)
+        if overscan is None or frame.facts.bias_subtracted:
+            return None
+        return overscan_level(places[frame.frame_id].path, overscan)
+
+    frames = []
+    for frame, level in zip(dark_set.frames, in_threads(pedestal, dark_set.frames), strict=True):
+        path, (_, trim) = places[frame.frame_id].path, ingredients.sections.sections_of(frame.facts)
+        frames.append(
+            DarkFrame(
+                rows=stack.enter_context(open_rows(path, trim=trim)),
+                name=path,
+                pedestal=level,
+                n_combined=frame.facts.n_combined,
+                unit=frame.facts.unit,
+                bias_subtracted=bool(frame.facts.bias_subtracted),
+            )
+        )
+    return ExposureGroup(exptime_s=dark_set.exptime_s, frames=tuple(frames), borrowed=dark_set.borrowed)
 
 
 def _detector(
