@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint benchmark-detection benchmark-lookup clean
+.PHONY: demo test lint benchmark benchmark-detection benchmark-lookup clean
 
 demo: $(READY)
 	rm -rf demo
@@ -20,6 +20,9 @@ lint: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/mypy
+
+benchmark: $(READY)
+	$(BIN)/python -m tests.benchmarks.speed
 
 benchmark-detection: $(READY)
 	$(BIN)/python -m tests.benchmarks.detection

@@ -1,0 +1,261 @@
+"""How fast the registry is beside its peers and the physical limit, each piece in a process of its own.
+
+    python -m tests.benchmarks.speed [--repeats 5] [--only combine] [--folder FOLDER] [--json FILE]
+
+Every row is a ratio of two pieces of work that ran in turns in the same run; seconds are medians and
+depend on the machine, ratios hardly. Peak memory is that of the whole process, Python included. The
+frames (about 5 GB) are written once into the folder and stay there. BENCHMARKS.md is written anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+CHECKOUT = Path(__file__).parents[2]
+_SLOW = {"ccdproc_median_mad_20", "ccdproc_default_20", "ccdproc_median_mad_20_gz"}
+"""Peers of half a minute and more run once."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One comparison: what is ours, what it is held against, and which ratio is wanted."""
+
+    what: str
+    ours: str
+    peer: str
+    faster: bool = False
+    """True: the ratio is peer to ours, and large is good; False: ours to peer, and small is good"""
+    goal: float
+    most_mb: float | None = None
+    minus_peer: bool = False
+    """the difference in milliseconds instead of a ratio"""
+
+
+ROWS = (
+    Row(
+        what="combine 20 × 4096² against reading and averaging",
+        ours="ours_combine_20",
+        peer="read_and_average_20",
+        goal=3.0,
+        most_mb=160,
+    ),
+    Row(
+        what="combine 20 × 4096² against ccdproc.combine, median and MAD",
+        ours="ours_combine_20",
+        peer="ccdproc_median_mad_20",
+        faster=True,
+        goal=15.0,
+    ),
+    Row(
+        what="combine 20 × 4096² against ccdproc.combine, its default",
+        ours="ours_combine_20",
+        peer="ccdproc_default_20",
+        faster=True,
+        goal=10.0,
+    ),
+    Row(
+        what="combine 20 × 4096² from .fits.gz against ccdproc.combine",
+        ours="ours_combine_20_gz",
+        peer="ccdproc_median_mad_20_gz",
+        faster=True,
+        goal=20.0,
+    ),
+    Row(
+        what="combine 100 × 4096² against 20",
+        ours="ours_combine_100",
+        peer="ours_combine_20",
+        goal=6.0,
+        most_mb=160,
+    ),
+    Row(
+        what="whole build of 10 + 20 × 4096² against reading and averaging",
+        ours="ours_build",
+        peer="read_and_average_30",
+        goal=5.0,
+        most_mb=400,
+    ),
+    Row(
+        what="two exposures compared, 4096², against whole arrays",
+        ours="ours_compare",
+        peer="numpy_compare",
+        faster=True,
+        goal=3.0,
+    ),
+    Row(
+        what="ingest of 32 MiB frames against sha256 of the bytes",
+        ours="ours_ingest_32mib",
+        peer="sha256_32mib",
+        goal=1.15,
+    ),
+    Row(
+        what="ingest of 2 MiB frames against sha256 of the bytes",
+        ours="ours_ingest_2mib",
+        peer="sha256_2mib",
+        goal=1.4,
+    ),
+    Row(
+        what="second ingest of 10,000 files against the first",
+        ours="ours_ingest_10000_again",
+        peer="ours_ingest_10000",
+        faster=True,
+        goal=20.0,
+    ),
+    Row(
+        what="ingest of 10,000 lights against reading their headers",
+        ours="ours_ingest_10000_lights",
+        peer="headers_of_10000_lights",
+        goal=1.5,
+    ),
+    Row(
+        what="header of a .fits.gz against astropy",
+        ours="ours_header_gz",
+        peer="astropy_header_gz",
+        faster=True,
+        goal=100.0,
+    ),
+    Row(
+        what="header of a .fits.bz2 against astropy",
+        ours="ours_header_bz2",
+        peer="astropy_header_bz2",
+        faster=True,
+        goal=40.0,
+    ),
+    Row(
+        what="mask as boolean array from the stored blob against a plain file",
+        ours="ours_array_from_blob",
+        peer="astropy_array_from_file",
+        goal=3.0,
+    ),
+    Row(
+        what="`mask` as a process against a bare typer and SQLAlchemy script",
+        ours="ours_mask_process",
+        peer="bare_mask_process",
+        goal=1.25,
+    ),
+    Row(
+        what="`--help` more than bare Python, ms",
+        ours="ours_help_process",
+        peer="bare_python_process",
+        goal=150.0,
+        minus_peer=True,
+    ),
+)
+
+
+def run(name: str, folder: Path) -> dict[str, Any]:
+    environment = {k: v for k, v in os.environ.items() if k not in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")}
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.benchmarks.works", name, str(folder)],
+        cwd=CHECKOUT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    found: dict[str, Any] = json.loads(done.stdout) if done.stdout else {}
+    return found
+
+
+def measure(rows: Sequence[Row], folder: Path, repeats: int) -> dict[str, list[dict[str, Any]]]:
+    """Run all works of some rows in turns."""
+    names = list(dict.fromkeys(name for row in rows for name in (row.peer, row.ours)))
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+    for turn in range(repeats):
+        for name in names:
+            if turn and name in _SLOW:
+                continue
+            found[name].append(run(name, folder))
+            seconds, peak_mb = found[name][-1]["seconds"], found[name][-1]["peak_mb"]
+            print(
+                f"{turn + 1}/{repeats} {name}: {seconds:.3f} s, {peak_mb:.0f} MB", file=sys.stderr, flush=True
+            )
+    return found
+
+
+def judged(row: Row, found: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+    ours = statistics.median(one["seconds"] for one in found[row.ours])
+    peer = statistics.median(one["seconds"] for one in found[row.peer])
+    peak_mb = max(one["peak_mb"] for one in found[row.ours])
+    value = peer / ours if row.faster else ours / peer
+    if row.minus_peer:
+        value = (ours - peer) * 1000
+    reached = value >= row.goal if row.faster else value <= row.goal
+    if row.most_mb is not None:
+        reached = reached and peak_mb <= row.most_mb
+    return {
+        "what": row.what,
+        "value": value,
+        "goal": row.goal,
+        "at_least": row.faster,
+        "reached": reached,
+        "ours_s": ours,
+        "peer_s": peer,
+        "peak_mb": peak_mb,
+        "most_mb": row.most_mb,
+    }
+
+
+def table(results: Sequence[dict[str, Any]]) -> str:
+    lines = ["| work | ratio | goal | ours | other | peak memory |", "|---|---|---|---|---|---|"]
+    for one in results:
+        sign = "≥" if one["at_least"] else "≤"
+        memory = f"{one['peak_mb']:.0f} MB" + (f" (≤ {one['most_mb']:.0f})" if one["most_mb"] else "")
+        mark = "" if one["reached"] else " (missed)"
+        lines.append(
+            f"| {one['what']} | {one['value']:.3g}{mark} | {sign} {one['goal']:g} | {one['ours_s']:.3g} s | "
+            f"{one['peer_s']:.3g} s | {memory} |"
+        )
+    return "\n".join(lines)
+
+
+def machine() -> str:
+    names = ("numpy", "scipy", "astropy", "ccdproc", "sqlalchemy")
+    versions = ", ".join(f"{name} {version(name)}" for name in names)
+    return f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, {versions}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=5, help="turns; the medians count")
+    parser.add_argument("--only", default="", help="only rows whose name contains this")
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "hotpix-benchmark")
+    parser.add_argument(
+        "--json", type=Path, default=CHECKOUT / "benchmark.json", help="every number goes there"
+    )
+    arguments = parser.parse_args()
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    run("prepare", arguments.folder)
+    rows = [row for row in ROWS if arguments.only in row.what]
+    found = measure(rows, arguments.folder, arguments.repeats)
+    results = [judged(row, found) for row in rows]
+    text = table(results)
+    if not arguments.only:
+        sizes = run("sizes_of_blobs", arguments.folder)
+        text += (
+            f"\n\nA stored mask with 4,308 flagged pixels of 4096² takes 1/{sizes['plain']:.0f} of the plain "
+            f"plane (goal 1/400), with 1 % of WARM pixels besides 1/{sizes['warm']:.0f} (goal 1/80)."
+        )
+        day = datetime.now(UTC).date()
+        (CHECKOUT / "BENCHMARKS.md").write_text(
+            f"# Benchmarks\n\nMade by `make benchmark` on {day}: {machine()}. Warm cache, medians of "
+            f"{arguments.repeats} turns; ratios hold elsewhere, seconds do not.\n\n{text}\n"
+        )
+    print(text)
+    arguments.json.write_text(json.dumps({"results": results, "runs": found}, indent=1))
+
+
+if __name__ == "__main__":
+    main()

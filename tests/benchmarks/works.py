@@ -1,0 +1,607 @@
+"""The pieces of work that are measured, each in a process of its own.
+
+    python -m tests.benchmarks.works NAME FOLDER
+
+prints `{"seconds": …, "peak_mb": …}` and whatever else the work found out. Imports are not counted.
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import hashlib
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Work = Callable[[Path], dict[str, Any]]
+WORKS: dict[str, Work] = {}
+_clock: dict[str, float] = {}
+
+
+def work(function: Work) -> Work:
+    WORKS[function.__name__] = function
+    return function
+
+
+@contextmanager
+def measured() -> Iterator[None]:
+    """The part of the work that counts."""
+    start = time.perf_counter()
+    try:
+        yield
+    finally:
+        _clock["seconds"] = time.perf_counter() - start
+
+
+def files(folder: Path, pattern: str, n: int) -> list[Path]:
+    found = sorted(folder.glob(pattern))
+    assert len(found) >= n, f"{folder} has {len(found)} of {n} files {pattern}"
+    return found[:n]
+
+
+# --- combining --------------------------------------------------------------------------
+
+
+def _read(path: Path) -> Any:
+    with path.open("rb") as stream:
+        while stream.readinto(_BUFFER):
+            pass
+
+
+_BUFFER = bytearray(1 << 20)
+
+
+def _mean_of(paths: list[Path]) -> Any:
+    """Read and average, nothing else: what a user cannot hope to beat by much."""
+    from hotpix_registry.fits.pixels import open_rows
+
+    rows = [open_rows(path) for path in paths]
+    ny, nx = rows[0].shape
+    mean = np.empty((ny, nx), np.float32)
+    for y0 in range(0, ny, 64):
+        total = np.zeros((min(64, ny - y0), nx), np.uint32)
+        for one in rows:
+            total += one.read(y0, min(y0 + 64, ny))
+        mean[y0 : y0 + 64] = total
+    mean /= len(paths)
+    return mean
+
+
+def _combine(paths: list[Path]) -> None:
+    """Mean, variance, counts and χ² in time by the noise model, pedestals and rate factors found first."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from hotpix_registry.fits.pixels import open_rows
+    from hotpix_registry.science.combine import combine
+    from hotpix_registry.science.inputs import DarkFrame, Detector, ExposureGroup
+    from hotpix_registry.science.strips import bands, read_stack
+    from hotpix_registry.science.survey import survey
+
+    frames = tuple(DarkFrame(rows=open_rows(path), name=str(path)) for path in paths)
+    detector = Detector(gain_e_per_adu=1.5, read_noise_e=10.0)
+    known = survey([ExposureGroup(exptime_s=1000.0, frames=frames)], None, detector, lambda: None)
+    (group,), noise = known.groups, known.noise
+
+    def reduce(stack: Any) -> None:
+        least_adu = group.level_e / noise.gain_e_per_adu
+        found = combine(
+            stack,
+            group.scale,
+            noise,
+            saturation_adu=group.saturation_adu,
+            least_adu=least_adu,
+            base_adu=group.offset_adu,
+        )
+        noise.variance_adu2(found.mean_adu, least_adu) / found.n_used
+
+    with ThreadPoolExecutor(2) as pool:
+        waiting: list[Any] = []
+        rows = max(1, (8 << 20) // (2 * len(frames) * known.shape[1]))
+        for y0, y1 in bands(known.shape[0]):
+            for start in range(y0, y1, rows):
+                stack = read_stack(group.frames, 1000.0, 1.5, start, min(start + rows, y1))
+                waiting.append(pool.submit(reduce, stack))
+                if len(waiting) > 3:
+                    waiting.pop(0).result()
+        for future in waiting:
+            future.result()
+
+
+@work
+def read_bytes_20(folder: Path) -> dict[str, Any]:
+    paths = files(folder / "frames", "*1000s*.fits", 20)
+    with measured():
+        for path in paths:
+            _read(path)
+    return {}
+
+
+@work
+def read_and_average_20(folder: Path) -> dict[str, Any]:
+    paths = files(folder / "frames", "*1000s*.fits", 20)
+    with measured():
+        _mean_of(paths)
+    return {}
+
+
+@work
+def read_and_average_30(folder: Path) -> dict[str, Any]:
+    short, long = files(folder / "frames", "*90s*.fits", 10), files(folder / "frames", "*1000s*.fits", 20)
+    with measured():
+        _mean_of(short)
+        _mean_of(long)
+    return {}
+
+
+@work
+def ours_combine_20(folder: Path) -> dict[str, Any]:
+    paths = files(folder / "frames", "*1000s*.fits", 20)
+    with measured():
+        _combine(paths)
+    return {}
+
+
+@work
+def ours_combine_20_gz(folder: Path) -> dict[str, Any]:
+    paths = files(folder / "frames_gz", "*.fits.gz", 20)
+    with measured():
+        _combine(paths)
+    return {}
+
+
+@work
+def ours_combine_100(folder: Path) -> dict[str, Any]:
+    paths = files(folder / "frames_100", "*.fits", 100)
+    with measured():
+        _combine(paths)
+    return {}
+
+
+def _ccdproc_combine(paths: list[Path], **clip: Any) -> None:
+    import ccdproc
+
+    with measured():
+        ccdproc.combine(
+            [str(path) for path in paths],
+            method="average",
+            unit="adu",
+            mem_limit=1e9,
+            sigma_clip=True,
+            **clip,
+        )
+
+
+@work
+def ccdproc_median_mad_20(folder: Path) -> dict[str, Any]:
+    from astropy.stats import mad_std
+
+    _ccdproc_combine(
+        files(folder / "frames", "*1000s*.fits", 20),
+        sigma_clip_low_thresh=5,
+        sigma_clip_high_thresh=5,
+        sigma_clip_func=np.ma.median,
+        sigma_clip_dev_func=mad_std,
+    )
+    return {}
+
+
+@work
+def ccdproc_default_20(folder: Path) -> dict[str, Any]:
+    _ccdproc_combine(files(folder / "frames", "*1000s*.fits", 20))
+    return {}
+
+
+@work
+def ccdproc_median_mad_20_gz(folder: Path) -> dict[str, Any]:
+    from astropy.stats import mad_std
+
+    _ccdproc_combine(
+        files(folder / "frames_gz", "*.fits.gz", 20),
+        sigma_clip_low_thresh=5,
+        sigma_clip_high_thresh=5,
+        sigma_clip_func=np.ma.median,
+        sigma_clip_dev_func=mad_std,
+    )
+    return {}
+
+
+@work
+def ours_build(folder: Path) -> dict[str, Any]:
+    """The whole build of 10 + 20 catalogued frames, stored with all flags, limit and gates."""
+    from hotpix_registry import Registry
+
+    database = folder / f"build-{os.getpid()}.sqlite"
+    paths = [*files(folder / "frames", "*90s*.fits", 10), *files(folder / "frames", "*1000s*.fits", 20)]
+    with Registry(str(database)) as registry:
+        registry.ingest(paths)
+    code = (
+        "import sys, time; from hotpix_registry import Registry\n"
+        "import hotpix_registry.registry.build, hotpix_registry.science.detection, scipy.stats\n"
+        "start = time.perf_counter()\n"
+        "with Registry(sys.argv[1]) as registry: built = registry.build('aspen')\n"
+        "print(time.perf_counter() - start, built[0].flagged)"
+    )
+    # in a process of its own, so that the memory of the ingest does not count
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(database)], capture_output=True, text=True, check=True
+    )
+    seconds, flagged = done.stdout.split()
+    _clock["seconds"] = float(seconds)
+    database.unlink()
+    return {"flagged": int(flagged), "peak_mb": _peak_mb(resource.RUSAGE_CHILDREN)}
+
+
+# --- comparing two exposures ----------------------------------------------------------------
+
+
+def _two_means(n: int = 4096) -> tuple[Any, Any]:
+    rng = np.random.default_rng(1)
+    short = rng.normal(15, 30, (n, n)).astype(np.float32)
+    long = rng.normal(160, 40, (n, n)).astype(np.float32)
+    return short, long
+
+
+@work
+def ours_compare(folder: Path) -> dict[str, Any]:
+    """The line through two exposures in bands, with all variances, z-scores and departures."""
+    from hotpix_registry.science.current import Charge, fit_line
+    from hotpix_registry.science.strips import bands
+
+    short, long = _two_means()
+    usable = np.ones((64, 4096), bool)
+    with measured():
+        for y0, y1 in bands(4096):
+            points = [
+                Charge(exptime_s=t, charge_e=plane[y0:y1], exposures=float(n), level_e=level, usable=usable)
+                for t, n, level, plane in ((90.0, 10, 1.0, short), (1000.0, 20, 10.0, long))
+            ]
+            fit_line(points, 100.0, 5.0)
+    return {}
+
+
+@work
+def numpy_compare(folder: Path) -> dict[str, Any]:
+    """The same numbers with whole arrays, as one would write them."""
+    from hotpix_registry.science.current import Charge, fit_line
+
+    short, long = _two_means()
+    usable = np.ones((4096, 4096), bool)
+    with measured():
+        points = [
+            Charge(exptime_s=t, charge_e=plane, exposures=float(n), level_e=level, usable=usable)
+            for t, n, level, plane in ((90.0, 10, 1.0, short), (1000.0, 20, 10.0, long))
+        ]
+        fit_line(points, 100.0, 5.0)
+    return {}
+
+
+# --- ingest -----------------------------------------------------------------------------------
+
+
+def _ingest(paths: list[Path], folder: Path, *, twice: bool = False) -> dict[str, Any]:
+    import hotpix_registry.registry.ingest  # noqa: F401
+    from hotpix_registry import Registry
+
+    database = folder / f"ingest-{os.getpid()}.sqlite"
+    with Registry(str(database)) as registry:
+        if twice:
+            registry.ingest(paths)
+        with measured():
+            report = registry.ingest(paths)
+    for path in folder.glob(f"{database.name}*"):
+        path.unlink()
+    return {"accepted": report.accepted, "known": report.known, "skipped": report.skipped}
+
+
+def _hash(paths: list[Path]) -> None:
+    for path in paths:
+        with path.open("rb") as stream:
+            hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@work
+def ours_ingest_32mib(folder: Path) -> dict[str, Any]:
+    return _ingest(files(folder / "frames", "*.fits", 30), folder)
+
+
+@work
+def sha256_32mib(folder: Path) -> dict[str, Any]:
+    paths = files(folder / "frames", "*.fits", 30)
+    with measured():
+        _hash(paths)
+    return {}
+
+
+@work
+def ours_ingest_2mib(folder: Path) -> dict[str, Any]:
+    return _ingest(files(folder / "small", "*.fits", 500), folder)
+
+
+@work
+def sha256_2mib(folder: Path) -> dict[str, Any]:
+    paths = files(folder / "small", "*.fits", 500)
+    with measured():
+        _hash(paths)
+    return {}
+
+
+@work
+def ours_ingest_10000(folder: Path) -> dict[str, Any]:
+    return _ingest(files(folder / "tiny", "*.fits", 10_000), folder)
+
+
+@work
+def ours_ingest_10000_again(folder: Path) -> dict[str, Any]:
+    return _ingest(files(folder / "tiny", "*.fits", 10_000), folder, twice=True)
+
+
+@work
+def ours_ingest_10000_lights(folder: Path) -> dict[str, Any]:
+    return _ingest(files(folder / "lights", "*.fits", 10_000), folder)
+
+
+@work
+def headers_of_10000_lights(folder: Path) -> dict[str, Any]:
+    from hotpix_registry.fits.headers import read_header
+
+    paths = files(folder / "lights", "*.fits", 10_000)
+    with measured():
+        for path in paths:
+            read_header(path)
+    return {}
+
+
+def _headers(paths: list[Path], read: Callable[[Path], Any]) -> dict[str, Any]:
+    read(paths[0])
+    with measured():
+        for path in paths:
+            read(path)
+    return {}
+
+
+@work
+def ours_header_gz(folder: Path) -> dict[str, Any]:
+    from hotpix_registry.fits.headers import read_header
+
+    return _headers(files(folder / "frames_gz", "*.gz", 3), read_header)
+
+
+@work
+def astropy_header_gz(folder: Path) -> dict[str, Any]:
+    from astropy.io import fits
+
+    return _headers(files(folder / "frames_gz", "*.gz", 3), fits.getheader)
+
+
+@work
+def ours_header_bz2(folder: Path) -> dict[str, Any]:
+    from hotpix_registry.fits.headers import read_header
+
+    return _headers(files(folder / "frames_bz2", "*.bz2", 2), read_header)
+
+
+@work
+def astropy_header_bz2(folder: Path) -> dict[str, Any]:
+    from astropy.io import fits
+
+    return _headers(files(folder / "frames_bz2", "*.bz2", 2), fits.getheader)
+
+
+# --- masks ------------------------------------------------------------------------------------
+
+
+def _mask_bytes(share_warm: float) -> bytes:
+    from hotpix_registry.domain import DQ, Configuration
+    from hotpix_registry.fits import maskfile
+
+    rng = np.random.default_rng(2)
+    dq = np.zeros((4096, 4096), np.uint16)
+    dq.reshape(-1)[rng.choice(dq.size, 4308, replace=False)] = (DQ.BAD | DQ.HOT | DQ.WARM).value
+    dq.reshape(-1)[rng.choice(dq.size, int(share_warm * dq.size), replace=False)] |= DQ.WARM.value
+    return maskfile.encode(
+        maskfile.MaskContent(
+            dq=dq,
+            camera="aspen",
+            configuration=Configuration(),
+            build_key="0" * 64,
+            algorithm_version="1",
+            recipe={"rule": "evidence+limit"},
+        )
+    )
+
+
+@work
+def ours_array_from_blob(folder: Path) -> dict[str, Any]:
+    from hotpix_registry.fits.packing import pack, unpack_bad
+
+    packed = pack(_mask_bytes(0.0))
+    unpack_bad(packed.encoding, packed.blob, blob_sha256=packed.blob_sha256)
+    with measured():
+        for _ in range(10):
+            unpack_bad(packed.encoding, packed.blob, blob_sha256=packed.blob_sha256)
+    return {}
+
+
+@work
+def astropy_array_from_file(folder: Path) -> dict[str, Any]:
+    from astropy.io import fits
+
+    path = folder / "plane.fits"
+    fits.PrimaryHDU(np.zeros((4096, 4096), np.uint8)).writeto(path, overwrite=True)
+    fits.getdata(path)
+    with measured():
+        for _ in range(10):
+            fits.getdata(path).astype(bool)
+    return {}
+
+
+@work
+def sizes_of_blobs(folder: Path) -> dict[str, Any]:
+    from hotpix_registry.fits.packing import pack
+
+    with measured():
+        plain, warm = len(pack(_mask_bytes(0.0)).blob), len(pack(_mask_bytes(0.01)).blob)
+    return {"plain": 4096 * 4096 / plain, "warm": 4096 * 4096 / warm}
+
+
+# --- processes --------------------------------------------------------------------------------
+
+_BARE = """
+import hashlib, os, sqlalchemy as sa, typer
+app = typer.Typer()
+@app.command()
+def mask(camera: str = typer.Option(...), date: str = typer.Option(...)):
+    engine = sa.create_engine("sqlite:///" + os.environ["HOTPIX_DATABASE_URL"])
+    t = sa.table("assignments", sa.column("mask_id"), sa.column("valid_from_us"), sa.column("closed_tx"))
+    m = sa.table("masks", sa.column("id"), sa.column("sha256"))
+    with engine.connect() as connection:
+        found = connection.execute(
+            sa.select(t.c.mask_id).where(t.c.valid_from_us <= 1534968000000000, t.c.closed_tx.is_(None))
+            .order_by(t.c.valid_from_us.desc()).limit(1)
+        ).scalar()
+        sha = connection.execute(sa.select(m.c.sha256).where(m.c.id == found)).scalar()
+    print(os.path.join(os.environ["HOTPIX_CACHE_DIR"], sha[:2], sha + ".fits"))
+app()
+"""
+
+
+def _registry_with_a_mask(folder: Path) -> dict[str, str]:
+    from hotpix_registry import Registry
+
+    database = folder / "served.sqlite"
+    environment = {**os.environ, "HOTPIX_CACHE_DIR": str(folder / "cache")}
+    environment["HOTPIX_DATABASE_URL"] = str(database)
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    if not database.exists():
+        shutil.copytree(folder / "night", folder / "served", dirs_exist_ok=True)
+        with Registry(str(database)) as registry:
+            registry.ingest(folder / "served")
+            registry.build("aspen")
+    return environment
+
+
+def _process(folder: Path, command: list[str]) -> dict[str, Any]:
+    environment = _registry_with_a_mask(folder)
+    seconds = []
+    for _ in range(6):  # the first one compiles and fills the cache
+        start = time.perf_counter()
+        subprocess.run(command, env=environment, capture_output=True, check=True)
+        seconds.append(time.perf_counter() - start)
+    _clock["seconds"] = float(np.median(seconds[1:]))
+    return {}
+
+
+@work
+def ours_mask_process(folder: Path) -> dict[str, Any]:
+    command = [sys.executable, "-m", "hotpix_registry", "mask", "--camera", "aspen", "--date", "2018-08-22"]
+    return _process(folder, command)
+
+
+@work
+def bare_mask_process(folder: Path) -> dict[str, Any]:
+    script = folder / "bare.py"
+    script.write_text(_BARE)
+    return _process(folder, [sys.executable, str(script), "--camera", "aspen", "--date", "2018-08-22"])
+
+
+@work
+def ours_help_process(folder: Path) -> dict[str, Any]:
+    return _process(folder, [sys.executable, "-m", "hotpix_registry", "--help"])
+
+
+@work
+def bare_python_process(folder: Path) -> dict[str, Any]:
+    return _process(folder, [sys.executable, "-c", "pass"])
+
+
+# --- preparing --------------------------------------------------------------------------------
+
+
+def prepare(folder: Path) -> None:
+    """Write the frames that are worked on; what is there already stays."""
+    import datetime
+
+    from astropy.io import fits
+
+    from hotpix_registry.simulate import SimulatedCamera, write_night
+
+    start = datetime.datetime(2018, 8, 23, 3, tzinfo=datetime.UTC)
+    if not (folder / "frames").exists():
+        camera = SimulatedCamera.create((4096, 4096), 1)
+        write_night(folder / "frames.part", camera, start=start, biases=0, darks={90.0: 10, 1000.0: 20})
+        (folder / "frames.part").rename(folder / "frames")
+    if not (folder / "night").exists():
+        camera = SimulatedCamera.create((512, 512), 1)
+        write_night(folder / "night.part", camera, start=start, biases=3, darks={90.0: 4, 1000.0: 4})
+        (folder / "night.part").rename(folder / "night")
+    long = files(folder / "frames", "*1000s*.fits", 20)
+    for name, opener, n in (("gz", gzip, 20), ("bz2", bz2, 2)):
+        target = folder / f"frames_{name}"
+        if target.exists():
+            continue
+        target.mkdir()
+        for path in long[:n]:
+            level = {"compresslevel": 1}
+            with opener.open(target / f"{path.name}.{name}", "wb", **level) as stream:  # type: ignore[attr-defined]
+                stream.write(path.read_bytes())
+    hundred = folder / "frames_100"
+    hundred.mkdir(exist_ok=True)
+    for i in range(100):
+        link = hundred / f"{i:03d}.fits"
+        if not link.exists():
+            link.symlink_to(long[i % 20])
+    rng = np.random.default_rng(1)
+    for name, n, side, kind in (
+        ("small", 500, 1024, "DARK"),
+        ("tiny", 10_000, 32, "DARK"),
+        ("lights", 10_000, 32, "LIGHT"),
+    ):
+        target = folder / name
+        if target.exists():
+            continue
+        target.mkdir()
+        for i in range(n):
+            hdu = fits.PrimaryHDU(rng.integers(900, 1100, (side, side)).astype(np.uint16))
+            moment = start.replace(tzinfo=None) + datetime.timedelta(minutes=i)
+            hdu.header.update(
+                {
+                    "INSTRUME": "aspen",
+                    "IMAGETYP": kind,
+                    "EXPTIME": 30.0,
+                    "DATE-OBS": moment.isoformat(),
+                    "SET-TEMP": -20.0,
+                    "CCD-TEMP": -20.0,
+                    "XBINNING": 1,
+                    "YBINNING": 1,
+                }
+            )
+            hdu.header.update({f"KEY{k:03d}": k for k in range(60)})
+            hdu.writeto(target / f"{kind.lower()}-{i:05d}.fits")
+
+
+def _peak_mb(who: int = resource.RUSAGE_SELF) -> float:
+    return resource.getrusage(who).ru_maxrss / 1024
+
+
+def main() -> None:
+    name, folder = sys.argv[1], Path(sys.argv[2])
+    if name == "prepare":
+        prepare(folder)
+        return
+    found = WORKS[name](folder)
+    print(json.dumps({"seconds": _clock["seconds"], "peak_mb": _peak_mb()} | found))
+
+
+if __name__ == "__main__":
+    main()
