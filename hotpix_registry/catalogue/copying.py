@@ -21,7 +21,7 @@ from sqlalchemy.engine import Connection, Engine
 
 from hotpix_registry.catalogue import schema as t
 from hotpix_registry.catalogue.engine import sqlite_uri
-from hotpix_registry.catalogue.queries.common import chunks, last_id
+from hotpix_registry.catalogue.queries.common import chunks
 
 Progress = Callable[[str, int, int], None]
 
@@ -115,13 +115,6 @@ def rows_where(connection: Connection, table: sa.Table, **values: Any) -> list[d
     for name, value in values.items():
         statement = statement.where(table.c[name].is_(None) if value is None else table.c[name] == value)
     return [dict(row) for row in connection.execute(statement).mappings()]
-
-
-def insert(connection: Connection, table: sa.Table, new: list[dict[str, Any]]) -> None:
-    """Insert rows under the ids that follow, as `queries.common.insert_id` does with one."""
-    if new:
-        last = last_id(connection, table)
-        connection.execute(table.insert(), [row | {"id": last + i} for i, row in enumerate(new, start=1)])
 
 
 def counts(connection: Connection) -> dict[str, int]:

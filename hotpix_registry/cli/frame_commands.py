@@ -27,7 +27,7 @@ from hotpix_registry.errors import NoRegistry, SomeRefused, UsageError
 from hotpix_registry.registry import Registry
 
 if TYPE_CHECKING:
-    from hotpix_registry.registry.ingest import IngestReport
+    from hotpix_registry.registry.batch import IngestReport
 
 frames_app = typer.Typer(help="List catalogued frames, and correct what is known about them.")
 
@@ -83,10 +83,12 @@ def ingest(
         if not reread:
             raise UsageError("Nothing to ingest.", next_step="Name files or folders, such as -r DARKS.")
         return
+    from hotpix_registry.registry.ingest import find_files
+
+    files = find_files(paths, recursive=recursive)  # a mistyped path makes no registry
     with _opened(database, dry_run) as registry, progress_bar("Ingesting", unit="files") as bar:
         report = registry.ingest(
-            paths,
-            recursive=recursive,
+            files,
             camera=camera,
             kind=kind,
             n_combined=ncombine,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from hotpix_registry.fits import blocks
 from hotpix_registry.fits.blocks import Cards, Value, padded
-from hotpix_registry.fits.streams import PlainBytes, open_bytes, truncated
+from hotpix_registry.fits.streams import PlainBytes, StreamBytes, open_bytes, truncated
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,8 +52,13 @@ def read_header(path: Path | str) -> FrameHeader:
         With a sentence: no such file, not FITS, truncated in its header, no image, a mosaic.
     """
     with open_bytes(Path(path)) as source:
-        units = blocks.hdus(source.read_at)
-        primary, image = blocks.choose_image(units, hasty=not isinstance(source, PlainBytes))
+        return header_of(source)
+
+
+def header_of(source: PlainBytes | StreamBytes) -> FrameHeader:
+    """As `read_header`, of a file that is open."""
+    units = blocks.hdus(source.read_at)
+    primary, image = blocks.choose_image(units, hasty=not isinstance(source, PlainBytes))
     own = image is not primary
     return _frame_header(
         primary.cards,
@@ -90,19 +95,24 @@ def check_complete(path: Path | str, header: FrameHeader) -> None:
     Else (`.bz2`, several members, further HDUs) the file is decompressed, which also shows whether it is
     a mosaic. Tiles compressed once more as a file cannot be read in strips and are refused.
     """
+    with open_bytes(Path(path)) as source:
+        check_source(source, header)
+
+
+def check_source(source: PlainBytes | StreamBytes, header: FrameHeader) -> None:
+    """As `check_complete`, of a file that is open."""
     start, n_bytes = header.data_span or (0, 0)
     end = start + n_bytes
-    with open_bytes(Path(path)) as source:
-        if isinstance(source, PlainBytes):
-            size = source.size
-        elif header.cards.get("ZIMAGE") is True:
-            raise blocks.compressed_twice()
-        elif source.stated_size in (end, padded(end)):
-            return
-        else:
-            if header.hdu:
-                blocks.choose_image(blocks.hdus(source.read_at))
-            size = source.drain()
+    if isinstance(source, PlainBytes):
+        size = source.size
+    elif header.cards.get("ZIMAGE") is True:
+        raise blocks.compressed_twice()
+    elif source.stated_size in (end, padded(end)):
+        return
+    else:
+        if header.hdu:
+            blocks.choose_image(blocks.hdus(source.read_at))
+        size = source.drain()
     if size < end:
         raise truncated("it ends before the image that its header announces")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import hashlib
 import os
 import stat
 import threading
@@ -24,9 +25,11 @@ from hotpix_registry.errors import UnreadableFrame
 COPY_AGAIN = "Copy it again from the camera or the archive, or leave it out."
 
 _CHUNK = 1 << 20
+_HEAD = 8 * 2880
+"""what is read when a file is opened: the header of nearly every frame"""
 _GZIP, _BZIP2 = b"\x1f\x8b", b"BZh"
 
-_Opener = Callable[[Path], IO[bytes]]
+_Opener = Callable[[FileIO], IO[bytes]]
 
 
 class Bytes(ABC):
@@ -43,6 +46,16 @@ class Bytes(ABC):
         ------
         UnreadableFrame
             When the disk fails, or the compressed data are damaged or end too early.
+        """
+
+    @abstractmethod
+    def sha256(self) -> str:
+        """Digest of the file as it is stored, read to its end.
+
+        Raises
+        ------
+        UnreadableFrame
+            When the disk fails.
         """
 
     @abstractmethod
@@ -80,27 +93,30 @@ def open_bytes(path: Path) -> PlainBytes | StreamBytes:
             )
         file = path.open("rb", buffering=0)
         try:
-            magic = file.read(3)
+            head = file.read(_HEAD)
         except OSError:
             file.close()
             raise
     except OSError as error:
         raise _unreadable(error) from None
-    if not magic.startswith((_GZIP, _BZIP2)):
-        return PlainBytes(file, about.st_size)
-    file.close()
-    return StreamBytes(path, "gz" if magic.startswith(_GZIP) else "bz2")
+    if not head.startswith((_GZIP, _BZIP2)):
+        return PlainBytes(file, about.st_size, head)
+    return StreamBytes(file, "gz" if head.startswith(_GZIP) else "bz2")
 
 
 class PlainBytes(Bytes):
     """Bytes of a file as they are; several threads may read at once."""
 
-    def __init__(self, file: FileIO, size: int) -> None:
-        self._file = file
+    def __init__(self, file: FileIO, size: int, head: bytes) -> None:
+        self._file, self._head = file, head
         self._lock = threading.Lock()
         self.size = size
 
     def read_into(self, view: memoryview, offset: int) -> int:
+        end = offset + len(view)
+        if end <= len(self._head):
+            view[:] = self._head[offset:end]
+            return len(view)
         if offset >= self.size:  # a damaged header may ask for more than the system can count
             return 0
         done = 0
@@ -110,6 +126,17 @@ class PlainBytes(Bytes):
         except OSError as error:
             raise _unreadable(error) from None
         return done
+
+    def sha256(self) -> str:
+        digest = hashlib.sha256(self._head)
+        offset, view = len(self._head), memoryview(bytearray(min(_CHUNK, max(1, self.size))))
+        try:
+            while count := self._read_some(view, offset):
+                digest.update(view[:count])
+                offset += count
+        except OSError as error:
+            raise _unreadable(error) from None
+        return digest.hexdigest()
 
     def _read_some(self, view: memoryview, offset: int) -> int:
         if hasattr(os, "preadv"):
@@ -125,15 +152,16 @@ class PlainBytes(Bytes):
 class StreamBytes(Bytes):
     """Decompressed bytes of a stream that only runs forward; going back opens it again."""
 
-    def __init__(self, path: Path, compression: str) -> None:
+    def __init__(self, file: FileIO, compression: str) -> None:
         self.compression = compression
-        self._path = path
+        self._file = file
         self._opener = _gzip_opener() if compression == "gz" else cast(_Opener, bz2.open)
         self._open()
 
     def _open(self) -> None:
         try:
-            self._stream = self._opener(self._path)
+            self._file.seek(0)
+            self._stream = self._opener(self._file)
         except OSError as error:
             raise _unreadable(error) from None
         self._position = 0
@@ -143,16 +171,26 @@ class StreamBytes(Bytes):
         """Size modulo 2**32 that the last member of a gzip file says it unpacks to; bzip2 says nothing."""
         if self.compression != "gz":
             return None
+        place = self._file.tell()
         try:
-            with self._path.open("rb") as file:
-                file.seek(-4, os.SEEK_END)
-                return int.from_bytes(file.read(4), "little")
+            self._file.seek(-4, os.SEEK_END)
+            return int.from_bytes(self._file.read(4), "little")
         except OSError as error:
             raise _unreadable(error) from None
+        finally:
+            self._file.seek(place)
+
+    def sha256(self) -> str:
+        try:
+            self._file.seek(0)
+            digest = hashlib.file_digest(self._file, "sha256").hexdigest()
+        except OSError as error:
+            raise _unreadable(error) from None
+        self._open()
+        return digest
 
     def read_into(self, view: memoryview, offset: int) -> int:
         if offset < self._position:
-            self.close()
             self._open()
         while self._position < offset:
             step = min(_CHUNK, offset - self._position)
@@ -179,6 +217,7 @@ class StreamBytes(Bytes):
 
     def close(self) -> None:
         self._stream.close()
+        self._file.close()
 
 
 def _gzip_opener() -> _Opener:

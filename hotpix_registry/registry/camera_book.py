@@ -25,7 +25,7 @@ from hotpix_registry.registry.frames import (
     corrected,
     find_camera,
     find_twin,
-    record_reading,
+    reading_of,
 )
 from hotpix_registry.registry.ingest import current_rules, reasons_to_reject
 
@@ -80,7 +80,8 @@ def reinterpret(
                 # only an ingest compares the pixels of exposures too short for their clock
                 same_as = "" if (facts.exptime_s or 0.0) <= facts.start_precision_s else None
                 twin_of = find_twin(connection, camera.camera_id, facts, same_as=same_as)
-            changed += record_reading(connection, frame.frame_id, camera, facts, twin_of=twin_of, tx=tx)
+            reading = reading_of(connection, camera, facts, twin_of=twin_of, tx=tx)
+            changed += queries.put_reading(connection, frame.frame_id, reading, tx)
     return changed
 
 

@@ -17,7 +17,7 @@ from hotpix_registry.cameras import (
     shipped_camera_profiles,
 )
 from hotpix_registry.catalogue import queries
-from hotpix_registry.catalogue.queries import CameraRow
+from hotpix_registry.catalogue.queries import CameraRow, Reading
 from hotpix_registry.domain import Facts, Kind, iso
 from hotpix_registry.errors import UnknownCamera, UnreadableFrame, UsageError
 
@@ -46,9 +46,12 @@ _RANGES: Mapping[str, tuple[float, float]] = {
 
 
 class CameraBook:
-    """The cameras of a registry within one transaction, found by name or by a frame's header."""
+    """The cameras of a registry within one transaction, found by name or by a frame's header.
 
-    def __init__(self, connection: Connection, tx: int) -> None:
+    `tx` None: a rehearsal, in which new cameras are registered in the book alone, under negative ids.
+    """
+
+    def __init__(self, connection: Connection, tx: int | None) -> None:
         self._connection, self._tx = connection, tx
         self._rows = queries.cameras(connection)
         self._shipped: tuple[CameraProfile, ...] | None = None
@@ -97,7 +100,11 @@ class CameraBook:
         return self._shipped
 
     def _register(self, profile: CameraProfile) -> CameraRow:
-        row = queries.add_camera(self._connection, profile, self._tx)
+        if self._tx is None:
+            pretended = -1 - len(self._rows)
+            row = CameraRow(pretended, profile.name, (), profile, pretended)
+        else:
+            row = queries.add_camera(self._connection, profile, self._tx)
         self._rows.append(row)
         self._shipped = None
         if not profile.provisional:
@@ -185,32 +192,30 @@ def find_twin(
     return twins[0] if twins else None
 
 
-def record_reading(
+def reading_of(
     connection: Connection,
-    frame_id: int,
     camera: CameraRow,
     facts: Facts,
     *,
     twin_of: int | None,
     tx: int,
-) -> bool:
-    """Write what a frame means under its camera's profile; False when nothing changed."""
+    known_series: dict[Any, int] | None = None,
+) -> Reading:
+    """What a frame means under its camera's profile; its series is made if it is new.
+
+    `known_series` remembers the series of one transaction from frame to frame.
+    """
     set_point = camera.profile.set_point_of(facts)
-    series = (
-        queries.series_id(connection, camera.camera_id, facts.configuration, set_point, tx)
-        if set_point is not None
-        else None
-    )
-    return queries.put_reading(
-        connection,
-        frame_id,
-        camera_id=camera.camera_id,
-        series=series,
-        night=camera.profile.night_of(facts.start_us or 0),
-        facts=facts,
-        twin_of=twin_of,
-        tx=tx,
-    )
+    series_id = None
+    if set_point is not None:
+        known_series = {} if known_series is None else known_series
+        key = (camera.camera_id, facts.configuration, set_point)
+        series_id = known_series.get(key)
+        if series_id is None:
+            series_id = queries.series_id(connection, *key, tx)
+            known_series[key] = series_id
+    night = camera.profile.night_of(facts.start_us or 0)
+    return Reading(camera.camera_id, series_id, night, facts, twin_of)
 
 
 def parse_correction(text: str) -> tuple[str, Any]:

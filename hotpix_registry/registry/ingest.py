@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 import glob
 import hashlib
 import os
 import sys
-import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from stat import S_ISDIR
 from typing import Any, NamedTuple
@@ -18,48 +17,24 @@ from typing import Any, NamedTuple
 from sqlalchemy.engine import Connection, Engine
 
 from hotpix_registry.catalogue import queries
-from hotpix_registry.catalogue.engine import reading, writing
-from hotpix_registry.catalogue.queries import Act, CameraRow
+from hotpix_registry.catalogue.engine import reading
+from hotpix_registry.catalogue.queries import Act
 from hotpix_registry.domain import Facts, Kind
 from hotpix_registry.errors import UnreadableFrame, UsageError
 from hotpix_registry.fits import headers, keywords
 from hotpix_registry.fits.headers import FrameHeader
 from hotpix_registry.fits.keywords import KeywordProfile
-from hotpix_registry.registry.frames import CameraBook, corrected, find_twin, record_reading
+from hotpix_registry.fits.streams import PlainBytes, StreamBytes, open_bytes
+from hotpix_registry.registry.batch import Batch, Candidate, IngestReport, PassedOver
 
 Progress = Callable[[int, int], None]
 
 _FITS_NAMES = (".fits", ".fit", ".fts", ".fz")
-_BATCH_FILES = 200
-_BATCH_SECONDS = 5.0
-
-
-@dataclass(slots=True)
-class IngestReport:
-    """What became of every file: each is counted exactly once."""
-
-    accepted: int = 0
-    known: int = 0
-    skipped_by_type: Counter[str] = field(default_factory=Counter)
-    rejected: list[tuple[str, str]] = field(default_factory=list)
-    """(path, reason)"""
-    notices: list[str] = field(default_factory=list)
-    dry_run: bool = False
-
-    @property
-    def skipped(self) -> int:
-        return self.skipped_by_type.total()
-
-    def as_dict(self) -> dict[str, Any]:
-        return {
-            "accepted": self.accepted,
-            "known": self.known,
-            "skipped": self.skipped,
-            "rejected": [{"path": path, "reason": reason} for path, reason in self.rejected],
-            "skipped_by_type": dict(sorted(self.skipped_by_type.items())),
-            "notices": self.notices,
-            "dry_run": self.dry_run,
-        }
+_LOOKED_UP = 500
+"""files whose past is asked for at once"""
+_HASHERS = 2
+_AHEAD = 32
+"""files that are open, or done, before the first of them is waited for"""
 
 
 # --- which files ------------------------------------------------------------------
@@ -146,20 +121,6 @@ def looks_like_fits(path: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Candidate:
-    """A dark, bias or master that was read and hashed, ready to be written."""
-
-    path: str
-    size_bytes: int
-    mtime_ns: int
-    sha256: str
-    header: FrameHeader
-    facts: Facts
-    same_as: str | None = None
-    """digest of the earlier frame of its start whose pixels it has, '' where none has; None: not compared"""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
     """What decides how headers are read in one run."""
 
@@ -211,40 +172,6 @@ def printable(path: str) -> str:
 def sha256_of(path: str) -> str:
     with Path(path).open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def read_candidate(path: str, rules: Rules) -> Candidate | str:
-    """Read a file's header, and hash it if it is a dark; else the frame type for which it is skipped.
-
-    Raises
-    ------
-    UnreadableFrame
-        With the reason for which the file is rejected.
-    """
-    before = _stat(path)
-    header = headers.read_header(path)
-    facts = rules.interpret(header)
-    if facts.kind is None:
-        return facts.frame_type or "no type"
-    problems = reasons_to_reject(facts)
-    if problems:
-        raise UnreadableFrame(" ".join(problems))
-    headers.check_complete(path, header)
-    try:
-        sha256 = sha256_of(path)
-    except OSError as error:
-        raise UnreadableFrame(f"It cannot be read: {error.strerror}.") from None
-    after = _stat(path)
-    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
-        raise UnreadableFrame("It changed while it was read; ingest it again when it is complete.")
-    return Candidate(
-        path=path,
-        size_bytes=after.st_size,
-        mtime_ns=after.st_mtime_ns,
-        sha256=sha256,
-        header=header,
-        facts=facts,
-    )
 
 
 def checked_stat(found: Found) -> os.stat_result:
@@ -301,200 +228,123 @@ def ingest(
     """Catalogue files; what was read is written in batches, each one short transaction."""
     with reading(engine) as connection:
         rules = current_rules(connection, kind=kind, n_combined=n_combined)
-        known = queries.known_files(connection)
-        skipped = queries.passed_over_files(connection, rules.digest)
     report = IngestReport(dry_run=dry_run)
-    batch = _Batch(engine, act, rules, camera, report)
-    for number, found in enumerate(files):
+    batch = Batch(engine, act, rules.digest, camera, report)
+    for number, verdict in enumerate(_verdicts(engine, files, rules)):
         if progress is not None:
             progress(number, len(files))
-        _look_at(found, rules, known, skipped, batch, report)
-        if batch.is_due:
-            batch.write()
+        batch.add(verdict)
     batch.write()
     if progress is not None:
         progress(len(files), len(files))
     return report
 
 
+def _verdicts(engine: Engine, files: Sequence[Found], rules: Rules) -> Iterator[Candidate | PassedOver]:
+    """What becomes of each file, in their order; darks are hashed in threads while others are looked at."""
+    ahead: deque[PassedOver | Future[Candidate | PassedOver]] = deque()
+    pool = ThreadPoolExecutor(_HASHERS)
+    try:
+        for start in range(0, len(files), _LOOKED_UP):
+            part = files[start : start + _LOOKED_UP]
+            remembered = _remembered(engine, [found.path for found in part], rules)
+            for found in part:
+                ahead.append(_look_at(found, rules, remembered, pool))
+                if len(ahead) > _AHEAD:
+                    yield _settled(ahead.popleft())
+        while ahead:
+            yield _settled(ahead.popleft())
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _settled(verdict: PassedOver | Future[Candidate | PassedOver]) -> Candidate | PassedOver:
+    return verdict.result() if isinstance(verdict, Future) else verdict
+
+
+def _remembered(engine: Engine, paths: Sequence[str], rules: Rules) -> dict[str, PassedOver]:
+    """What earlier ingests left of some files."""
+    names = [path for path in paths if printable(path) == path]
+    with reading(engine) as connection:
+        known = queries.known_files(connection, names)
+        skipped = queries.passed_over_files(connection, rules.digest, names)
+    found = {
+        path: PassedOver(path, size_bytes, mtime_ns, "skipped", frame_type)
+        for path, (size_bytes, mtime_ns, frame_type) in skipped.items()
+    }
+    return found | {
+        path: PassedOver(path, size_bytes, mtime_ns, "known")
+        for path, (size_bytes, mtime_ns, _) in known.items()
+    }
+
+
 def _look_at(
-    found: Found,
-    rules: Rules,
-    known: dict[str, tuple[int, int, int]],
-    skipped: dict[str, tuple[int, int, str]],
-    batch: _Batch,
-    report: IngestReport,
-) -> None:
+    found: Found, rules: Rules, remembered: Mapping[str, PassedOver], pool: ThreadPoolExecutor
+) -> PassedOver | Future[Candidate | PassedOver]:
     path = found.path
-    if not found.named and not os.path.isdir(path) and not looks_like_fits(path):
-        report.skipped_by_type["no FITS file by its name"] += 1
-        return
-    size_bytes, mtime_ns = 0, 0
+    if not found.named and not looks_like_fits(path) and not os.path.isdir(path):
+        return PassedOver(path, frame_type="no FITS file by its name")
+    stat = None
     try:
         stat = checked_stat(found)
-        size_bytes, mtime_ns = stat.st_size, stat.st_mtime_ns
-        if path in known and known[path][:2] == (size_bytes, mtime_ns):
-            report.known += 1
-            return
-        if path in skipped and skipped[path][:2] == (size_bytes, mtime_ns):
-            report.skipped_by_type[skipped[path][2]] += 1
-            return
-        candidate = read_candidate(path, rules)
+        before = remembered.get(path)
+        if before is not None and (before.size_bytes, before.mtime_ns) == (stat.st_size, stat.st_mtime_ns):
+            return before
+        return _begin(path, stat, rules, pool)
     except UnreadableFrame as error:
-        path = printable(path)
-        report.rejected.append((path, str(error)))
-        batch.pass_over(path, size_bytes, mtime_ns, "rejected", "", str(error))
-        return
-    if isinstance(candidate, str):
-        report.skipped_by_type[candidate] += 1
-        batch.pass_over(path, size_bytes, mtime_ns, "skipped", candidate, "not a dark")
-        return
-    batch.candidates.append(candidate)
+        return _rejected(path, stat, error)
 
 
-class _Batch:
-    """What has been read and waits to be written."""
-
-    def __init__(
-        self, engine: Engine, act: Act, rules: Rules, camera: str | None, report: IngestReport
-    ) -> None:
-        self.engine, self.act, self.rules, self.camera, self.report = engine, act, rules, camera, report
-        self.rules_digest = rules.digest
-        self.candidates: list[Candidate] = []
-        self.passed: list[dict[str, Any]] = []
-        self.started = time.monotonic()
-
-    def pass_over(
-        self, path: str, size_bytes: int, mtime_ns: int, outcome: str, frame_type: str, reason: str
-    ) -> None:
-        self.passed.append(
-            {
-                "path": path,
-                "size_bytes": size_bytes,
-                "mtime_ns": mtime_ns,
-                "rules_digest": self.rules_digest,
-                "outcome": outcome,
-                "frame_type": frame_type,
-                "reason": reason,
-            }
-        )
-
-    @property
-    def is_due(self) -> bool:
-        waiting = len(self.candidates) + len(self.passed)
-        late = waiting > 0 and time.monotonic() - self.started > _BATCH_SECONDS
-        return not self.report.dry_run and (waiting >= _BATCH_FILES or late)
-
-    def write(self) -> None:
-        candidates, passed = self.candidates, self.passed
-        self.candidates, self.passed, self.started = [], [], time.monotonic()
-        if not candidates and (not passed or self.report.dry_run):
-            return
-        with reading(self.engine) as connection:
-            candidates = [_compare_pixels(connection, c, candidates[:i]) for i, c in enumerate(candidates)]
-        with writing(self.engine) as connection:
-            if candidates:
-                self._write_candidates(connection, candidates)
-            queries.remember_passed_over(connection, [*passed, *self.passed])
-            self.passed = []
-            if self.report.dry_run:
-                connection.get_transaction().rollback()  # type: ignore[union-attr]
-
-    def _write_candidates(self, connection: Connection, candidates: Sequence[Candidate]) -> None:
-        tx = queries.open_transaction(connection, self.act, "ingest", now_us=time.time_ns() // 1000)
-        book = CameraBook(connection, tx)
-        ids = queries.frame_ids(connection, [c.sha256 for c in candidates])
-        for candidate in candidates:
-            frame_id = ids.get(candidate.sha256)
-            if frame_id is None:
-                try:
-                    camera = book.camera_of(candidate.facts, self.camera)
-                except UnreadableFrame as error:
-                    self.report.rejected.append((candidate.path, str(error)))
-                    self.pass_over(
-                        candidate.path,
-                        candidate.size_bytes,
-                        candidate.mtime_ns,
-                        "rejected",
-                        str(candidate.facts.kind),
-                        str(error),
-                    )
-                    continue
-                frame_id = ids[candidate.sha256] = self._add(connection, candidate, camera, tx)
-                self.report.accepted += 1
-            else:
-                self.report.known += 1
-            self._locate(connection, candidate, frame_id, tx)
-        queries.forget_passed_over(connection, [candidate.path for candidate in candidates])
-        self.report.notices += book.notices
-
-    def _add(self, connection: Connection, candidate: Candidate, camera: CameraRow, tx: int) -> int:
-        frame_id = queries.add_frame(
-            connection,
-            sha256=candidate.sha256,
-            size_bytes=candidate.size_bytes,
-            compression=candidate.header.compression,
-            header=candidate.header.text,
-            tx=tx,
-        )
-        by_hand = self.rules.given_by_hand(candidate.facts)
-        for name, value in by_hand.items():
-            queries.put_override(connection, frame_id, name, value, reason="given at ingest", tx=tx)
-        facts = corrected(candidate.facts, by_hand)
-        twin_of = find_twin(connection, camera.camera_id, facts, same_as=candidate.same_as)
-        record_reading(connection, frame_id, camera, facts, twin_of=twin_of, tx=tx)
-        if twin_of is not None:
-            self.report.notices.append(
-                f"{candidate.path} is the same exposure as frame {twin_of}, saved again; one of them is used."
-            )
-        return frame_id
-
-    def _locate(self, connection: Connection, candidate: Candidate, frame_id: int, tx: int) -> None:
-        replaced = queries.put_location(
-            connection,
-            frame_id,
-            candidate.path,
-            size_bytes=candidate.size_bytes,
-            mtime_ns=candidate.mtime_ns,
-            tx=tx,
-        )
-        if replaced is not None:
-            self.report.notices.append(
-                f"{candidate.path} has changed since its ingest: it is frame {frame_id} now and was "
-                f"frame {replaced} before."
-            )
+def _rejected(path: str, stat: os.stat_result | None, error: UnreadableFrame) -> PassedOver:
+    size_bytes, mtime_ns = (0, 0) if stat is None else (stat.st_size, stat.st_mtime_ns)
+    return PassedOver(printable(path), size_bytes, mtime_ns, "rejected", reason=str(error))
 
 
-def _compare_pixels(connection: Connection, candidate: Candidate, before: Sequence[Candidate]) -> Candidate:
-    """Settle by the pixels whether exposures too short for their clock are one or several.
-
-    Two biases in one second with a header that knows whole seconds share start and exposure time.
-    """
-    facts = candidate.facts
-    if (facts.exptime_s or 0.0) > facts.start_precision_s:
-        return candidate
-    catalogued = queries.frames_started_at(connection, facts.start_us or 0, candidate.sha256)
-    rivals = [(frame.sha256, path, frame.facts) for frame in catalogued for path in frame.paths]
-    rivals += [(c.sha256, c.path, c.facts) for c in before if c.sha256 != candidate.sha256]
-    alike = [
-        (sha256, path)
-        for sha256, path, other in rivals
-        if (other.start_us, other.exptime_s, other.shape) == (facts.start_us, facts.exptime_s, facts.shape)
-    ]
-    same_as = next((sha256 for sha256, path in alike if _same_pixels(candidate.path, path)), "")
-    return dataclasses.replace(candidate, same_as=same_as)
-
-
-def _same_pixels(path: str, other: str) -> bool:
-    import numpy as np
-
-    from hotpix_registry.fits.pixels import open_rows
-
+def _begin(
+    path: str, stat: os.stat_result, rules: Rules, pool: ThreadPoolExecutor
+) -> PassedOver | Future[Candidate | PassedOver]:
+    """Read a file's header, and let it be hashed if it is a dark."""
+    source = open_bytes(Path(path))
     try:
-        with open_rows(path) as a, open_rows(other) as b:
-            if a.shape != b.shape:
-                return False
-            strips = ((y0, min(y0 + 256, a.shape[0])) for y0 in range(0, a.shape[0], 256))
-            return all(np.array_equal(a.read(y0, y1), b.read(y0, y1)) for y0, y1 in strips)
-    except UnreadableFrame:
-        return False
+        header = headers.header_of(source)
+        facts = rules.interpret(header)
+        if facts.kind is None:
+            source.close()
+            frame_type = facts.frame_type or "no type"
+            return PassedOver(path, stat.st_size, stat.st_mtime_ns, "skipped", frame_type, "not a dark")
+        problems = reasons_to_reject(facts)
+        if problems:
+            raise UnreadableFrame(" ".join(problems))
+    except BaseException:
+        source.close()
+        raise
+    return pool.submit(_hash, path, stat, source, header, facts, rules.given_by_hand(facts))
+
+
+def _hash(
+    path: str,
+    before: os.stat_result,
+    source: PlainBytes | StreamBytes,
+    header: FrameHeader,
+    facts: Facts,
+    by_hand: dict[str, Any],
+) -> Candidate | PassedOver:
+    """Hash a dark whose header was read from the same open file, unless it is incomplete or changes."""
+    try:
+        with source:
+            headers.check_source(source, header)
+            sha256 = source.sha256()
+        after = _stat(path)
+        if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+            raise UnreadableFrame("It changed while it was read; ingest it again when it is complete.")
+    except UnreadableFrame as error:
+        return _rejected(path, before, error)
+    return Candidate(
+        path=path,
+        size_bytes=after.st_size,
+        mtime_ns=after.st_mtime_ns,
+        sha256=sha256,
+        header=header,
+        facts=facts,
+        by_hand=by_hand,
+    )

@@ -14,7 +14,7 @@ from hotpix_registry.catalogue import copying, queries
 from hotpix_registry.catalogue import schema as t
 from hotpix_registry.catalogue.engine import reading, writing
 from hotpix_registry.catalogue.queries import Act, CameraRow, MaskRow
-from hotpix_registry.catalogue.queries.common import insert_id
+from hotpix_registry.catalogue.queries.common import insert_id, insert_rows
 from hotpix_registry.domain import Facts
 from hotpix_registry.errors import Conflict
 from hotpix_registry.fits.packing import unpack
@@ -147,7 +147,7 @@ class _Merge:
                 {**other, "camera_id": added.camera_id, "opened_tx": self.tx}
                 for other in _open_rows(self._source, table, camera_id=row.camera_id)
             ]
-            copying.insert(self._target, table, copied)
+            insert_rows(self._target, table, copied)
         self._fresh_cameras.add(added.camera_id)
         return added
 
@@ -188,7 +188,7 @@ class _Merge:
             new = [row for row in batch if row["sha256"] not in here]
             if new:
                 values = [_without(row, "id") | {"created_tx": self.tx} for row in new]
-                copying.insert(self._target, t.frames, values)
+                insert_rows(self._target, t.frames, values)
                 ids = queries.frame_ids(self._target, [row["sha256"] for row in new])
                 fresh |= {row["id"]: ids[row["sha256"]] for row in new}
         self._report.new["frames"] += len(fresh)
@@ -219,7 +219,7 @@ class _Merge:
                         "opened_tx": self.tx,
                     }
                 )
-            copying.insert(self._target, t.readings, values)
+            insert_rows(self._target, t.readings, values)
 
     def _twin(self, camera: CameraRow, facts: Facts, fresh: set[int]) -> int | None:
         """A frame that was here before and is the same exposure in other bytes."""
@@ -258,22 +258,21 @@ class _Merge:
                 for row in batch
                 if row["closed_tx"] is None and row["frame_id"] in fresh
             ]
-            copying.insert(self._target, t.overrides, values)
+            insert_rows(self._target, t.overrides, values)
 
     def _take_locations(self) -> None:
-        here = queries.known_files(self._target)
         others = 0
         for batch in copying.rows(self._source, t.locations):
             values = []
-            for row in batch:
-                if row["closed_tx"] is not None:
-                    continue
+            current = [row for row in batch if row["closed_tx"] is None]
+            here = queries.known_files(self._target, [row["path"] for row in current])
+            for row in current:
                 frame_id, known = self._frames[row["frame_id"]], here.get(row["path"])
                 if known is None:
                     new = {"frame_id": frame_id, "opened_tx": self.tx}
                     values.append(_without(row, "id", "closed_tx") | new)
                 others += known is not None and known[2] != frame_id
-            copying.insert(self._target, t.locations, values)
+            insert_rows(self._target, t.locations, values)
             if values:
                 self._report.new["locations"] += len(values)
         if others:

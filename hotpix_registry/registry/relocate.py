@@ -137,12 +137,7 @@ def _write(engine: Engine, act: Act, found: list[_Found], reason: str, dry_run: 
             connection, act, "relocate", now_us=time.time_ns() // 1000, reason=reason
         )
         queries.close_locations(connection, [one.place.location_id for one in found], tx)
-        for one in found:
-            queries.put_location(
-                connection,
-                one.place.frame_id,
-                one.path,
-                size_bytes=one.size_bytes,
-                mtime_ns=one.mtime_ns,
-                tx=tx,
-            )
+        moved = [
+            queries.Location(one.path, one.place.frame_id, one.size_bytes, one.mtime_ns) for one in found
+        ]
+        queries.put_locations(connection, moved, tx)

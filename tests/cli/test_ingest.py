@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import hashlib
 import os
 import re
 import shutil
@@ -14,8 +15,12 @@ import pytest
 from astropy.io import fits
 from astropy.table import Table
 
+from hotpix_registry.catalogue.engine import writing
 from hotpix_registry.domain import Kind
 from hotpix_registry.errors import UsageError
+from hotpix_registry.fits.streams import PlainBytes
+from hotpix_registry.registry import batch
+from hotpix_registry.registry import ingest as ingesting
 from tests.cli.conftest import Hotpix
 from tests.small_camera import SHAPE, pixels, write_campaign, write_frame
 
@@ -131,6 +136,7 @@ def test_folders_globs_lists_and_standard_input_name_files(hotpix: Hotpix) -> No
 def test_what_names_nothing_is_a_usage_error(hotpix: Hotpix) -> None:
     hotpix("ingest").refused(2, "-r DARKS")
     hotpix("ingest", "nothing-here").refused(2, "nothing-here")
+    hotpix("frames").refused(6, "no registry")
     for argument in ("nothing-here/*.fits", "@nothing.txt"):
         with hotpix.opened() as registry, pytest.raises(UsageError, match=re.escape(argument.lstrip("@"))):
             registry.ingest(argument)
@@ -146,6 +152,66 @@ def test_a_dry_run_leaves_no_trace(hotpix: Hotpix) -> None:
     write_frame(hotpix.cwd / "night" / "more.fits", exptime_s=99)
     assert counts(ingest(hotpix, "night", "--dry-run")) == (1, 3, 0, 0)
     assert len(hotpix.frames()) == 3
+
+
+def test_a_dry_run_waits_for_no_writer_and_foresees_copies_and_twins(hotpix: Hotpix) -> None:
+    write_frame(hotpix.cwd / "first.fits")
+    hotpix.ingest("first.fits")
+    frame = write_frame(hotpix.cwd / "night" / "a.fits", exptime_s=99)
+    shutil.copy(frame, hotpix.cwd / "night" / "b.fits")
+    (hotpix.cwd / "night" / "c.fits.gz").write_bytes(gzip.compress(frame.read_bytes()))
+    write_frame(hotpix.cwd / "night" / "d.fits", header={"OBSERVER": "somebody else"})
+    with hotpix.opened() as registry, writing(registry._engine):
+        report = ingest(hotpix, "night", "--dry-run")
+    assert counts(report) == (3, 1, 0, 0)
+    (by_file, by_number) = report["notices"]
+    assert "c.fits.gz is the same exposure as a file before it" in by_file
+    assert "d.fits is the same exposure as frame 1" in by_number
+    assert len(hotpix.frames()) == 1
+
+
+def test_batches_of_any_size_make_the_same_catalogue(hotpix: Hotpix, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = hotpix.cwd / "night"
+    write_campaign(folder, darks={30: 3, 60: 3}, biases=3)
+    shutil.copy(folder / "dark_30s_01.fits", folder / "copy.fits")
+    (folder / "dark_60s_01.fits.gz").write_bytes(gzip.compress((folder / "dark_60s_01.fits").read_bytes()))
+    (folder / "empty.fits").touch()
+    monkeypatch.setattr(batch, "_FILES", 1)
+    monkeypatch.setattr(ingesting, "_LOOKED_UP", 2)
+    rehearsed = hotpix.ingest("night", dry_run=True)
+    one_by_one = hotpix.ingest("night")
+    assert {**rehearsed, "notices": [], "dry_run": False} == {**one_by_one, "notices": []}
+    assert counts(one_by_one) == (10, 1, 0, 1)
+    assert len(rehearsed["notices"]) == len(one_by_one["notices"]) == 2
+    status = [(f["name"], f["status"]) for f in hotpix("frames", "--format", "json").json]
+    assert ("dark_60s_01.fits.gz", "twin") in status
+    assert sorted(s for _, s in status) == ["twin"] + ["used"] * 9
+
+
+def test_a_file_that_changes_while_it_is_read_is_rejected(
+    hotpix: Hotpix, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frame = write_frame(hotpix.cwd / "dark.fits")
+
+    def touch_and_hash(source: PlainBytes) -> str:
+        os.utime(frame, ns=(1, 1))
+        return "0" * 64
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PlainBytes, "sha256", touch_and_hash)
+        report = hotpix.ingest("dark.fits")
+    assert "changed while it was read" in reason(report, "dark.fits")
+    assert counts(hotpix.ingest("dark.fits")) == (1, 0, 0, 0)
+
+
+def test_a_frame_is_known_by_the_digest_of_its_stored_bytes(hotpix: Hotpix) -> None:
+    frame = write_frame(hotpix.cwd / "dark.fits", exptime_s=30)
+    packed = hotpix.cwd / "other.fits.gz"
+    packed.write_bytes(gzip.compress(write_frame(hotpix.cwd / "other.fits", exptime_s=40).read_bytes()))
+    hotpix.ingest("dark.fits", "other.fits.gz")
+    assert [f.sha256 for f in hotpix.frames()] == [
+        hashlib.sha256(path.read_bytes()).hexdigest() for path in (frame, packed)
+    ]
 
 
 def test_lights_are_remembered_and_not_opened_again(hotpix: Hotpix) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -107,6 +107,13 @@ def insert_id(connection: Connection, table: sa.Table, **values: Any) -> int:
     if connection.dialect.name == "postgresql":  # whose sequences lose a number to each act that is refused
         values["id"] = last_id(connection, table) + 1
     return int(connection.execute(table.insert().values(**values).returning(table.c.id)).scalar_one())
+
+
+def insert_rows(connection: Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert rows in their order, under the ids that `insert_id` would give them."""
+    if rows:
+        last = last_id(connection, table)
+        connection.execute(table.insert(), [{**row, "id": last + i} for i, row in enumerate(rows, start=1)])
 
 
 def last_id(connection: Connection, table: sa.Table) -> int:

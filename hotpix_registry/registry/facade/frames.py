@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from ccdproc import ImageFileCollection
 
     from hotpix_registry.fits.headers import FrameHeader
-    from hotpix_registry.registry.ingest import IngestReport
+    from hotpix_registry.registry.batch import IngestReport
+    from hotpix_registry.registry.ingest import Found
 
 Progress = Callable[[int, int], None]
 
@@ -25,7 +26,7 @@ class FrameMethods(Opened):
 
     def ingest(
         self,
-        sources: Sequence[str | Path] | str | Path | ImageFileCollection,
+        sources: Sequence[str | Path | Found] | str | Path | ImageFileCollection,
         *,
         recursive: bool = False,
         camera: str | None = None,
@@ -39,7 +40,8 @@ class FrameMethods(Opened):
         Parameters
         ----------
         sources
-            files, folders, globs or `@list.txt`; or a `ccdproc.ImageFileCollection`
+            files, folders, globs or `@list.txt`; what `ingest.find_files` found; or a
+            `ccdproc.ImageFileCollection`
         camera
             the camera that took them; None reads it from their headers
         kind
@@ -53,8 +55,10 @@ class FrameMethods(Opened):
             paths = [str(path) for path in sources.files_filtered(include_path=True)]
             files = ingest.find_files([], recursive=False, listed=paths)
         else:
-            named = [sources] if isinstance(sources, str | Path) else sources
-            files = ingest.find_files([str(source) for source in named], recursive=recursive)
+            given = [sources] if isinstance(sources, str | Path) else sources
+            files = [source for source in given if isinstance(source, ingest.Found)]
+            named = [str(source) for source in given if not isinstance(source, ingest.Found)]
+            files += ingest.find_files(named, recursive=recursive)
         return ingest.ingest(
             self._engine,
             act(),
