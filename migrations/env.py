@@ -9,6 +9,7 @@ from hotpix_registry.catalogue import engine, schema
 
 
 def migrate(connection: Connection) -> None:
+    schema.spell_out_indexes(connection.dialect.name)
     context.configure(
         connection=connection, target_metadata=schema.metadata, transactional_ddl=True, compare_type=True
     )

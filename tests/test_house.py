@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from hotpix_registry.registry import Registry
+
 PACKAGE = Path(__file__).parents[1] / "hotpix_registry"
 
 LAYERS = [
@@ -64,6 +66,26 @@ def test_the_domain_needs_the_standard_library_only() -> None:
     assert {name.split(".")[0] for name in names} <= set(sys.stdlib_module_names)
 
 
+HEAVY = {"numpy", "astropy", "ccdproc", "scipy", "matplotlib", "alembic"}
+COMMAND = """
+import sys
+from hotpix_registry.cli import main
+sys.argv = ["hotpix-registry", *sys.argv[1:]]
+try:
+    main()
+finally:
+    print(*sys.modules, file=sys.stderr)
+"""
+
+
+def imported_by(code: str, *arguments: str) -> set[str]:
+    """The modules that a process of its own has at its end; it prints them last."""
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True
+    )
+    return set((done.stderr or done.stdout).split("\n")[-2].split())
+
+
 @pytest.mark.parametrize(
     "code",
     [
@@ -73,11 +95,21 @@ def test_the_domain_needs_the_standard_library_only() -> None:
     ],
 )
 def test_nothing_heavy_is_imported_before_it_is_needed(code: str) -> None:
-    heavy = {"numpy", "astropy", "ccdproc", "scipy", "matplotlib", "alembic"}
-    done = subprocess.run(
-        [sys.executable, "-c", f"{code}; import sys; print(*sys.modules)"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert not heavy & set(done.stdout.split())
+    assert not HEAVY & imported_by(f"{code}; import sys; print(*sys.modules)")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["mask", "--help"], ["frames", "--help"]])
+def test_help_needs_no_database_library(arguments: list[str]) -> None:
+    assert not (HEAVY | {"sqlalchemy", "hotpix_registry.registry"}) & imported_by(COMMAND, *arguments)
+
+
+def test_a_command_imports_its_own_module_alone_and_one_kind_of_database(
+    registry: Registry, database: str
+) -> None:
+    imported = imported_by(COMMAND, "masks", "--database", database)
+    assert [name for name in sorted(imported) if name.endswith("_commands")] == [
+        "hotpix_registry.cli.version_commands"
+    ]
+    assert not (HEAVY | {"rich.console"}) & imported
+    if database.endswith(".sqlite"):
+        assert not {"psycopg", "sqlalchemy.dialects.postgresql"} & imported

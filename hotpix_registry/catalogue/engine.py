@@ -412,6 +412,7 @@ def check(engine: Engine) -> list[str]:
     from alembic.autogenerate import compare_metadata
     from alembic.migration import MigrationContext
 
+    schema.spell_out_indexes(engine.dialect.name)
     with reading(engine) as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         amiss = [

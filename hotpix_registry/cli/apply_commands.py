@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hotpix_registry.cli.opening import open_registry
 from hotpix_registry.cli.options import Database, Format, OutputFormat
 from hotpix_registry.cli.output import count, print_rows, progress_bar, say
 from hotpix_registry.errors import SomeRefused
-from hotpix_registry.registry import Registry
 
 if TYPE_CHECKING:
     from hotpix_registry.registry.apply import Applied
@@ -66,7 +66,7 @@ def apply(
     The mask goes into the extension MASK, where CCDData finds it, and its flags into DQ; the header
     names the mask. All else stays as it is.
     """
-    with Registry(database, create=False) as registry, progress_bar("Applying", unit="frames") as bar:
+    with open_registry(database) as registry, progress_bar("Applying", unit="frames") as bar:
         applied = registry.apply(
             mask,
             files,

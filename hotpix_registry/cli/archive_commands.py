@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hotpix_registry.cli.opening import open_registry
 from hotpix_registry.cli.options import Database, Format, OutputFormat
 from hotpix_registry.cli.output import count, out, print_json, print_rows, print_table, progress_bar, say
 from hotpix_registry.errors import HotpixError, NoMask, SomeRefused, UsageError
-from hotpix_registry.registry import Registry
 
 if TYPE_CHECKING:
     from hotpix_registry.planning import Campaign
@@ -46,7 +46,7 @@ def identify(
             hint = f"Name the frames in it, such as {file}/*.fits."
             raise UsageError(f"{file} is a folder.", next_step=hint)
     failures: list[tuple[str, HotpixError]] = []
-    with Registry(database, create=False) as registry:
+    with open_registry(database) as registry:
         answers = registry.identify_each(
             files,
             camera=camera,

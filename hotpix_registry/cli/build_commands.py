@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hotpix_registry.cli.opening import open_registry
 from hotpix_registry.cli.options import (
     Camera,
     Database,
@@ -28,11 +29,10 @@ from hotpix_registry.cli.output import (
 )
 from hotpix_registry.domain import Recipe, Rule
 from hotpix_registry.errors import HotpixError, SomeRefused, UsageError
-from hotpix_registry.registry import Registry
-from hotpix_registry.registry.masks import BuildResult, Plan
 
 if TYPE_CHECKING:
     from hotpix_registry.planning import Campaign
+    from hotpix_registry.registry.masks import BuildResult, Plan
 
 
 def register(app: typer.Typer) -> None:
@@ -69,7 +69,7 @@ def build(
     """Build hot-pixel masks from the catalogued darks of a camera, one for each campaign."""
     span, seconds = parse_nights(nights), parse_exposures(exposures)
     recipe = _recipe(rule, limit, cutoff)
-    with Registry(database, create=False) as registry:
+    with open_registry(database) as registry:
         if dry_run:
             _print_plan(registry.plan(camera, nights=span, exposures_s=seconds), fmt)
             return

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
+from hotpix_registry.cli.opening import open_registry
 from hotpix_registry.cli.options import Database, Format, OutputFormat, parse_nights
 from hotpix_registry.cli.output import count, out, print_json, print_rows, say
-from hotpix_registry.registry import Registry
 
 cameras_app = typer.Typer(help="List cameras, and say what is known about them.")
 
@@ -26,7 +26,7 @@ def cameras(context: typer.Context, fmt: OutputFormat = Format.TABLE, database: 
     """List registered cameras."""
     if context.invoked_subcommand is not None:
         return
-    with Registry(database, create=False) as registry:
+    with open_registry(database) as registry:
         rows: list[dict[str, Any]] = [
             {
                 "name": row.name,
@@ -66,7 +66,7 @@ def show(
     """Show a camera's profile."""
     from hotpix_registry.cameras import dump_camera_profile
 
-    with Registry(database, create=False) as registry:
+    with open_registry(database) as registry:
         row = registry.camera(name)
     if fmt is Format.JSON:
         print_json({"name": row.name, "aliases": list(row.aliases)} | row.profile.as_dict())
@@ -87,7 +87,7 @@ def apply(
     database: Database = None,
 ) -> None:
     """Load camera profiles or keyword profiles."""
-    with Registry(database) as registry:
+    with open_registry(database, create=True) as registry:
         for file in files:
             say(registry.apply_profile(file))
 
@@ -95,7 +95,7 @@ def apply(
 @cameras_app.command(epilog="Example: hotpix-registry cameras confirm st-7")
 def confirm(name: Name, database: Database = None) -> None:
     """Say that a provisional camera's profile is right."""
-    with Registry(database, create=False) as registry:
+    with open_registry(database) as registry:
         registry.confirm_camera(name)
     say(f"Camera {name} is confirmed.")
 
@@ -103,7 +103,7 @@ def confirm(name: Name, database: Database = None) -> None:
 @cameras_app.command(epilog="Example: hotpix-registry cameras rename st-7 dome-camera")
 def rename(name: Name, new: NewName, database: Database = None) -> None:
     """Give a camera another name; the old one keeps working as an alias."""
-    with Registry(database, create=False) as registry:
+    with open_registry(database) as registry:
         registry.rename_camera(name, new)
     say(f"Camera {name} is {new} now; {name} still finds it.")
 
@@ -111,7 +111,7 @@ def rename(name: Name, new: NewName, database: Database = None) -> None:
 @cameras_app.command(epilog="Example: hotpix-registry cameras alias st-7 sbig")
 def alias(name: Name, new: NewName, database: Database = None) -> None:
     """Let a camera be found under one more name."""
-    with Registry(database, create=False) as registry:
+    with open_registry(database) as registry:
         registry.alias_camera(name, new)
     say(f"{new} now means camera {name}.")
 
@@ -123,7 +123,7 @@ def merge(
     database: Database = None,
 ) -> None:
     """Say that two cameras are one body; masks already built stay with the old series."""
-    with Registry(database, create=False) as registry:
+    with open_registry(database) as registry:
         moved = registry.merge_cameras(name, into)
     say(f"Moved {count(moved, 'frame')} of {name} to {into}; build again to have masks of all of them.")
 
@@ -140,6 +140,6 @@ def split(
     """Give the frames of some nights to a camera of their own."""
     span = parse_nights(nights)
     assert span is not None
-    with Registry(database, create=False) as registry:
+    with open_registry(database) as registry:
         moved = registry.split_camera(name, new, nights=span)
     say(f"Moved {count(moved, 'frame')} of {name} to {new}.")

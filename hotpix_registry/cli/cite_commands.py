@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from hotpix_registry.cli.opening import open_registry
 from hotpix_registry.cli.options import (
     AsOf,
     Binning,
@@ -20,7 +21,6 @@ from hotpix_registry.cli.options import (
 )
 from hotpix_registry.cli.output import out, print_json, print_rows, say
 from hotpix_registry.errors import UsageError
-from hotpix_registry.registry import Registry
 
 
 def register(app: typer.Typer) -> None:
@@ -83,7 +83,7 @@ def cite(
     configuration = parse_configuration(
         binning=binning, readout_mode=readout_mode, gain_setting=gain_setting, offset_setting=offset_setting
     )
-    with Registry(database, create=False) as registry:
+    with open_registry(database) as registry:
         cited = registry.cite(
             camera=camera,
             date=date,

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import typer
 
 from hotpix_registry import settings
-from hotpix_registry.catalogue import engine as databases
-from hotpix_registry.catalogue import schema
 from hotpix_registry.cli.options import Database
 from hotpix_registry.cli.output import out, say
 from hotpix_registry.errors import SchemaError
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import URL
 
 db_app = typer.Typer(
     help="Look after the database.", epilog="Example: hotpix-registry db check", no_args_is_help=True
@@ -26,9 +29,11 @@ def upgrade(database: Database = None) -> None:
 
     An SQLite file is copied first, as FILE.bak-REVISION beside it.
     """
+    from hotpix_registry.catalogue import engine as databases
+    from hotpix_registry.catalogue import schema
     from hotpix_registry.registry import portability
 
-    engine = databases.connect(databases.parse_url(settings.database_url(database)))
+    engine = databases.connect(_url(database))
     try:
         portability.upgrade(engine, say)
     finally:
@@ -39,14 +44,25 @@ def upgrade(database: Database = None) -> None:
 @db_app.command(epilog="Example: hotpix-registry db current")
 def current(database: Database = None) -> None:
     """Print the registry's schema revision."""
-    engine = databases.connect(databases.parse_url(settings.database_url(database)))
+    from hotpix_registry.catalogue import engine as databases
+
+    engine = databases.connect(_url(database))
     out(databases.current_revision(engine) or "none")
 
 
 @db_app.command(epilog="Example: hotpix-registry db check")
 def check(database: Database = None) -> None:
     """Compare the registry's tables and guards with what this version needs."""
-    engine = databases.open_database(databases.parse_url(settings.database_url(database)), create=False)
+    from hotpix_registry.catalogue import engine as databases
+    from hotpix_registry.catalogue import schema
+
+    engine = databases.open_database(_url(database), create=False)
     if amiss := databases.check(engine):
         raise SchemaError(f"{databases.describe(engine)}: {'; '.join(amiss)}.", next_step="Restore a backup.")
     say(f"{databases.describe(engine)} is as it should be (schema {schema.REVISION}).")
+
+
+def _url(database: str | None) -> URL:
+    from hotpix_registry.catalogue.engine import parse_url
+
+    return parse_url(settings.database_url(database))

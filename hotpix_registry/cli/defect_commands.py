@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from hotpix_registry.cli.opening import open_registry
 from hotpix_registry.cli.options import (
     AnyCamera,
     Camera,
@@ -21,7 +22,6 @@ from hotpix_registry.cli.options import (
 from hotpix_registry.cli.output import out, print_rows, say
 from hotpix_registry.domain import Defect
 from hotpix_registry.errors import UsageError
-from hotpix_registry.registry import Registry
 
 defects_app = typer.Typer(help="Keep a camera's static list of bad pixels.")
 
@@ -42,7 +42,7 @@ def defects(
         return
     if camera is None:
         raise UsageError("Which camera?", next_step="Name it with --camera.")
-    with Registry(database, create=False) as registry:
+    with open_registry(database) as registry:
         rows = [dataclasses.asdict(defect) for defect in registry.defects(camera)]
     names = ("defect_id", "x0", "y0", "width", "height", "first_night", "last_night", "reason")
     print_rows(
@@ -91,7 +91,7 @@ def add(
                 last_night=span[1],
             )
         )
-    with Registry(database, create=False) as registry:
+    with open_registry(database) as registry:
         ids = registry.add_defects(camera, found, reason=reason)
     out(", ".join(map(str, ids)))
     say(f"{len(ids)} defects are on the list of {camera}; build again to have them in its masks.")
@@ -105,6 +105,6 @@ def remove(
     database: Database = None,
 ) -> None:
     """Take defects off a camera's static list; masks already built keep them."""
-    with Registry(database, create=False) as registry:
+    with open_registry(database) as registry:
         registry.remove_defects(camera, ids, reason=reason)
     say(f"{len(ids)} defects are off the list of {camera}.")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hotpix_registry.cli.opening import open_registry
 from hotpix_registry.cli.options import (
     AnyCamera,
     Database,
@@ -24,9 +25,9 @@ from hotpix_registry.cli.options import (
 from hotpix_registry.cli.output import count, out, print_json, print_rows, print_table, progress_bar, say
 from hotpix_registry.domain import Frame, Kind, iso
 from hotpix_registry.errors import NoRegistry, SomeRefused, UsageError
-from hotpix_registry.registry import Registry
 
 if TYPE_CHECKING:
+    from hotpix_registry.registry import Registry
     from hotpix_registry.registry.batch import IngestReport
 
 frames_app = typer.Typer(help="List catalogued frames, and correct what is known about them.")
@@ -74,7 +75,7 @@ def ingest(
     """
     if reread:
         with (
-            Registry(database, create=False) as registry,
+            open_registry(database) as registry,
             progress_bar("Reading headers", unit="frames") as bar,
         ):
             changed = registry.reread(progress=bar)
@@ -104,11 +105,12 @@ def ingest(
 def _opened(database: str | None, dry_run: bool) -> Iterator[Registry]:
     """The registry; for a dry run where none is yet, an empty one that is thrown away."""
     try:
-        registry = Registry(database, create=not dry_run)
+        registry = open_registry(database, create=not dry_run)
     except NoRegistry:
-        with TemporaryDirectory() as folder, Registry(str(Path(folder) / "registry.sqlite")) as registry:
-            yield registry
-        return
+        with TemporaryDirectory() as folder:
+            with open_registry(str(Path(folder) / "registry.sqlite"), create=True) as registry:
+                yield registry
+            return
     with registry:
         yield registry
 
@@ -207,7 +209,7 @@ def frames(
     if status is not None and status not in ("used", "excluded", "twin", "missing"):
         raise UsageError(f"'{status}' is no status.", next_step="Use used, excluded, twin or missing.")
     exposures = parse_exposures(exposure)
-    with Registry(database, create=False) as registry:
+    with open_registry(database) as registry:
         if rejected:
             rows = [{"path": path, "reason": reason} for path, reason in registry.rejected()]
             print_rows(
@@ -284,7 +286,7 @@ FrameNames = Annotated[
 @frames_app.command(epilog="Example: hotpix-registry frames exclude 17 18 --reason 'light leak'")
 def exclude(frames: FrameNames, reason: Reason, database: Database = None) -> None:
     """Take frames out of all later builds."""
-    with Registry(database, create=False) as registry:
+    with open_registry(database) as registry:
         ids = registry.exclude(frames, reason=reason)
     say(f"Excluded {count(len(ids), 'frame')} from later builds; masks already built keep them.")
 
@@ -292,7 +294,7 @@ def exclude(frames: FrameNames, reason: Reason, database: Database = None) -> No
 @frames_app.command(epilog="Example: hotpix-registry frames include 17 --reason 'it was the dome light'")
 def include(frames: FrameNames, reason: Reason, database: Database = None) -> None:
     """Let excluded frames take part again."""
-    with Registry(database, create=False) as registry:
+    with open_registry(database) as registry:
         ids = registry.include(frames, reason=reason)
     say(f"Included {count(len(ids), 'frame')} in builds again.")
 
@@ -312,7 +314,7 @@ def fix(
     from hotpix_registry.registry.frames import parse_correction
 
     values = dict(parse_correction(text) for text in corrections)
-    with Registry(database, create=False) as registry:
+    with open_registry(database) as registry:
         ids = registry.fix(frames, values, reason=reason)
     out(", ".join(map(str, ids)))
     say(f"Corrected {count(len(ids), 'frame')}; later builds use that.")

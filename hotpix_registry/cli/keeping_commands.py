@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hotpix_registry import settings
-from hotpix_registry.catalogue.engine import parse_url
+from hotpix_registry.cli.opening import open_registry
 from hotpix_registry.cli.options import AnyCamera, Database, Format, OutputFormat
 from hotpix_registry.cli.output import (
     count,
@@ -22,7 +22,6 @@ from hotpix_registry.cli.output import (
 )
 from hotpix_registry.errors import IntegrityError, SomeRefused, UsageError
 from hotpix_registry.files import is_sqlite
-from hotpix_registry.registry import Registry
 
 if TYPE_CHECKING:
     from hotpix_registry.registry.merging import MergeReport
@@ -54,7 +53,7 @@ def export(
 ) -> None:
     """Write the registry, or a part of it, as one file that answers at once, without a network."""
     with (
-        Registry(database, create=False) as registry,
+        open_registry(database) as registry,
         labelled_progress_bar("Copying", unit="rows") as update,
     ):
         copied = registry.export(file, camera=camera, release=release, replace=replace, progress=update)
@@ -72,7 +71,7 @@ def backup(
     Restored, the file goes on as the same registry: use it with --database, or `import` it elsewhere.
     """
     with (
-        Registry(database, create=False) as registry,
+        open_registry(database) as registry,
         labelled_progress_bar("Copying", unit="rows") as update,
     ):
         copied = registry.backup(file, replace=replace, progress=update)
@@ -102,7 +101,7 @@ def verify(
         raise UsageError("--from goes with --fix.", next_step="Add --fix.")
     if backup is not None and not is_sqlite(backup):
         raise UsageError(f"{backup} is no backup.", next_step="Name a file that `backup` wrote.")
-    with Registry(database, create=False) as registry, labelled_progress_bar("Verifying") as update:
+    with open_registry(database) as registry, labelled_progress_bar("Verifying") as update:
         found = registry.verify(frames=frames, quick=quick, fix=fix, backup=backup, progress=update)
     if fmt is not Format.TABLE:
         print_json(found.as_dict())
@@ -128,7 +127,7 @@ def relocate(
     database: Database = None,
 ) -> None:
     """Tell where frames are after their archive moved; only the same bytes are believed."""
-    with Registry(database, create=False) as registry, progress_bar("Looking", unit="frames") as update:
+    with open_registry(database) as registry, progress_bar("Looking", unit="frames") as update:
         report = registry.relocate(old, new, dry_run=dry_run, progress=update)
     if fmt is not Format.TABLE:
         print_json(report.as_dict())
@@ -157,6 +156,7 @@ def import_registry(
 
     `given` are the options that belong to masks alone.
     """
+    from hotpix_registry.catalogue.engine import parse_url
     from hotpix_registry.registry import portability
 
     if wrong := [option for option, value in given.items() if value is not None]:
@@ -173,7 +173,7 @@ def import_registry(
         held = f"{count(moved.rows['masks'], 'mask')}, {count(moved.rows['frames'], 'frame')}"
         say(f"{moved.path} is registry {moved.registry_id} now, up to transaction {moved.tx}: {held}.")
         return
-    with Registry(database, create=False) as registry:
+    with open_registry(database) as registry:
         report = registry.merge(file, certify=certify, reason=reason)
     if fmt is not Format.TABLE:
         print_json(report.as_dict())

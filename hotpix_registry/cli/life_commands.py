@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from hotpix_registry.cli.opening import open_registry
 from hotpix_registry.cli.options import (
     AnyCamera,
     AnyReason,
@@ -25,7 +26,6 @@ from hotpix_registry.cli.options import (
 from hotpix_registry.cli.output import out, print_changes, print_json, print_rows, say
 from hotpix_registry.domain import Validity, iso
 from hotpix_registry.errors import UsageError
-from hotpix_registry.registry import Registry
 
 event_app = typer.Typer(
     help="Epoch events: what ends the life of earlier masks.",
@@ -92,7 +92,7 @@ def certify(
     """
     if force and reason is None:
         raise UsageError("What overrules a gate needs a reason.", next_step="Give it with --reason.")
-    with Registry(database, create=False) as registry:
+    with open_registry(database) as registry:
         changes = registry.certify(
             mask_id,
             valid_from=valid_from,
@@ -122,7 +122,7 @@ def revoke(
 
     Nothing slides to a neighbour silently. Receipts of earlier answers still give the mask, and say so.
     """
-    with Registry(database, create=False) as registry:
+    with open_registry(database) as registry:
         if undo:
             held = registry.lift_revocation(mask_id, camera=camera, reason=reason)
         else:
@@ -152,7 +152,7 @@ def decertify(
     database: Database = None,
 ) -> None:
     """Take all dates from a mask; it stays, and can be certified again."""
-    with Registry(database, create=False) as registry:
+    with open_registry(database) as registry:
         changes = registry.decertify(
             mask_id, restore_previous=restore_previous, expect=expect, camera=camera, reason=reason
         )
@@ -195,7 +195,7 @@ def add_event(
     database: Database = None,
 ) -> None:
     """Note what changed a detector: no mask, campaign, borrowing or fallback crosses it from now on."""
-    with Registry(database, create=False) as registry:
+    with open_registry(database) as registry:
         result = registry.add_event(camera, date, kind.value, note=note, trim=trim)
     if fmt is not Format.TABLE:
         print_json(result.as_dict())
@@ -211,7 +211,7 @@ def add_event(
 @event_app.command("list", epilog="Example: hotpix-registry event list --camera aspen")
 def list_events(camera: Camera, fmt: OutputFormat = Format.TABLE, database: Database = None) -> None:
     """List the epoch events of a camera."""
-    with Registry(database, create=False) as registry:
+    with open_registry(database) as registry:
         rows: list[dict[str, Any]] = [
             {"event_id": e.id, "at": iso(e.at_us), "kind": e.kind, "note": e.note, "tx": e.opened_tx}
             for e in registry.events(camera)
@@ -230,7 +230,7 @@ def remove_event(
     database: Database = None,
 ) -> None:
     """Take an event back; masks keep the dates that they hold now."""
-    with Registry(database, create=False) as registry:
+    with open_registry(database) as registry:
         event = registry.remove_event(camera, event_id, reason=reason)
     out(f"Event {event_id}, {event.kind} at {iso(event.at_us)}, is removed.")
 
@@ -246,7 +246,7 @@ def create_release(
     database: Database = None,
 ) -> None:
     """Freeze the state of now, or of an earlier moment, under a name."""
-    with Registry(database, create=False) as registry:
+    with open_registry(database) as registry:
         release = registry.create_release(name, as_of=as_of, note=note)
     out(f"Release {name} is the registry as of transaction {release.at_tx} ({iso(release.at_us)}).")
 
@@ -254,7 +254,7 @@ def create_release(
 @release_app.command("list", epilog="Example: hotpix-registry release list --format json")
 def list_releases(fmt: OutputFormat = Format.TABLE, database: Database = None) -> None:
     """List the releases."""
-    with Registry(database, create=False) as registry:
+    with open_registry(database) as registry:
         rows: list[dict[str, Any]] = [
             {
                 "name": release.name,
@@ -280,7 +280,7 @@ def log(
     database: Database = None,
 ) -> None:
     """Show who wrote what, when, why, from which host and with which version; the newest last."""
-    with Registry(database, create=False) as registry:
+    with open_registry(database) as registry:
         rows = registry.log(newest=last)
     for row in rows:
         row["deeds"] = ", ".join(row["did"])
@@ -309,7 +309,7 @@ def history(
     database: Database = None,
 ) -> None:
     """Show every interval that masks ever held: who gave it, who ended it, when and why."""
-    with Registry(database, create=False) as registry:
+    with open_registry(database) as registry:
         rows = registry.history(camera=camera, mask_id=mask_id)
     if fmt is not Format.TABLE:
         print_rows(rows, fmt, columns={}, nothing="")

@@ -6,10 +6,11 @@ import json
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hotpix_registry.cli.opening import open_registry
 from hotpix_registry.cli.options import (
     AsOf,
     Bayer,
@@ -25,7 +26,9 @@ from hotpix_registry.cli.options import (
 )
 from hotpix_registry.cli.output import count, out, print_explanation, print_json, progress_bar, say
 from hotpix_registry.errors import HotpixError, SomeRefused, UsageError
-from hotpix_registry.registry import Mask, Registry
+
+if TYPE_CHECKING:
+    from hotpix_registry.registry import Mask, Registry
 
 
 def register(app: typer.Typer) -> None:
@@ -174,7 +177,7 @@ def mask(
             )
         _serve_frames(files or [], recursive, camera, adapt is not None, fmt, database, asked)
         return
-    with Registry(database, create=False) as registry:
+    with open_registry(database) as registry:
         try:
             if receipt is not None:
                 found = registry.replay(receipt, explain=explain)
@@ -225,7 +228,7 @@ def _serve_frames(
     database: str | None,
     asked: dict[str, Any],
 ) -> None:
-    with Registry(database, create=False) as registry:
+    with open_registry(database) as registry:
         with progress_bar("Reading headers", unit="files") as bar:
             served = registry.masks_for(
                 files, recursive=recursive, camera=camera, allow_binning=allow_binning, progress=bar, **asked

@@ -7,11 +7,13 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hotpix_registry.cli.options import Format
-from hotpix_registry.registry.criteria import Weighed
-from hotpix_registry.registry.masks import MaskChange
+
+if TYPE_CHECKING:
+    from hotpix_registry.registry.criteria import Weighed
+    from hotpix_registry.registry.masks import MaskChange
 
 
 def say(message: str) -> None:

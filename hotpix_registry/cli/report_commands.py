@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
+from hotpix_registry.cli.opening import open_registry
 from hotpix_registry.cli.options import Database
 from hotpix_registry.cli.output import out
-from hotpix_registry.registry import Registry
 
 
 def register(app: typer.Typer) -> None:
@@ -42,7 +42,7 @@ def report(
     database: Database = None,
 ) -> None:
     """Say whether to trust a mask, and why: what was found, how sure it is, and what changed."""
-    with Registry(database, create=False) as registry:
+    with open_registry(database) as registry:
         told = registry.report(mask_id, against=against)
     match fmt:
         case ReportFormat.TEXT:

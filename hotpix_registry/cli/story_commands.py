@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hotpix_registry.cli.opening import open_registry
 from hotpix_registry.cli.options import (
     AnyCamera,
     AsOf,
@@ -28,10 +29,9 @@ from hotpix_registry.cli.output import (
 )
 from hotpix_registry.domain import iso
 from hotpix_registry.errors import SomeRefused, UsageError
-from hotpix_registry.registry import Registry
-from hotpix_registry.registry.compare import Affected, DatesChange, MaskDiff, is_mask_number
 
 if TYPE_CHECKING:
+    from hotpix_registry.registry.compare import Affected, DatesChange, MaskDiff
     from hotpix_registry.registry.coverage import Coverage, SeriesCoverage, Stretch
     from hotpix_registry.registry.trend import Trend
 
@@ -77,6 +77,8 @@ def diff(
 
     A number is a mask. A release, a transaction such as tx12 and a time are states of the registry.
     """
+    from hotpix_registry.registry.compare import DatesChange, is_mask_number
+
     _check_picture(output)
     if is_mask_number(a) != is_mask_number(b):
         number, state = (a, b) if is_mask_number(a) else (b, a)
@@ -84,7 +86,7 @@ def diff(
             f"{number} is a mask and {state} a state of the registry; they cannot be compared.",
             next_step=f"Give two of a kind; tx{number} is the transaction.",
         )
-    with Registry(database, create=False) as registry:
+    with open_registry(database) as registry:
         if is_mask_number(a):
             if camera is not None:
                 raise UsageError("Masks say themselves of which camera they are.", next_step="Omit --camera.")
@@ -101,10 +103,8 @@ def diff(
         if not changes:
             say("No date is answered otherwise.")
         return
-    print_rows([change.as_dict() for change in changes], fmt, columns=_DATE_COLUMNS, nothing="")
-
-
-_DATE_COLUMNS = {name: name for name in DatesChange.__slots__}
+    columns = {name: name for name in DatesChange.__slots__}
+    print_rows([change.as_dict() for change in changes], fmt, columns=columns, nothing="")
 
 
 def _print_diff(compared: MaskDiff, fmt: Format) -> None:
@@ -178,7 +178,7 @@ def affected(
     With files, CSV and ECSV list the frames; without, the dates.
     """
     with (
-        Registry(database, create=False) as registry,
+        open_registry(database) as registry,
         labelled_progress_bar("Reading headers", unit="files") as bar,
     ):
         told = registry.affected(since, files or (), recursive=recursive, camera=camera, progress=bar)
@@ -195,7 +195,7 @@ def _print_affected(told: Affected, fmt: Format, *, with_files: bool) -> None:
         return
     if fmt is not Format.TABLE:
         changes = told.frames if with_files else told.dates
-        columns = {name: name for name in FRAME_COLUMNS} if with_files else _DATE_COLUMNS
+        columns = {name: name for name in (FRAME_COLUMNS if with_files else DatesChange.__slots__)}
         print_rows([change.as_dict() for change in changes], fmt, columns=columns, nothing="")
         return
     _print_dates(told.dates)
@@ -227,7 +227,7 @@ def coverage(
 ) -> None:
     """Show which dates of a camera have a mask, how old its darks are then, and what closes the gaps."""
     _check_picture(output)
-    with Registry(database, create=False) as registry:
+    with open_registry(database) as registry:
         told = registry.coverage(camera, as_of=as_of, release=release)
         if output is not None:
             _draw(output, registry.draw_coverage(told))
@@ -329,7 +329,7 @@ def trend(
     masks of the same rule and exposure times are compared.
     """
     _check_picture(output)
-    with Registry(database, create=False) as registry:
+    with open_registry(database) as registry:
         told = registry.trend(camera, flag=flag, temperature_c=temperature)
         if output is not None:
             _draw(output, registry.draw_trends(camera, told))

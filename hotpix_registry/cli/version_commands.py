@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hotpix_registry.cli.keeping_commands import import_registry
+from hotpix_registry.cli.opening import open_registry
 from hotpix_registry.cli.options import (
     AnyCamera,
     AnyReason,
@@ -24,7 +24,9 @@ from hotpix_registry.cli.options import (
 from hotpix_registry.cli.output import flag_counts, out, print_changes, print_json, print_rows, print_table
 from hotpix_registry.errors import UsageError
 from hotpix_registry.files import is_sqlite
-from hotpix_registry.registry import Registry
+
+if TYPE_CHECKING:
+    from hotpix_registry.registry import Registry
 
 
 def register(app: typer.Typer) -> None:
@@ -50,7 +52,7 @@ def masks(
     database: Database = None,
 ) -> None:
     """List mask versions."""
-    with Registry(database, create=False) as registry:
+    with open_registry(database) as registry:
         rows = registry.masks(camera=camera, as_of=as_of, release=release)
     for row in rows:
         row["state"] = f"{row['status']}{', needs rebuild' if row['needs_rebuild'] else ''}"
@@ -78,7 +80,7 @@ def _day(instant: str | None) -> str:
 
 def show(mask_id: MaskId, fmt: OutputFormat = Format.TABLE, database: Database = None) -> None:
     """Show everything known about a mask: what it was made of, how, by whom, and what it found."""
-    with Registry(database, create=False) as registry:
+    with open_registry(database) as registry:
         details = registry.show(mask_id)
     if fmt is not Format.TABLE:
         print_json(details)
@@ -116,7 +118,7 @@ def plot(
     database: Database = None,
 ) -> None:
     """Draw the pictures of a build: histogram, scatter, the limit, and where the flagged pixels lie."""
-    with Registry(database, create=False) as registry:
+    with open_registry(database) as registry:
         for path in _save_plots(registry, mask_id, output):
             out(str(path))
 
@@ -175,6 +177,8 @@ def import_mask(
     A registry's file becomes the registry where nothing is yet; else what it knows is taken in.
     """
     if is_sqlite(file):
+        from hotpix_registry.cli.keeping_commands import import_registry
+
         given = {"--camera": camera, "--from": valid_from, "--temperature": temperature, "--bit": bit}
         import_registry(file, given, certify=certify, reason=reason, fmt=fmt, database=database)
         return
@@ -183,7 +187,7 @@ def import_mask(
         raise UsageError(f"A mask needs {missing}.", next_step="`hotpix-registry import -h` has an example.")
     size = None if shape is None else parse_numbers(shape, 2, "a size", "Write columns and rows: 2048,4096.")
     bins = parse_numbers(binning, 2, "a binning", "Write it as 2,2.")
-    with Registry(database, create=False) as registry:
+    with open_registry(database) as registry:
         result = registry.import_mask(
             file,
             camera,
@@ -226,7 +230,7 @@ def edit(
     ]
     if not any(pixels):
         raise UsageError("No pixels were given.", next_step="Name them with --mask x,y or --unmask x,y.")
-    with Registry(database, create=False) as registry:
+    with open_registry(database) as registry:
         result = registry.edit_mask(mask_id, mask=pixels[0], unmask=pixels[1], reason=reason)
     out(f"Mask {result.mask_id}, version {result.version} of {result.series}, {result.status}")
     out(f"  {result.flagged} of {result.pixels} pixels masked")

@@ -458,20 +458,32 @@ def sizes_of_blobs(folder: Path) -> dict[str, Any]:
 # --- processes --------------------------------------------------------------------------------
 
 _BARE = """
-import hashlib, os, sqlalchemy as sa, typer
+import datetime, os, sqlalchemy as sa, typer
 app = typer.Typer()
 @app.command()
 def mask(camera: str = typer.Option(...), date: str = typer.Option(...)):
     engine = sa.create_engine("sqlite:///" + os.environ["HOTPIX_DATABASE_URL"])
-    t = sa.table("assignments", sa.column("mask_id"), sa.column("valid_from_us"), sa.column("closed_tx"))
-    m = sa.table("masks", sa.column("id"), sa.column("sha256"))
+    def table(name, columns):
+        return sa.table(name, *map(sa.column, columns.split()))
+    n = table("camera_names", "camera_id name closed_tx").c
+    s = table("series", "id camera_id").c
+    a = table("assignments", "series_id mask_id valid_from_us valid_to_us closed_tx").c
+    m = table("masks", "id sha256").c
+    night = datetime.datetime.fromisoformat(date + "T12:00:00+00:00").timestamp() * 1e6
+    last = (
+        sa.select(a.valid_to_us, m.sha256)
+        .join_from(n.name.table, s.id.table, s.camera_id == n.camera_id)
+        .join(a.mask_id.table, a.series_id == s.id)
+        .join(m.id.table, m.id == a.mask_id)
+        .where(n.name == camera, n.closed_tx.is_(None), a.closed_tx.is_(None), a.valid_from_us <= night)
+        .order_by(a.valid_from_us.desc())
+        .limit(1)
+    )
     with engine.connect() as connection:
-        found = connection.execute(
-            sa.select(t.c.mask_id).where(t.c.valid_from_us <= 1534968000000000, t.c.closed_tx.is_(None))
-            .order_by(t.c.valid_from_us.desc()).limit(1)
-        ).scalar()
-        sha = connection.execute(sa.select(m.c.sha256).where(m.c.id == found)).scalar()
-    print(os.path.join(os.environ["HOTPIX_CACHE_DIR"], sha[:2], sha + ".fits"))
+        found = connection.execute(last).first()
+    if found is None or (found.valid_to_us is not None and found.valid_to_us <= night):
+        raise SystemExit(3)
+    print(os.path.join(os.environ["HOTPIX_CACHE_DIR"], found.sha256[:2], found.sha256 + ".fits"))
 app()
 """
 
@@ -496,10 +508,10 @@ def _process(folder: Path, command: list[str]) -> dict[str, Any]:
     seconds = []
     for _ in range(6):  # the first one compiles and fills the cache
         start = time.perf_counter()
-        subprocess.run(command, env=environment, capture_output=True, check=True)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
         seconds.append(time.perf_counter() - start)
     _clock["seconds"] = float(np.median(seconds[1:]))
-    return {}
+    return {"out": done.stdout, "peak_mb": _peak_mb(resource.RUSAGE_CHILDREN)}
 
 
 @work
