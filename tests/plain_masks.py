@@ -109,7 +109,8 @@ def _frame(connection: Any, camera: CameraRow, start_us: int, set_point_c: float
     known = queries.frame_ids(connection, [sha256])
     if sha256 in known:
         return known[sha256]
-    frame_id = queries.add_frame(connection, sha256=sha256, size_bytes=1, compression="", header="", tx=tx)
+    frame = queries.NewFrame(sha256=sha256, size_bytes=1, compression="", header="")
+    frame_id = queries.add_frames(connection, [frame], tx)[sha256]
     facts = Facts(
         kind=Kind.DARK,
         frame_type="dark",
@@ -118,14 +119,9 @@ def _frame(connection: Any, camera: CameraRow, start_us: int, set_point_c: float
         start_us=start_us,
         set_temp_c=set_point_c,
     )
-    queries.put_reading(
-        connection,
-        frame_id,
-        camera_id=camera.camera_id,
-        series=None,
-        night=camera.profile.night_of(start_us),
-        facts=facts,
-        twin_of=None,
-        tx=tx,
+    night = camera.profile.night_of(start_us)
+    reading = queries.Reading(
+        camera_id=camera.camera_id, series_id=None, night=night, facts=facts, twin_of=None
     )
+    queries.put_reading(connection, frame_id, reading, tx)
     return frame_id

@@ -51,7 +51,7 @@ def read_header(path: Path | str) -> FrameHeader:
     UnreadableFrame
         With a sentence: no such file, not FITS, truncated in its header, no image, a mosaic.
     """
-    with open_bytes(Path(path)) as source:
+    with open_bytes(path) as source:
         return header_of(source)
 
 
@@ -95,7 +95,7 @@ def check_complete(path: Path | str, header: FrameHeader) -> None:
     Else (`.bz2`, several members, further HDUs) the file is decompressed, which also shows whether it is
     a mosaic. Tiles compressed once more as a file cannot be read in strips and are refused.
     """
-    with open_bytes(Path(path)) as source:
+    with open_bytes(path) as source:
         check_source(source, header)
 
 

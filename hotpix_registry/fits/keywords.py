@@ -31,6 +31,7 @@ __all__ = [
     "load_keyword_profile",
     "rules_digest",
     "shipped_keyword_profiles",
+    "type_of",
 ]
 
 _KELVIN_C = 273.15
@@ -104,6 +105,16 @@ def interpret(
         sources=reading.sources,
         problems=tuple(dict.fromkeys(reading.problems)),
     )
+
+
+def type_of(
+    header: FrameHeader, profile: KeywordProfile, *, kind: Kind | None = None
+) -> tuple[str, Kind | None]:
+    """The type as written, and the kind of `interpret`, a bias or master aside; None: no dark at all.
+
+    Of the lights of an archive nothing else is wanted.
+    """
+    return _type(_Reading(header, profile), kind)
 
 
 @dataclass(slots=True)

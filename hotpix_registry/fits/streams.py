@@ -74,7 +74,7 @@ class Bytes(ABC):
         self.close()
 
 
-def open_bytes(path: Path) -> PlainBytes | StreamBytes:
+def open_bytes(path: Path | str) -> PlainBytes | StreamBytes:
     """Open a file for reading at any place; gzip and bzip2 are known by their first bytes.
 
     Raises
@@ -83,7 +83,7 @@ def open_bytes(path: Path) -> PlainBytes | StreamBytes:
         When it cannot be opened.
     """
     try:
-        about = path.stat()
+        about = os.stat(path)
         if stat.S_ISDIR(about.st_mode):
             raise IsADirectoryError
         if not stat.S_ISREG(about.st_mode):
@@ -91,7 +91,7 @@ def open_bytes(path: Path) -> PlainBytes | StreamBytes:
             raise UnreadableFrame(
                 "This is a device or a pipe, not a file.", next_step="Give files and folders."
             )
-        file = path.open("rb", buffering=0)
+        file = open(path, "rb", buffering=0)  # noqa: SIM115 - it is closed with the Bytes
         try:
             head = file.read(_HEAD)
         except OSError:

@@ -133,8 +133,8 @@ class Rules:
         text = f"{keywords.rules_digest(self.profiles)} {self.kind} {self.n_combined}"
         return hashlib.sha256(text.encode()).hexdigest()
 
-    def interpret(self, header: FrameHeader) -> Facts:
-        profile = keywords.choose_profile(header, self.profiles)
+    def interpret(self, header: FrameHeader, profile: KeywordProfile | None = None) -> Facts:
+        profile = profile or keywords.choose_profile(header, self.profiles)
         return keywords.interpret(header, profile, kind=self.kind, n_combined=self.n_combined)
 
     def given_by_hand(self, facts: Facts) -> dict[str, Any]:
@@ -196,7 +196,7 @@ def checked_stat(found: Found) -> os.stat_result:
 
 def _stat(path: str) -> os.stat_result:
     try:
-        return Path(path).stat()
+        return os.stat(path)
     except OSError as error:
         raise UnreadableFrame(f"It cannot be read: {error.strerror}.") from None
 
@@ -304,14 +304,16 @@ def _begin(
     path: str, stat: os.stat_result, rules: Rules, pool: ThreadPoolExecutor
 ) -> PassedOver | Future[Candidate | PassedOver]:
     """Read a file's header, and let it be hashed if it is a dark."""
-    source = open_bytes(Path(path))
+    source = open_bytes(path)
     try:
         header = headers.header_of(source)
-        facts = rules.interpret(header)
-        if facts.kind is None:
+        profile = keywords.choose_profile(header, rules.profiles)
+        frame_type, kind = keywords.type_of(header, profile, kind=rules.kind)
+        if kind is None:
             source.close()
-            frame_type = facts.frame_type or "no type"
+            frame_type = frame_type or "no type"
             return PassedOver(path, stat.st_size, stat.st_mtime_ns, "skipped", frame_type, "not a dark")
+        facts = rules.interpret(header, profile)
         problems = reasons_to_reject(facts)
         if problems:
             raise UnreadableFrame(" ".join(problems))
