@@ -22,7 +22,7 @@ lint: $(READY)
 	$(BIN)/mypy
 
 benchmark: $(READY)
-	$(BIN)/python -m tests.benchmarks.speed
+	$(BIN)/python -m tests.benchmarks.speed $(if $(QUICK),--quick)
 
 benchmark-detection: $(READY)
 	$(BIN)/python -m tests.benchmarks.detection

@@ -1,10 +1,11 @@
 """How fast the registry is beside its peers and the physical limit, each piece in a process of its own.
 
-    python -m tests.benchmarks.speed [--repeats 5] [--only combine] [--folder FOLDER] [--json FILE]
+    python -m tests.benchmarks.speed [--repeats 5] [--quick] [--only combine] [--folder FOLDER]
 
 Every row is a ratio of two pieces of work that ran in turns in the same run; seconds are medians and
 depend on the machine, ratios hardly. Peak memory is that of the whole process, Python included. The
-frames (about 5 GB) are written once into the folder and stay there. BENCHMARKS.md is written anew.
+frames (about 5 GB) are written once into the folder and stay there. How cost
+grows is measured by `tests.benchmarks.growth`. BENCHMARKS.md and README.md's headline are written anew.
 """
 
 from __future__ import annotations
@@ -13,18 +14,22 @@ import argparse
 import json
 import os
 import platform
+import sqlite3
 import statistics
-import subprocess
 import sys
 import tempfile
+import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-CHECKOUT = Path(__file__).parents[2]
+from tests.benchmarks import growth
+from tests.benchmarks.growth import Growth
+from tests.benchmarks.works import CHECKOUT, run
+
 _SLOW = {"ccdproc_median_mad_20", "ccdproc_default_20", "ccdproc_median_mad_20_gz"}
 """Peers of half a minute and more run once."""
 
@@ -155,20 +160,6 @@ ROWS = (
 )
 
 
-def run(name: str, folder: Path) -> dict[str, Any]:
-    environment = {k: v for k, v in os.environ.items() if k not in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")}
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.benchmarks.works", name, str(folder)],
-        cwd=CHECKOUT,
-        env=environment,
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
-    found: dict[str, Any] = json.loads(done.stdout) if done.stdout else {}
-    return found
-
-
 def measure(rows: Sequence[Row], folder: Path, repeats: int) -> dict[str, list[dict[str, Any]]]:
     """Run all works of some rows in turns."""
     names = list(dict.fromkeys(name for row in rows for name in (row.peer, row.ours)))
@@ -212,7 +203,8 @@ def table(results: Sequence[dict[str, Any]]) -> str:
     lines = ["| work | ratio | goal | ours | other | peak memory |", "|---|---|---|---|---|---|"]
     for one in results:
         sign = "≥" if one["at_least"] else "≤"
-        memory = f"{one['peak_mb']:.0f} MB" + (f" (≤ {one['most_mb']:.0f})" if one["most_mb"] else "")
+        memory = "" if one["peak_mb"] is None else f"{one['peak_mb']:.0f} MB"
+        memory += f" (≤ {one['most_mb']:.0f})" if one["most_mb"] else ""
         mark = "" if one["reached"] else " (missed)"
         lines.append(
             f"| {one['what']} | {one['value']:.3g}{mark} | {sign} {one['goal']:g} | {one['ours_s']:.3g} s | "
@@ -221,26 +213,89 @@ def table(results: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def look_ups(grown: Sequence[Growth]) -> list[dict[str, Any]]:
+    """The rows of the table that come from how look-ups grow."""
+    curves = next((one.curves for one in grown if one.name == "assignments"), None)
+    if curves is None:
+        return []
+    ours, bare = ([y for _, y in curves[f"{who}, sqlite"]] for who in ("Registry.mask", "bare query"))
+    server, prepared = (
+        [y for _, y in curves[f"{who}, postgresql"]] for who in ("Registry.mask", "bare query")
+    )
+    judged = (
+        ("look-up in Python on SQLite, µs", ours[-1], 100.0, ours, bare),
+        ("the same, from the fewest assignments to the most", ours[-1] / ours[0], 2.0, ours, ours[:1]),
+        ("look-up on PostgreSQL against a prepared query", server[-1] / prepared[-1], 3.0, server, prepared),
+    )
+    return [
+        {
+            "what": what,
+            "value": value,
+            "goal": goal,
+            "at_least": False,
+            "reached": value <= goal,
+            "ours_s": mine[-1] / 1e6,
+            "peer_s": other[-1] / 1e6,
+            "peak_mb": None,
+            "most_mb": None,
+        }
+        for what, value, goal, mine, other in judged
+    ]
+
+
 def machine() -> str:
-    names = ("numpy", "scipy", "astropy", "ccdproc", "sqlalchemy")
+    names = ("numpy", "scipy", "astropy", "ccdproc", "sqlalchemy", "typer")
     versions = ", ".join(f"{name} {version(name)}" for name in names)
-    return f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, {versions}"
+    load = f"load average {os.getloadavg()[0]:.1f} at the start" if hasattr(os, "getloadavg") else ""
+    system = f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}, {load}"
+    return f"{system}; Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, {versions}"
+
+
+def headline(results: Sequence[dict[str, Any]]) -> str:
+    """The table in three lines."""
+    of = {one["what"]: one for one in results}
+    mean, peer = of[ROWS[0].what], of[ROWS[1].what]
+    build, ingest = of["whole build of 10 + 20 × 4096² against reading and averaging"], of[ROWS[7].what]
+    process = of["`mask` as a process against a bare typer and SQLAlchemy script"]
+    return (
+        f"Twenty 4096² darks are combined in {mean['value']:.1f} times the time to read and average them, "
+        f"{peer['value']:.0f} times faster than by `ccdproc.combine` with median and MAD, in "
+        f"{mean['peak_mb']:.0f} MB; the whole build of 30 takes {build['value']:.1f} times reading and "
+        f"averaging. An ingest takes {ingest['value']:.2f} times the SHA-256 of its files, and "
+        f"`hotpix-registry mask` {process['value']:.2f} times a bare script with the same query."
+    )
+
+
+def write_readme(text: str) -> None:
+    """Put the headline between the marks that README.md has for it."""
+    path = CHECKOUT / "README.md"
+    before, begin, rest = path.read_text(encoding="utf-8").partition("<!-- headline of BENCHMARKS.md -->\n")
+    _, end, after = rest.partition("<!-- end of it -->")
+    assert begin and end, "README.md has no place for the headline"
+    filled = textwrap.fill(text, 105, break_on_hyphens=False)
+    path.write_text(f"{before}{begin}{filled}\n{end}{after}", encoding="utf-8")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--repeats", type=int, default=5, help="turns; the medians count")
-    parser.add_argument("--only", default="", help="only rows whose name contains this")
+    parser.add_argument("--only", default="", help="only rows whose name contains this, and no growth")
+    parser.add_argument("--quick", action="store_true", help="one turn, and two sizes of each growth")
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "hotpix-benchmark")
     parser.add_argument(
         "--json", type=Path, default=CHECKOUT / "benchmark.json", help="every number goes there"
     )
     arguments = parser.parse_args()
-    arguments.folder.mkdir(parents=True, exist_ok=True)
+    repeats = 1 if arguments.quick else arguments.repeats
+    where = machine()
     run("prepare", arguments.folder)
     rows = [row for row in ROWS if arguments.only in row.what]
-    found = measure(rows, arguments.folder, arguments.repeats)
+    found = measure(rows, arguments.folder, repeats)
     results = [judged(row, found) for row in rows]
+    grown: list[Growth] = []
+    if not arguments.only:
+        grown = list(growth.measure(arguments.folder, quick=arguments.quick))
+        results += look_ups(grown)
     text = table(results)
     if not arguments.only:
         sizes = run("sizes_of_blobs", arguments.folder)
@@ -250,11 +305,16 @@ def main() -> None:
         )
         day = datetime.now(UTC).date()
         (CHECKOUT / "BENCHMARKS.md").write_text(
-            f"# Benchmarks\n\nMade by `make benchmark` on {day}: {machine()}. Warm cache, medians of "
-            f"{arguments.repeats} turns; ratios hold elsewhere, seconds do not.\n\n{text}\n"
+            f"# Benchmarks\n\nMade by `make benchmark` on {day}: {where}.\n\n{headline(results)}\n\n"
+            f"Warm cache, medians of {repeats} turns in which each piece of work ran in a process of its own "
+            "beside its peer; ratios hold elsewhere, seconds do not.\n\n"
+            f"{text}\n\n{growth.section(grown)}\n",
+            encoding="utf-8",
         )
+        write_readme(headline(results))
     print(text)
-    arguments.json.write_text(json.dumps({"results": results, "runs": found}, indent=1))
+    curves = [asdict(one) for one in grown]
+    arguments.json.write_text(json.dumps({"results": results, "runs": found, "growth": curves}, indent=1))
 
 
 if __name__ == "__main__":
