@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import random
 import shutil
 import time
+from contextlib import suppress
+from datetime import datetime
+from itertools import pairwise
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from hotpix_registry import Registry
+from hotpix_registry.cameras import CameraProfile
+from hotpix_registry.domain import Recipe, Rule, to_us
+from hotpix_registry.errors import Conflict, NoMask, RevokedMask
 from tests.cli.conftest import Done, Hotpix
+from tests.plain_masks import add_camera, add_mask
 from tests.small_camera import write_campaign, write_frame
 
 BUILD = ("build", "--camera", "smallcam-48", "--rule", "limit", "--limit", "4")
@@ -41,6 +52,107 @@ def test_four_processes_do_the_same_at_once_and_it_is_done_once(hotpix: Hotpix, 
     assert sum(result["new"] for result in results) == 1
     with hotpix.opened() as registry:
         assert [len(mask["valid"]) for mask in registry.masks()] == [1]
+
+
+def all_at_once(hotpix: Hotpix, commands: list[tuple[str, ...]]) -> list[Done]:
+    started = [(command, hotpix.start(*command)) for command in commands]
+    done = []
+    for command, process in started:
+        out, err = process.communicate(timeout=120)
+        done.append(Done(command, process.returncode, out.decode(), err.decode()))
+    assert not [one for one in done if "locked" in one.err or "Traceback" in one.err], done
+    return done
+
+
+def check_intervals(registry: Registry) -> None:
+    """Of each series, versions are counted without a gap and no two masks hold one date."""
+    series: dict[str, list[dict[str, Any]]] = {}
+    for mask in registry.masks():
+        series.setdefault(mask["series"], []).append(mask)
+    for masks in series.values():
+        assert [mask["version"] for mask in masks] == list(range(1, len(masks) + 1))
+        held = sorted((v["from"], v["to"] or "9999") for mask in masks for v in mask["valid"])
+        assert all(end <= start for (_, end), (start, _) in pairwise(held))
+
+
+def test_eight_processes_build_and_certify_at_once(hotpix: Hotpix, database: str) -> None:
+    hotpix = hotpix.on(database)
+    write_campaign(hotpix.cwd / "darks")
+    hotpix.ingest("darks")
+    with hotpix.opened() as registry:
+        registry.build("smallcam-48", recipe=Recipe(rule=Rule.LIMIT, limit_e_per_s=4.0))
+    builds = [(*BUILD[:-1], str(limit)) for limit in (5, 6, 7)]
+    certificates = [
+        ("certify", "1", "--valid-from", f"2021-0{n}-01", "--valid-to", f"2021-0{n + 4}-01", "--supersede")
+        for n in (1, 2, 3, 4, 5)
+    ]
+    for done in all_at_once(hotpix, [*builds, *certificates]):
+        done.ended_with(0)
+    with hotpix.opened() as registry:
+        assert len(registry.masks()) == 4
+        assert [act["tx"] for act in registry.log()] == list(range(1, 11))
+        check_intervals(registry)
+    hotpix("db", "check").ended_with(0)
+
+
+def test_of_eight_who_looked_at_the_same_moment_one_is_first_and_the_others_are_told(
+    hotpix: Hotpix, database: str
+) -> None:
+    hotpix = hotpix.on(database)
+    with hotpix.opened() as registry:
+        camera = add_camera(registry, CameraProfile(name="aspen", longitude_deg_east=0.0))
+        add_mask(registry, camera, ("2018-08-22", "2018-08-22"), [1_534_968_000_000_000])
+        looked = registry.mask("aspen", "2018-08-22").answer.tx
+    commands = [("certify", "1", "--valid-to", f"2019-08-0{n}", "--expect", str(looked)) for n in range(1, 9)]
+    done = all_at_once(hotpix, commands)
+    first, *others = sorted(done, key=lambda one: one.code)
+    first.ended_with(0)
+    for other in others:
+        other.refused(1, f"has moved since transaction {looked}", f"(transaction {looked + 1})")
+    with hotpix.opened() as registry:
+        assert registry.log()[-1]["tx"] == looked + 1
+        check_intervals(registry)
+
+
+def act_often(database: str, number: int, ready: Barrier) -> None:
+    """What one of eight does: builds of its own nights, certificates and revocations of all masks."""
+    draw = random.Random(number)
+    with Registry(database) as registry:
+        camera = registry.camera("aspen")
+        ready.wait()
+        for round_number in range(8):
+            night = f"20{10 + number}-0{round_number + 1}-15"
+            add_mask(registry, camera, (night, night), [instant_us(night)], seed=number)
+            newest = max(mask["mask_id"] for mask in registry.masks())
+            for act in (registry.certify, registry.revoke, registry.certify):
+                with suppress(Conflict, RevokedMask):
+                    act(draw.randint(1, newest), reason="because")
+            with suppress(NoMask, RevokedMask):
+                registry.mask("aspen", f"{night}T22:00:00Z")
+
+
+def instant_us(night: str) -> int:
+    return to_us(datetime.fromisoformat(f"{night}T20:00:00+00:00"))
+
+
+def test_eight_processes_act_over_and_over_and_nothing_is_lost(database: str) -> None:
+    with Registry(database) as registry:
+        add_camera(registry, CameraProfile(name="aspen", longitude_deg_east=0.0))
+    forks = multiprocessing.get_context("forkserver")
+    ready = forks.Barrier(8)
+    processes = [forks.Process(target=act_often, args=(database, number, ready)) for number in range(8)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(timeout=120)
+    assert [process.exitcode for process in processes] == [0] * 8
+    with Registry(database) as registry:
+        assert len(registry.masks()) == 64
+        log = registry.log(newest=None)
+        assert len(log) > 65  # the camera, the builds, and what else was allowed
+        assert [act["tx"] for act in log] == list(range(1, len(log) + 1))
+        assert [act["at_us"] for act in log] == sorted(act["at_us"] for act in log)
+        check_intervals(registry)
 
 
 def killed_after(hotpix: Hotpix, delay_s: float, *arguments: str) -> int:
