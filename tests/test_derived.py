@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from hotpix_registry import Registry
 from hotpix_registry.domain import DQ, Defect, Recipe, Rule
-from hotpix_registry.errors import NothingToBuild, UnknownId, UnreadableFrame, UsageError
+from hotpix_registry.errors import NoMask, NothingToBuild, UnknownId, UnreadableFrame, UsageError
 from hotpix_registry.fits import maskfile
 from hotpix_registry.science.persist import persist
 from hotpix_registry.simulate import SimulatedCamera, write_night
@@ -90,6 +90,47 @@ def test_an_import_needs_a_set_point_a_night_and_a_mask(aspen: Registry, tmp_pat
     with pytest.raises(UnreadableFrame):
         aspen.import_mask(tmp_path / "notes.txt", "aspen", valid_from="2019-01-10", temperature_c=-20)
     assert aspen.masks() == []
+
+
+def test_a_foreign_mask_answers_for_the_configuration_that_it_is_for(aspen: Registry, tmp_path: Path) -> None:
+    aspen.build("aspen")
+    camera = {"gain_setting": 100.0, "offset_setting": 50.0, "row_order": "TOP-DOWN"}
+    for name, size, more in (
+        ("whole", SIZE, {}),
+        ("binned", SIZE // 2, {"binning": (2, 2)}),
+        ("part", 32, {"sub_frame": (8, 16, 32, 32)}),
+    ):
+        np.save(tmp_path / f"{name}.npy", np.eye(size, dtype=bool))
+        result = aspen.import_mask(
+            tmp_path / f"{name}.npy",
+            "aspen",
+            valid_from="2019-01-10",
+            temperature_c=-20,
+            configuration=camera | more,
+        )
+        assert (result.version, result.status, result.flagged) == (1, "certified", size)
+        wanted = {"gain_setting": 100.0, "binning": (1, 1), "sub_frame": None} | more
+        answer = aspen.mask("aspen", "2019-02-01", configuration=wanted).answer
+        assert (answer.mask_id, answer.shape) == (result.mask_id, (size, size))
+    with pytest.raises(NoMask):
+        aspen.mask("aspen", "2019-02-01", configuration={"gain_setting": 200.0, "binning": (1, 1)})
+
+
+def test_a_list_of_boxes_takes_the_shape_of_its_sub_frame(aspen: Registry, tmp_path: Path) -> None:
+    (tmp_path / "boxes.ecsv").write_text(
+        "# %ECSV 1.0\n# ---\n# datatype:\n"
+        + "".join(f"# - {{name: {name}, datatype: int64}}\n" for name in ("x0", "y0", "width", "height"))
+        + "x0 y0 width height\n3 0 1 24\n"
+    )
+    taken_in = {
+        "valid_from": "2019-01-10",
+        "temperature_c": -20,
+        "configuration": {"sub_frame": (8, 16, 32, 24)},
+    }
+    with pytest.raises(UsageError, match="another than the sub-frame's"):
+        aspen.import_mask(tmp_path / "boxes.ecsv", "aspen", shape=(24, 24), **taken_in)
+    result = aspen.import_mask(tmp_path / "boxes.ecsv", "aspen", **taken_in)
+    assert (result.pixels, result.flagged) == (32 * 24, 24)
 
 
 def test_the_real_list_of_defects_is_imported_box_by_box(aspen: Registry, real_data: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from datetime import date
 from enum import StrEnum
@@ -130,14 +131,28 @@ def parse_configuration(**given: str | None) -> dict[str, Any]:
         if text is None:
             continue
         try:
-            parts[name] = configuration_value(name, text.strip())
+            parts[name] = _possible(name, configuration_value(name, text.strip()))
         except ValueError:
-            option = "--bayer" if name == "bayer_pattern" else "--" + name.replace("_", "-")
+            option = option_of(name)
             raise UsageError(
                 f"'{text}' does not fit {option}.",
                 next_step=f"See `hotpix-registry mask -h` for how {option} is written.",
             ) from None
     return parts
+
+
+def _possible(name: str, value: Any) -> Any:
+    least = {"binning": (1, 1), "sub_frame": (0, 0, 1, 1)}.get(name, ())
+    if any(number < lowest for number, lowest in zip(value if least else (), least, strict=True)):
+        raise ValueError(f"{value} is too little")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{value} is no setting")
+    return value
+
+
+def option_of(name: str) -> str:
+    """The option that gives a part of a configuration."""
+    return "--bayer" if name == "bayer_pattern" else "--" + name.replace("_", "-")
 
 
 def parse_nights(text: str | None) -> tuple[str, str] | None:

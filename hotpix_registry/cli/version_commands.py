@@ -12,13 +12,22 @@ from hotpix_registry.cli.options import (
     AnyCamera,
     AnyReason,
     AsOf,
+    Bayer,
+    Binning,
     Database,
     Format,
+    GainSetting,
     MaskId,
+    OffsetSetting,
     OutputFormat,
+    ReadoutMode,
     Reason,
     ReleaseName,
+    RowOrder,
+    SubFrame,
     Supersede,
+    option_of,
+    parse_configuration,
     parse_numbers,
 )
 from hotpix_registry.cli.output import flag_counts, out, print_changes, print_json, print_rows, print_table
@@ -163,7 +172,13 @@ def import_mask(
         str | None,
         typer.Option("--shape", metavar="NX,NY", help="Size of the detector, for a list of boxes."),
     ] = None,
-    binning: Annotated[str, typer.Option("--binning", metavar="X,Y", help="Binning of the mask.")] = "1,1",
+    binning: Binning = None,
+    readout_mode: ReadoutMode = None,
+    gain_setting: GainSetting = None,
+    offset_setting: OffsetSetting = None,
+    sub_frame: SubFrame = None,
+    row_order: RowOrder = None,
+    bayer: Bayer = None,
     certify: Annotated[
         bool, typer.Option("--certify", help="Of a registry: certify the masks that are certified there.")
     ] = False,
@@ -174,19 +189,30 @@ def import_mask(
 ) -> None:
     """Take in a mask that was made elsewhere, as a version of its own; or another registry's file.
 
-    A registry's file becomes the registry where nothing is yet; else what it knows is taken in.
+    The configuration is that of the frames that the mask is for: a part that is not given is taken as one
+    that their headers do not state. A registry's file becomes the registry where nothing is yet; else what
+    it knows is taken in.
     """
+    configuration = parse_configuration(
+        binning=binning,
+        readout_mode=readout_mode,
+        gain_setting=gain_setting,
+        offset_setting=offset_setting,
+        sub_frame=sub_frame,
+        row_order=row_order,
+        bayer_pattern=bayer,
+    )
     if is_sqlite(file):
         from hotpix_registry.cli.keeping_commands import import_registry
 
         given = {"--camera": camera, "--from": valid_from, "--temperature": temperature, "--bit": bit}
+        given |= {option_of(name): value for name, value in configuration.items()}
         import_registry(file, given, certify=certify, reason=reason, fmt=fmt, database=database)
         return
     if camera is None or valid_from is None:
         missing = "--camera" if camera is None else "--from"
         raise UsageError(f"A mask needs {missing}.", next_step="`hotpix-registry import -h` has an example.")
     size = None if shape is None else parse_numbers(shape, 2, "a size", "Write columns and rows: 2048,4096.")
-    bins = parse_numbers(binning, 2, "a binning", "Write it as 2,2.")
     with open_registry(database) as registry:
         result = registry.import_mask(
             file,
@@ -195,7 +221,7 @@ def import_mask(
             temperature_c=temperature,
             bit=bit,
             shape=None if size is None else (size[1], size[0]),
-            binning=(bins[0], bins[1]),
+            configuration=configuration,
             supersede=supersede,
             reason=reason,
         )

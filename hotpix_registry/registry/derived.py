@@ -51,15 +51,18 @@ class Derived:
 def read_foreign(
     path: Path,
     camera: CameraRow,
-    known: Sequence[MaskRow],
+    known: Sequence[tuple[MaskRow, Series]],
     valid_from: str,
     temperature_c: float | None,
     *,
-    binning: tuple[int, int],
+    configuration: Configuration,
     bit: int | None,
     shape: tuple[int, int] | None,
 ) -> Derived:
-    """Read a mask that was made elsewhere; a list of boxes takes the shape of the camera's other masks.
+    """Read a mask that was made elsewhere, for frames of a configuration.
+
+    Its shape is that of the sub-frame, if there is one, else that of the camera's other masks of the
+    same binning, if they agree.
 
     Raises
     ------
@@ -74,14 +77,19 @@ def read_foreign(
     from hotpix_registry.fits.maskfile import MaskInput
 
     night = _night(valid_from)
-    shapes = {(m.ny, m.nx) for m in known}
-    if shape is None and len(shapes) == 1:
-        (shape,) = shapes
+    if configuration.sub_frame is not None:
+        sub_frame_shape = configuration.sub_frame[3], configuration.sub_frame[2]
+        if shape not in (None, sub_frame_shape):
+            raise UsageError("The shape is another than the sub-frame's.", next_step="Leave out --shape.")
+        shape = sub_frame_shape
+    elif shape is None:
+        shapes = {(mask.ny, mask.nx) for mask, series in known if _same_pixels(series, configuration)}
+        shape = shapes.pop() if len(shapes) == 1 else None
     bad = read_foreign_mask(path, shape=shape, bit=bit)
     return Derived(
         rule=Rule.IMPORT,
         dq=np.where(bad, np.uint16(DQ.BAD | DQ.MANUAL), np.uint16(0)).astype(np.uint16),
-        configuration=Configuration(binning=binning),
+        configuration=configuration,
         set_point=_set_point(camera, temperature_c),
         nights=(night, night),
         exposures_s=(),
@@ -89,6 +97,11 @@ def read_foreign(
         recipe={"rule": str(Rule.IMPORT), "bit": bit},
         note="Imported: its pixels were decided elsewhere.",
     )
+
+
+def _same_pixels(series: Series, configuration: Configuration) -> bool:
+    other = series.configuration
+    return (other.binning, other.sub_frame) == (configuration.binning, configuration.sub_frame)
 
 
 def _night(text: str) -> str:

@@ -25,6 +25,8 @@ _PARTS = {
     "w": "row_order",
     "y": "bayer_pattern",
 }
+_FORMS = {"row_order": "TOP-DOWN|BOTTOM-UP", "bayer_pattern": "[RGBCMYW]{4}"}
+"""what a header is read as having, else nothing"""
 
 
 class Receipt(NamedTuple):
@@ -153,4 +155,8 @@ def configuration_value(name: str, text: str) -> Any:
         return x0, y0, nx, ny
     if name in ("gain_setting", "offset_setting"):
         return float(text)
-    return text
+    if (form := _FORMS.get(name)) is None:
+        return text
+    if not re.fullmatch(form, text.upper()):
+        raise ValueError(f"{text} is none of {form}")
+    return text.upper()

@@ -186,3 +186,31 @@ def test_the_pictures_go_where_they_are_told(stocked: Hotpix) -> None:
     assert all(picture.stat().st_size > 5000 for picture in pictures)
     (stocked.cwd / "file").touch()
     stocked("plot", "1", "-o", "file").refused(1, "file")
+
+
+def test_an_imported_mask_is_told_what_frames_it_is_for(stocked: Hotpix) -> None:
+    np.save(stocked.cwd / "cmos.npy", np.eye(48, 64, dtype=bool))
+    taken_in = (
+        "import",
+        "cmos.npy",
+        "--camera",
+        "smallcam-48",
+        "--from",
+        "2021-03-04",
+        "--temperature",
+        "-10",
+    )
+    done = stocked(*taken_in, "--gain-setting", "100", "--row-order", "top-down").ended_with(0)
+    assert "version 1 of smallcam-48 at -10 °C, bin 1x1, gain 100, top-down, certified" in done.out
+    asked = ("mask", "--camera", "smallcam-48", "--date", "2021-03-04")
+    stocked(*asked, "--gain-setting", "100").ended_with(0)
+    stocked(*asked, "--gain-setting", "101").refused_after_warnings(3)
+    for option, text in (
+        ("--row-order", "upwards"),
+        ("--bayer", "XYZZ"),
+        ("--binning", "0x1"),
+        ("--sub-frame", "0,0,0,9"),
+        ("--gain-setting", "nan"),
+    ):
+        stocked(*taken_in, option, text).refused(2, f"'{text}' does not fit {option}")
+    stocked("import", "registry.sqlite", "--row-order", "TOP-DOWN").refused(2, "Leave out --row-order")

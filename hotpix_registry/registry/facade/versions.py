@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy.engine import Connection
 
 from hotpix_registry.catalogue import queries
 from hotpix_registry.catalogue.engine import reading
 from hotpix_registry.catalogue.queries import CameraRow, Event, MaskRow
-from hotpix_registry.domain import Recipe, Validity
+from hotpix_registry.domain import Configuration, Recipe, Validity
 from hotpix_registry.errors import HotpixError, NothingToBuild, UsageError
 from hotpix_registry.registry import content, life, masks
 from hotpix_registry.registry.facade.opened import Opened, act, named_camera, now_us
@@ -92,7 +93,7 @@ class VersionMethods(Opened):
         temperature_c: float | None = None,
         bit: int | None = None,
         shape: tuple[int, int] | None = None,
-        binning: tuple[int, int] = (1, 1),
+        configuration: Mapping[str, Any] | None = None,
         supersede: bool = False,
         reason: str | None = None,
     ) -> BuildResult:
@@ -104,6 +105,9 @@ class VersionMethods(Opened):
             FITS (any non-zero pixel, or those with `bit` set), `.npy`, or a list of boxes in ECSV
         shape
             (ny, nx) of the detector, for a list of boxes
+        configuration
+            of the frames that it is for, by parts as for `mask`; without a part it is unbinned, of the
+            whole detector, and silent about the rest
         supersede
             take dates from other masks beyond what is ordinary
 
@@ -116,9 +120,17 @@ class VersionMethods(Opened):
 
         row = self._camera(camera)
         with reading(self._engine) as connection:
-            known = queries.masks(connection, row.camera_id)
+            series = queries.series(connection)
+            known = [(m, series[m.series_id]) for m in queries.masks(connection, row.camera_id)]
         foreign = derived.read_foreign(
-            Path(path), row, known, valid_from, temperature_c, binning=binning, bit=bit, shape=shape
+            Path(path),
+            row,
+            known,
+            valid_from,
+            temperature_c,
+            configuration=Configuration(**(configuration or {})),
+            bit=bit,
+            shape=shape,
         )
         packed = derived.pack(foreign, row)
         with self._writing("import", reason) as (connection, tx):
