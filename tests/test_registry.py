@@ -1,7 +1,9 @@
 """The main job through Python: darks in, masks out, on both databases."""
 
+import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +16,9 @@ from hotpix_registry import Registry
 from hotpix_registry.domain import DQ, Recipe, Rule
 from hotpix_registry.errors import AmbiguousMask, FrameChanged, NoMask, NothingToBuild, UnknownCamera
 from hotpix_registry.fits import maskfile
+from hotpix_registry.registry import compute
+from hotpix_registry.registry.ingest import sha256_of
+from hotpix_registry.science import detection
 from hotpix_registry.simulate import SimulatedCamera, write_night
 from tests.small_camera import write_campaign
 
@@ -284,6 +289,35 @@ def test_a_frame_that_changed_since_its_ingest_stops_the_build(
     assert copies[-1].name in str(caught.value)
     assert copies[0].name in str(caught.value)
     assert registry.masks() == []
+
+
+@pytest.mark.parametrize("touched", [False, True])
+def test_a_frame_that_changes_while_it_is_built_from_stops_the_build(
+    registry: Registry, night: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, touched: bool
+) -> None:
+    copies = [Path(shutil.copy(path, tmp_path)) for path in sorted(night.iterdir())]
+    registry.ingest(copies)
+    hashed, detect = [], detection.detect
+
+    def count(path: str) -> str:
+        hashed.append(path)
+        return sha256_of(path)
+
+    def detect_and_meddle(*args: Any, **keywords: Any) -> detection.Detection:
+        found = detect(*args, **keywords)
+        content = bytearray(copies[-1].read_bytes())
+        content[-3000] ^= not touched
+        copies[-1].write_bytes(content)
+        return found
+
+    monkeypatch.setattr(compute, "sha256_of", count)
+    monkeypatch.setattr(detection, "detect", detect_and_meddle)
+    if touched:
+        registry.build("aspen")
+    else:
+        with pytest.raises(FrameChanged, match="has changed"):
+            registry.build("aspen")
+    assert len(hashed) == len(copies) + 1  # again only what was written to
 
 
 def test_an_excluded_frame_makes_another_mask_version(registry: Registry, night: Path) -> None:
