@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from hotpix_registry.science.detection import Detection
     from hotpix_registry.science.inputs import Detector, ExposureGroup
 
-_M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # of <malloc.h>
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # of <malloc.h>
 
 Progress = Callable[[int, int], None]
 Item = TypeVar("Item")
@@ -183,6 +183,7 @@ def _return_freed_memory() -> None:
     if sys.platform == "linux":
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
         if mallopt is not None:
+            mallopt(_M_TRIM_THRESHOLD, 64 << 20)
             mallopt(_M_MMAP_THRESHOLD, 8 << 20)
             mallopt(_M_ARENA_MAX, 1)
 

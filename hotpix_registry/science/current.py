@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hotpix_registry.science.combine import Floats
 
+_TILE_PIXELS = 1 << 14
+"""Pixels that are fitted at a time, so that all their numbers stay within a core's cache."""
 _SYSTEMATIC = 0.003
 """relative error of the exposure times and of the converter's linearity"""
 
@@ -60,97 +62,195 @@ def fit_line(
     null hypothesis, and the pooled rate has no covariance with the difference.
     """
     by_time = sorted(points, key=lambda point: point.exptime_s)
-    times = [np.float32(point.exptime_s) for point in by_time]
-    prior: Floats = np.reciprocal(np.maximum(np.asarray(offset_variance_e2, np.float32), np.float32(1e-4)))
-    counts = np.zeros(by_time[0].charge_e.shape, np.uint8)
-    rate = np.zeros(by_time[0].charge_e.shape, np.float32)
-    for point, t in zip(by_time, times, strict=True):  # ends with the longest usable exposure's rate
-        counts += point.usable
-        rate = np.where(point.usable, point.charge_e / t, rate)
+    shape, size = by_time[0].charge_e.shape, by_time[0].charge_e.size
+    prior = np.reciprocal(np.maximum(np.asarray(offset_variance_e2, np.float32), np.float32(1e-4)))
+    prior = np.broadcast_to(prior, shape).reshape(-1)
+    flat = [_flat(point, floor_e2) for point in by_time]
+    line = Line(
+        rate_e_per_s=np.empty(size, np.float32),
+        rate_sigma=np.empty(size, np.float32),
+        chi2=np.empty(size, np.float32),
+        n_points=np.empty(size, np.uint8),
+        z=np.empty(size, np.float32),
+        departure=np.empty(size, np.float32),
+    )
+    for start in range(0, size, _TILE_PIXELS):
+        tile = slice(start, start + _TILE_PIXELS)
+        _fit([point.cut(tile) for point in flat], prior[tile], passes, line, tile)
+    return Line(**{f.name: getattr(line, f.name).reshape(shape) for f in fields(Line)})
 
-    intercept = np.zeros_like(rate)
-    weights: list[Floats] = []
-    for _ in range(passes):
-        weights = [_weight(point, t, rate, floor_e2) for point, t in zip(by_time, times, strict=True)]
-        s = np.broadcast_to(prior, rate.shape).copy()
-        sx, sxx, sy, sxy = (np.zeros_like(rate) for _ in range(4))
-        for point, t, w in zip(by_time, times, weights, strict=True):
-            wy = w * point.charge_e
-            s += w
-            sx += w * t
-            sxx += w * (t * t)
-            sy += wy
-            sxy += wy * t
-        det = s * sxx - sx * sx
-        with np.errstate(divide="ignore", invalid="ignore"):
-            rate = np.where(det > 0, (s * sxy - sx * sy) / det, rate)
-            intercept = np.where(det > 0, (sxx * sy - sx * sxy) / det, 0)
 
-    chi2 = intercept * intercept * prior
-    for point, t, w in zip(by_time, times, weights, strict=True):
-        residual = point.charge_e - intercept - rate * t
-        chi2 += w * residual * residual
-    with np.errstate(divide="ignore", invalid="ignore"):
-        sigma = np.sqrt(np.where(det > 0, s / det, np.inf))
-        z = _studentised(by_time, times, weights, rate, intercept, s, sx, sxx, det)
-    z[counts < 2] = 0
-    return Line(
-        rate_e_per_s=rate,
-        rate_sigma=sigma,
-        chi2=chi2,
-        n_points=counts,
-        z=z,
-        departure=_departure(by_time),
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Point:
+    """One exposure time of some pixels, with all that does not change from pass to pass."""
+
+    t: np.float32
+    charge: Floats
+    rate: Floats
+    per_exposure: Floats
+    """one over the number of exposures"""
+    level: np.float32
+    surely: np.float32
+    """charge from which a pixel's own shot noise counts"""
+    floor: np.float32
+    per_ratio: np.float32
+    relative: np.float32
+    usable: NDArray[np.bool_] | None
+    """None where all are"""
+
+    def cut(self, tile: slice) -> _Point:
+        charge, usable = self.charge[tile], self.usable
+        if usable is not None:
+            usable = None if usable[tile].all() else usable[tile]
+        return replace(
+            self,
+            charge=charge,
+            rate=charge * (1 / self.t),
+            per_exposure=self.per_exposure[tile],
+            usable=usable,
+        )
+
+    def variance(self, rate: Floats) -> Floats:
+        expected = rate * self.t
+        # a maximum of level and noisy expectation would be too large on average
+        variance: Floats = expected * (expected > self.surely)
+        np.clip(variance, self.level, None, out=variance)
+        variance *= self.per_ratio
+        variance += self.floor
+        variance *= self.per_exposure
+        np.clip(expected, np.float32(0), None, out=expected)
+        expected *= expected
+        expected *= self.relative
+        variance += expected
+        return variance
+
+    def weight(self, variance: Floats) -> Floats:
+        weight: Floats = np.reciprocal(variance)
+        return weight if self.usable is None else weight * self.usable
+
+    def residual(self, intercept: Floats, rate: Floats) -> Floats:
+        residual = rate * self.t
+        residual += intercept
+        np.subtract(self.charge, residual, out=residual)
+        return residual
+
+
+def _flat(point: Charge, floor_e2: float) -> _Point:
+    exposures = np.asarray(point.exposures, np.float32)
+    noise = np.sqrt((floor_e2 + point.level_e) / exposures.mean(dtype=np.float64))
+    return _Point(
+        t=np.float32(point.exptime_s),
+        charge=point.charge_e.reshape(-1),
+        rate=np.empty(0, np.float32),
+        per_exposure=np.broadcast_to(np.reciprocal(exposures), point.charge_e.shape).reshape(-1),
+        level=np.float32(point.level_e),
+        surely=np.float32(point.level_e + 3 * noise),
+        floor=np.float32(floor_e2 / point.ratio**2),
+        per_ratio=np.float32(1 / point.ratio),
+        relative=np.float32(_SYSTEMATIC**2 + point.ratio_sigma**2),
+        usable=point.usable.reshape(-1),
     )
 
 
-def _weight(point: Charge, t: np.float32, rate: Floats, floor_e2: float) -> Floats:
-    expected = rate * t
-    # a maximum of level and noisy expectation would be too large on average
-    surely = np.float32(point.level_e + 3 * np.sqrt((floor_e2 + point.level_e) / np.mean(point.exposures)))
-    shot = np.where(expected > surely, expected, np.float32(point.level_e))
-    variance = (shot * np.float32(1 / point.ratio) + np.float32(floor_e2 / point.ratio**2)) / point.exposures
-    relative = np.float32(_SYSTEMATIC**2 + point.ratio_sigma**2)
-    variance += relative * np.square(np.maximum(expected, np.float32(0)))
-    weight: Floats = np.where(point.usable, 1 / variance, np.float32(0))
-    return weight
-
-
-def _studentised(
-    by_time: Sequence[Charge],
-    times: Sequence[np.float32],
-    weights: Sequence[Floats],
-    rate: Floats,
-    intercept: Floats,
-    s: Floats,
-    sx: Floats,
-    sxx: Floats,
-    det: Floats,
-) -> Floats:
-    """Residual of the shortest usable exposure over its standard deviation."""
-    z = np.zeros_like(rate)
-    done = np.zeros(rate.shape, np.bool_)
-    for point, t, w in zip(by_time, times, weights, strict=True):
-        of_fit = (sxx - 2 * t * sx + t * t * s) / det
-        left = 1 / w - of_fit
-        value = (point.charge_e - intercept - rate * t) / np.sqrt(np.maximum(left, np.float32(1e-6)))
-        np.copyto(z, value, where=point.usable & ~done)
-        done |= point.usable
-    np.nan_to_num(z, copy=False, nan=0.0)
-    return z
-
-
-def _departure(by_time: Sequence[Charge]) -> Floats:
-    shape = by_time[0].charge_e.shape
-    reference = np.zeros(shape, np.float32)
-    most = np.zeros(shape, np.float32)
-    for point in by_time:
-        reference = np.where(point.usable, point.charge_e / np.float32(point.exptime_s), reference)
-    for point in by_time:
-        difference = point.charge_e / np.float32(point.exptime_s) - reference
-        difference[~point.usable] = 0
-        np.copyto(most, difference, where=np.abs(difference) > np.abs(most))
+def _fit(points: Sequence[_Point], prior: Floats, passes: int, line: Line, tile: slice) -> None:
+    counts = line.n_points[tile]
+    counts[...] = 0
+    for point in points:
+        counts += np.uint8(1) if point.usable is None else point.usable
+    longest = _longest(points)
+    rate, intercept = longest, np.zeros_like(longest)
     with np.errstate(divide="ignore", invalid="ignore"):
-        relative = most / np.abs(reference)
-    departure: Floats = np.nan_to_num(relative, copy=False, nan=0.0, posinf=np.inf, neginf=-np.inf)
-    return departure
+        for _ in range(passes):
+            variances = [point.variance(rate) for point in points]
+            weights = [point.weight(v) for point, v in zip(points, variances, strict=True)]
+            s = prior + weights[0]
+            sx = weights[0] * points[0].t
+            sxx = sx * points[0].t
+            sy = weights[0] * points[0].charge
+            sxy = sy * points[0].t
+            for point, w in zip(points[1:], weights[1:], strict=True):
+                s += w
+                wt = w * point.t
+                sx += wt
+                wt *= point.charge
+                sxy += wt
+                wt = w * point.t
+                wt *= point.t
+                sxx += wt
+                sy += w * point.charge
+            inverse = s * sxx
+            inverse -= sx * sx
+            known = inverse > 0
+            np.reciprocal(inverse, out=inverse)
+            rate = _solved((s, sxy, sx, sy), inverse, known, rate)
+            intercept = _solved((sxx, sy, sx, sxy), inverse, known, np.float32(0))
+        variance = s * inverse
+        if not known.all():
+            variance = np.where(known, variance, np.float32(np.inf))
+        line.rate_e_per_s[tile] = rate
+        np.sqrt(variance, out=line.rate_sigma[tile])
+
+        chi2, z = line.chi2[tile], line.z[tile]
+        np.multiply(intercept, intercept, out=chi2)
+        chi2 *= prior
+        residuals = [point.residual(intercept, rate) for point in points]
+        for residual, w in zip(residuals, weights, strict=True):
+            chi2 += w * residual * residual
+        todo: NDArray[np.bool_] | None = None
+        for point, v, residual in zip(points, variances, residuals, strict=True):
+            # variance of the residual: the point's own less that of the fit there
+            of_fit = sx * (-2 * point.t)
+            of_fit += sxx
+            of_fit += s * (point.t * point.t)
+            of_fit *= inverse
+            np.subtract(v, of_fit, out=v)
+            np.clip(v, np.float32(1e-6), None, out=v)
+            residual /= np.sqrt(v, out=v)
+            if todo is None:
+                z[...] = residual
+            else:
+                np.copyto(z, residual, where=todo)
+            if point.usable is None:
+                break
+            todo = ~point.usable if todo is None else todo & ~point.usable
+        z[~((counts > 1) & np.isfinite(z))] = 0
+        line.departure[tile] = _departure(points, longest)
+
+
+def _solved(
+    of: tuple[Floats, Floats, Floats, Floats],
+    inverse: Floats,
+    known: NDArray[np.bool_],
+    otherwise: Floats | np.float32,
+) -> Floats:
+    a, b, c, d = of
+    found: Floats = a * b
+    found -= c * d
+    found *= inverse
+    return found if known.all() else np.where(known, found, otherwise)
+
+
+def _longest(points: Sequence[_Point]) -> Floats:
+    """Rate in each pixel's longest usable exposure, 0 where none is."""
+    rate = np.zeros_like(points[0].rate) if points[-1].usable is not None else points[-1].rate
+    for point in points if points[-1].usable is not None else ():
+        rate = point.rate if point.usable is None else np.where(point.usable, point.rate, rate)
+    return rate
+
+
+def _departure(points: Sequence[_Point], longest: Floats) -> Floats:
+    most: Floats | None = None
+    for point in points:
+        if point.usable is None and point.rate is longest:
+            continue
+        difference = point.rate - longest
+        if point.usable is not None:
+            difference *= point.usable
+        larger = most is not None and np.abs(difference) > np.abs(most)
+        most = difference if most is None else np.where(larger, difference, most)
+    if most is None:
+        return np.zeros_like(longest)
+    most /= np.abs(longest)
+    if np.isnan(most).any():
+        most[np.isnan(most)] = 0
+    return most
