@@ -14,6 +14,7 @@ from hotpix_registry.domain import Facts, Recipe, Rule
 from hotpix_registry.errors import (
     GeometryMismatch,
     NoMask,
+    RevokedMask,
     StorageError,
     UnknownCamera,
     UnknownId,
@@ -77,6 +78,40 @@ def test_a_mask_of_an_id_a_date_or_the_frames_own_header_is_one(stocked: Registr
     assert "t=-10&e=60" in receipts[2]
     header = fits.getheader(by_date.output)
     assert (header["HPXREG"], header["HPXVER"], header["HPXSHA"]) == (answer.registry_id, 1, answer.sha256)
+
+
+def test_frames_can_have_the_mask_of_an_earlier_state_or_receipt(stocked: Registry, tmp_path: Path) -> None:
+    path = light(tmp_path / "light.fits")
+    then = stocked.mask("smallcam-48", "2021-03-04").answer
+    stocked.create_release("2021A")
+    edited = stocked.edit_mask(1, mask=[(0, 0)], reason="seen in flats")
+    stocked.certify(edited.mask_id, supersede=True)
+    stocked.revoke(1, reason="light leaked in")
+
+    def masked(mask: int | str, **asked: Any) -> tuple[int | None, tuple[str, ...]]:
+        one = only(stocked.apply(mask, path, dry_run=True, **asked))
+        return one.mask_id, one.warnings
+
+    camera = {"camera": "smallcam-48"}
+    assert masked("auto")[0] == masked("2021-03-04", **camera)[0] == edited.mask_id
+    for mask_id, warnings in (
+        masked("auto", release="2021A"),
+        masked("auto", as_of=then.tx),
+        masked("2021-03-04", as_of=then.tx, **camera),
+        masked(then.receipt),
+        masked(1, allow_revoked=True),
+    ):
+        assert mask_id == 1
+        assert any("revoked" in warning for warning in warnings)
+    with pytest.raises(RevokedMask, match="--allow-revoked"):
+        masked(1)
+    with pytest.raises(UsageError, match="says everything itself"):
+        masked(then.receipt, release="2021A")
+    with pytest.raises(UsageError, match="the same mask at any time"):
+        masked(1, release="2021A")
+    by_number = fits.getheader(only(stocked.apply(2, path, output=tmp_path / "two.fits")).output)["HPXRCPT"]
+    with pytest.raises(UsageError, match="mask 2 was named by its number"):
+        stocked.replay(by_number)
 
 
 def test_the_same_mask_again_is_told_and_leaves_the_frame(stocked: Registry, tmp_path: Path) -> None:

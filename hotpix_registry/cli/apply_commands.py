@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hotpix_registry.cli.opening import open_registry
-from hotpix_registry.cli.options import Database, Format, OutputFormat
+from hotpix_registry.cli.options import AllowRevoked, AsOf, Database, Format, OutputFormat, ReleaseName
 from hotpix_registry.cli.output import count, print_rows, progress_bar, say
 from hotpix_registry.errors import SomeRefused
 
@@ -31,8 +31,9 @@ def apply(
     mask: Annotated[
         str,
         typer.Argument(
-            metavar="MASK|DATE|auto",
-            help="A mask by its number, a date with --camera, or auto: each frame's header asks for its own.",
+            metavar="MASK|DATE|RECEIPT|auto",
+            help="A mask by its number, a date with --camera, an earlier answer's receipt, or auto: each "
+            "frame's header asks for its own.",
         ),
     ],
     files: Annotated[
@@ -57,6 +58,9 @@ def apply(
     adapt: Annotated[
         Adapt | None, typer.Option("--adapt", help="bin: join blocks of an unbinned mask for binned frames.")
     ] = None,
+    allow_revoked: AllowRevoked = False,
+    as_of: AsOf = None,
+    release: ReleaseName = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would happen; write nothing.")] = False,
     fmt: OutputFormat = Format.TABLE,
     database: Database = None,
@@ -74,6 +78,9 @@ def apply(
             temperature_c=temperature,
             preset=preset,
             allow_binning=adapt is Adapt.BIN,
+            allow_revoked=allow_revoked,
+            as_of=as_of,
+            release=release,
             output=output,
             in_place=in_place,
             dry_run=dry_run,

@@ -12,6 +12,7 @@ import typer
 
 from hotpix_registry.cli.opening import open_registry
 from hotpix_registry.cli.options import (
+    AllowRevoked,
     AsOf,
     Bayer,
     Binning,
@@ -127,9 +128,7 @@ def mask(
         int | None,
         typer.Option("--max-age", metavar="DAYS", min=0, help="How far the darks may lie from the date."),
     ] = None,
-    allow_revoked: Annotated[
-        bool, typer.Option("--allow-revoked", help="Take the mask even if it has been declared unusable.")
-    ] = False,
+    allow_revoked: AllowRevoked = False,
     as_of: AsOf = None,
     release: ReleaseName = None,
     explain: Annotated[

@@ -63,6 +63,9 @@ ReleaseName = Annotated[
     str | None,
     typer.Option("--release", metavar="NAME", help="As the registry was at a release.", show_default=False),
 ]
+AllowRevoked = Annotated[
+    bool, typer.Option("--allow-revoked", help="Take the mask even if it has been declared unusable.")
+]
 Expect = Annotated[
     int | None,
     typer.Option(

@@ -1,9 +1,10 @@
-"""Which mask is applied: the one of an id, of a date, or the one that a frame's own header asks for."""
+"""Which mask is applied: that of an id, a date or a receipt, or what a frame's own header asks for."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy.engine import Connection, Engine
 
@@ -13,10 +14,10 @@ from hotpix_registry.catalogue.queries import CameraRow
 from hotpix_registry.domain import Facts, parse_date
 from hotpix_registry.errors import RevokedMask, UsageError
 from hotpix_registry.registry import masks
-from hotpix_registry.registry.answer import Answer, resolve
+from hotpix_registry.registry.answer import Answer, replay, resolve
 from hotpix_registry.registry.question import Question
 from hotpix_registry.registry.science_frames import question_of
-from hotpix_registry.registry.view import View
+from hotpix_registry.registry.view import View, moment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,33 +45,62 @@ def chooser(
     temperature_c: float | None = None,
     preset: str = "default",
     allow_binning: bool = False,
+    allow_revoked: bool = False,
+    as_of: int | str | None = None,
+    release: str | None = None,
 ) -> Chosen | Choose:
-    """The mask of an id or of a date, or with `auto` what finds that of each frame.
+    """The mask of an id, a date or a receipt, or with `auto` what finds that of each frame.
 
     A number is an id, unless a camera is given and it can be a date.
 
     Raises
     ------
     UsageError, UnknownId, UnknownCamera
-    NoMask, AmbiguousMask
+    NoMask, AmbiguousMask, RevokedMask
         No one mask answers for the date.
     """
     from hotpix_registry.fits.exports import flags_of
 
     flags_of(preset)
     preset = preset.strip()
-    if mask == "auto":
-        return lambda facts, row: chosen_for_frame(engine, facts, row, preset, allow_binning)
     text = str(mask).strip()
     with reading(engine) as connection:
+        at = moment(connection, as_of, release)
+        if text.startswith("hp:"):
+            if at is not None or preset != "default" or temperature_c is not None or allow_revoked:
+                raise UsageError(
+                    "A receipt says everything itself.",
+                    next_step="Leave out --as-of, --release, --temperature, --preset and --allow-revoked.",
+                )
+            return chosen_by_answer(replay(connection, text))
+        if text == "auto":
+            return lambda facts, row: chosen_for_frame(
+                engine,
+                facts,
+                row,
+                at,
+                preset=preset,
+                allow_binning=allow_binning,
+                allow_revoked=allow_revoked,
+            )
         if camera is not None and (not text.isdecimal() or _is_date(text)):
-            question = Question(camera=camera, date=text, temperature_c=temperature_c, preset=preset)
-            return chosen_by_answer(resolve(View(connection), question))
+            question = Question(
+                camera=camera,
+                date=text,
+                temperature_c=temperature_c,
+                preset=preset,
+                allow_revoked=allow_revoked,
+            )
+            return chosen_by_answer(resolve(View(connection, at), question))
         if text.isdecimal() and len(text) < 19:
-            return chosen_by_id(connection, int(text), preset)
+            if at is not None:
+                raise UsageError(
+                    "A number means the same mask at any time.", next_step="Leave out --as-of and --release."
+                )
+            return chosen_by_id(connection, int(text), preset, allow_revoked=allow_revoked)
     raise UsageError(
         f"'{text}' is no number of a mask, and for a date the camera is missing.",
-        next_step="Give the number of a mask, a date with --camera NAME, or auto.",
+        next_step="Give the number of a mask, a date with --camera NAME, a receipt, or auto.",
     )
 
 
@@ -82,17 +112,14 @@ def _is_date(text: str) -> bool:
     return True
 
 
-def chosen_for_frame(
-    engine: Engine, facts: Facts, camera: CameraRow, preset: str, allow_binning: bool
-) -> Chosen:
-    """The mask that a science frame's own header asks for."""
+def chosen_for_frame(engine: Engine, facts: Facts, camera: CameraRow, at: int | None, **asked: Any) -> Chosen:
+    """The mask that a science frame's own header asks for, now or at a transaction."""
     with reading(engine) as connection:
-        view = View(connection)
-        question = question_of(view, facts, camera.name, preset=preset, allow_binning=allow_binning)
-        return chosen_by_answer(resolve(view, question))
+        view = View(connection, at)
+        return chosen_by_answer(resolve(view, question_of(view, facts, camera.name, **asked)))
 
 
-def chosen_by_id(connection: Connection, mask_id: int, preset: str) -> Chosen:
+def chosen_by_id(connection: Connection, mask_id: int, preset: str, *, allow_revoked: bool = False) -> Chosen:
     """A mask named by its id; the receipt then holds no question.
 
     Raises
@@ -101,9 +128,10 @@ def chosen_by_id(connection: Connection, mask_id: int, preset: str) -> Chosen:
     """
     row = masks.find_mask(connection, mask_id)
     status = masks.statuses(connection, [row])[mask_id]
-    if status == "revoked":
+    if status == "revoked" and not allow_revoked:
         raise RevokedMask(
-            f"Mask {mask_id} has been revoked.", next_step="`hotpix-registry masks` lists the others."
+            f"Mask {mask_id} has been revoked.",
+            next_step="`hotpix-registry masks` lists others; or take it nevertheless with --allow-revoked.",
         )
     registry_id, tx = queries.registry_id(connection), queries.last_tx(connection)
     told = () if status == "certified" else (f"Mask {mask_id} is {status}, not certified.",)

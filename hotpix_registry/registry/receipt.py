@@ -12,6 +12,8 @@ from hotpix_registry.errors import UsageError
 from hotpix_registry.registry.question import Question
 
 _FORM = re.compile(r"hp:([0-9a-f]{8})/(\d{1,18})/(\d{1,18})/([0-9a-f]{12})\?(.*)")
+_BY_NUMBER = re.compile(r"hp:[0-9a-f]{8}/\d{1,18}/(\d{1,18})/[0-9a-f]{12}")
+"""what `apply` writes where a mask was named by its number"""
 _FALLBACKS = {"p": "previous", "n": "nearest", "w": "warmer"}
 _KEPT = "|~(),.:+-"
 """what may stand in a FITS card and in a query as it is"""
@@ -91,6 +93,11 @@ def read_receipt(text: str) -> Receipt:
     """
     match = _FORM.fullmatch(text.strip())
     if match is None:
+        if named := _BY_NUMBER.fullmatch(text.strip()):
+            raise UsageError(
+                f"The receipt '{text}' asks for no date: mask {named[1]} was named by its number.",
+                next_step=f"`hotpix-registry apply {named[1]} FILE` writes it into frames again.",
+            )
         raise UsageError(
             f"'{text}' is no receipt.", next_step="A receipt begins with hp: and stands in every answer."
         )

@@ -28,6 +28,9 @@ class ScienceMethods(Opened):
         temperature_c: float | None = None,
         preset: str = "default",
         allow_binning: bool = False,
+        allow_revoked: bool = False,
+        as_of: int | str | None = None,
+        release: str | None = None,
         output: str | Path | None = None,
         in_place: bool = False,
         dry_run: bool = False,
@@ -38,17 +41,21 @@ class ScienceMethods(Opened):
         Parameters
         ----------
         mask
-            the id of a mask; a date, for which the `camera` is asked; or `auto`, by which each frame's own
-            header asks for its mask
+            the id of a mask; a date, for which the `camera` is asked; the receipt of an earlier answer; or
+            `auto`, by which each frame's own header asks for its mask
         allow_binning
             whether blocks of an unbinned mask are joined for a binned frame
+        allow_revoked
+            whether a mask is taken that has been declared unusable
+        as_of, release
+            the state of the registry that dates and headers are asked in, as for `mask`
         output
             a file for one frame, or a folder; frames keep their names there
 
         Raises
         ------
         UsageError, UnknownId, UnknownCamera
-        NoMask, AmbiguousMask
+        NoMask, AmbiguousMask, RevokedMask
             No one mask answers for the date; with `auto` the frame is refused instead.
         """
         from hotpix_registry.registry import apply
@@ -68,6 +75,9 @@ class ScienceMethods(Opened):
             temperature_c=temperature_c,
             preset=preset,
             allow_binning=allow_binning,
+            allow_revoked=allow_revoked,
+            as_of=as_of,
+            release=release,
         )
         applier = apply.Applier(self._engine, allow_binning=allow_binning, camera=camera, dry_run=dry_run)
         if folder is not None and not dry_run:
