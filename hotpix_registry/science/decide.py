@@ -79,8 +79,9 @@ def condemn(
     """
     guilty = np.zeros(p.size, np.bool_)
     thresholds = {}
-    for label in np.unique(stratum).tolist():
-        members = stratum == label
+    order = np.argsort(stratum, kind="stable")
+    labels, starts = np.unique(stratum[order], return_index=True)
+    for label, members in zip(labels.tolist(), np.split(order, starts)[1:], strict=True):
         if label == 0:
             threshold = bulk_p
         else:

@@ -17,6 +17,7 @@ from hotpix_registry.domain import Recipe
 from hotpix_registry.science import tails
 from hotpix_registry.science.combine import Combined, Floats, Rejection, combine
 from hotpix_registry.science.current import Charge, Line, fit_line
+from hotpix_registry.science.ranks import median
 from hotpix_registry.science.strips import bands, block_medians, read_stack, spread_blocks
 from hotpix_registry.science.survey import CalibratedGroup, Survey
 
@@ -370,7 +371,7 @@ def _nearby(rate: Floats, chosen: NDArray[np.intp]) -> Floats:
     nx = rate.shape[1]
     y, x = np.divmod(chosen, nx)
     around = [rate[y, _reflected(x + step, nx)] for step in (-12, -10, -8, -6, 6, 8, 10, 12)]
-    return np.median(np.stack(around), axis=0).astype(np.float32)
+    return median(around)
 
 
 def _reflected(x: NDArray[np.intp], nx: int) -> NDArray[np.intp]:
@@ -383,8 +384,8 @@ def _temporal(combined: Sequence[Combined]) -> tuple[list[Floats], list[Floats]]
     chi2, dof = [], []
     for c in combined:
         clear = c.n_saturated == 0
-        chi2.append(np.where(clear, c.chi2, np.float32(0)))
-        dof.append(np.where(clear, c.n_used.astype(np.float32) - np.float32(1), np.float32(0)))
+        chi2.append(c.chi2 * clear)
+        dof.append((c.n_used.astype(np.float32) - np.float32(1)) * clear)
     return chi2, dof
 
 

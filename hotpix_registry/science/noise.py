@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from hotpix_registry.science import tails
 from hotpix_registry.science.combine import NoiseModel
+from hotpix_registry.science.ranks import median, row_median
 
 Doubles = NDArray[np.float64]
 
@@ -28,11 +29,11 @@ _SD_WITHIN_3 = 0.98658
 
 def robust_sd(values: NDArray[Any]) -> float:
     """Standard deviation of the normal core of values, blind to tails; 0 for fewer than two values."""
-    values = np.asarray(values, np.float64)
+    values = np.asarray(values, np.float64).reshape(-1)
     if values.size < 2:
         return 0.0
-    centre = float(np.median(values))
-    sd = _MAD_TO_SD * float(np.median(np.abs(values - centre)))
+    centre = float(row_median(values))
+    sd = _MAD_TO_SD * float(row_median(np.abs(values - centre)))
     for _ in range(4):
         core = values[np.abs(values - centre) <= 3 * sd] if sd > 0 else values
         if core.size < 2:
@@ -231,7 +232,7 @@ def frame_factors(charge_e: Doubles, floor_e2: float) -> FrameFactors | None:
     hold enough charge. Hot pixels as the best sensors of a chip's temperature: Widenhorn and others.
     """
     n = charge_e.shape[0]
-    mean = np.median(charge_e, axis=0)
+    mean = median(charge_e)
     chosen = (mean > _THERMOMETER_E[0]) & (mean < _THERMOMETER_E[1])
     if n < 2 or int(chosen.sum()) < _FEWEST_THERMOMETERS:
         return None

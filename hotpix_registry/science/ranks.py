@@ -9,8 +9,28 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+Rows = Sequence[NDArray[Any]] | NDArray[Any]
 
-def ranked(rows: Sequence[NDArray[Any]], ranks: Collection[int]) -> list[NDArray[Any]]:
+
+def median(rows: Rows) -> NDArray[Any]:
+    """Median of each column of equally long rows: that of NumPy along the first axis, many times faster."""
+    lower, upper = (len(rows) - 1) // 2, len(rows) // 2
+    found = ranked(rows, {lower, upper})
+    return found[upper] if lower == upper else (found[lower] + found[upper]) / 2
+
+
+def row_median(values: NDArray[Any]) -> NDArray[Any]:
+    """Median along the last axis, which holds no NaN: NumPy's own looks for two ranks at a time, slowly."""
+    half = values.shape[-1] // 2
+    parted = np.partition(values, half, axis=-1)
+    upper: NDArray[Any] = parted[..., half]
+    if values.shape[-1] % 2:
+        return upper
+    middle: NDArray[Any] = (parted[..., :half].max(axis=-1) + upper) / values.dtype.type(2)
+    return middle
+
+
+def ranked(rows: Rows, ranks: Collection[int]) -> list[NDArray[Any]]:
     """Sort each column of equally long rows ascending as far as some ranks need it.
 
     Batcher's odd-even merge sort: its comparisons do not depend on the data, so each is one vector

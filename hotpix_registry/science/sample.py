@@ -14,7 +14,7 @@ from hotpix_registry.errors import NothingToBuild
 from hotpix_registry.science.combine import Floats
 from hotpix_registry.science.inputs import DarkFrame, Detector, ExposureGroup
 from hotpix_registry.science.noise import Doubles, FrameFactors, robust_sd
-from hotpix_registry.science.ranks import ranked
+from hotpix_registry.science.ranks import median, ranked, row_median
 from hotpix_registry.science.strips import (
     BAND_ROWS,
     bands,
@@ -27,7 +27,7 @@ from hotpix_registry.science.strips import (
 _SAMPLE_PIXELS = 1 << 22
 _LATTICE_PIXELS = 1 << 16
 _HOT_PIXELS = 60_000
-_MOST_VALUES = 6_000_000
+_MOST_VALUES = 2_500_000
 _MOST_BYTES = 32 << 20
 _MEDIAN_OF = 9
 _CLAMPED_SHARE = 0.02
@@ -73,7 +73,7 @@ class Look:
 
     @property
     def bulk_adu(self) -> float:
-        return float(np.median(centre(self.lattice)))
+        return float(row_median(centre(self.lattice)))
 
     def keep(self, kept: NDArray[np.bool_]) -> None:
         self.frames = tuple(frame for frame, keep in zip(self.frames, kept, strict=True) if keep)
@@ -130,7 +130,7 @@ def gather(
             mean = _mean_of_some(stack)
             blocks = block_medians(mean, detector.bayer_pattern is not None)
             if profiled:
-                profiles[i].append(np.median(mean, axis=0))
+                profiles[i].append(median(mean))
             around = spread_blocks(blocks, mean.shape).reshape(-1)
             lattice_local[i].append(around[every])
             hot_local[i].append(around[where])
@@ -138,7 +138,7 @@ def gather(
                 top = np.nan_to_num(np.stack(flat), nan=-np.inf, posinf=-np.inf).max(axis=0)
                 peaks[i].append(np.sort(top)[-8:].astype(np.float32))
     ceilings = [_ceiling(group, peak, detector) for group, peak in zip(groups, peaks, strict=True)]
-    raw_lattice = [np.concatenate(values, axis=1).astype(np.float64) for values in lattice]
+    raw_lattice = [np.concatenate(values, axis=1) for values in lattice]
     usable = np.ones(raw_lattice[0].shape[1], np.bool_)
     for group, raw, ceiling in zip(groups, raw_lattice, ceilings, strict=True):
         usable &= np.all(np.isfinite(raw) & (raw < ceiling), axis=0)
@@ -151,22 +151,22 @@ def gather(
     looks = []
     for i, (group, ceiling) in enumerate(zip(groups, ceilings, strict=True)):
         raw_hot = np.concatenate(hot[i], axis=1).astype(np.float64)
-        raw = raw_lattice[i][:, usable]
-        pedestals = _pedestals(group, frames[i], raw, detector)
+        levels = raw_lattice[i][:, usable].astype(np.float64)
+        pedestals = _pedestals(group, frames[i], levels, detector)
         seen = pedestals[:_MEDIAN_OF].mean()
         looks.append(
             Look(
                 group=group,
                 frames=frames[i],
                 gain_e_per_adu=detector.gain_e_per_adu,
-                lattice=raw - pedestals[:, np.newaxis],
+                lattice=levels - pedestals[:, np.newaxis],
                 hot=np.nan_to_num(raw_hot) - pedestals[:, np.newaxis],
                 sound=np.all(raw_hot < ceiling, axis=0),
                 lattice_column=np.concatenate(columns)[usable],
-                profile=np.median(profiles[i], axis=0).astype(np.float64) - seen if profiled else None,
+                profile=median(profiles[i]).astype(np.float64) - seen if profiled else None,
                 lattice_local=np.concatenate(lattice_local[i]).astype(np.float64)[usable] - seen,
                 hot_local=np.concatenate(hot_local[i]).astype(np.float64) - seen,
-                clamped=bool(np.mean(raw == raw.min()) > _CLAMPED_SHARE),
+                clamped=bool(np.mean(levels == levels.min()) > _CLAMPED_SHARE),
                 saturation_adu=ceiling,
                 pedestals_adu=pedestals,
             )
@@ -228,7 +228,7 @@ def centre(values: Doubles) -> Doubles:
     """Mean of the frames without cosmic-ray hits, for pixels of one level and so of one noise."""
     if values.shape[0] < 3 or values.size == 0:
         return np.asarray(values.mean(axis=0), np.float64)
-    deviation = values - np.median(values, axis=0)
+    deviation = values - median(values)
     hit = deviation > 6 * _frame_noise(values)
     return np.asarray(np.where(hit, 0.0, values).sum(axis=0) / (~hit).sum(axis=0), np.float64)
 
@@ -237,14 +237,14 @@ def hot_centre(values: Doubles, gain_e_per_adu: float) -> Doubles:
     """The same for pixels of any level, whose noise grows with it; trimming would cut Poisson's tail."""
     if values.shape[0] < 3 or values.size == 0:
         return np.asarray(values.mean(axis=0), np.float64)
-    median = np.median(values, axis=0)
-    deviation = values - median
+    middle = median(values)
+    deviation = values - middle
     floor = _frame_noise(values)
-    above = np.maximum(median - np.median(median), 0.0)
+    above = np.maximum(middle - np.median(middle), 0.0)
     hit = deviation > 6 * np.sqrt(floor**2 + above / gain_e_per_adu)
     return np.asarray(np.where(hit, 0.0, values).sum(axis=0) / (~hit).sum(axis=0), np.float64)
 
 
 def _frame_noise(values: Doubles) -> float:
     """Noise of one value, from the differences of frames: about a median of three frames one is always 0."""
-    return float(1.4826 / math.sqrt(2) * np.median(np.abs(np.diff(values, axis=0))))
+    return float(1.4826 / math.sqrt(2) * row_median(np.abs(np.diff(values, axis=0)).reshape(-1)))

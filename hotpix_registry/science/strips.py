@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from hotpix_registry.science.combine import Floats
 from hotpix_registry.science.inputs import DarkFrame
+from hotpix_registry.science.ranks import row_median
 
 BAND_ROWS = 64
 """All work goes by bands of so many rows, whatever the strips that are read."""
@@ -67,14 +68,14 @@ def block_medians(values: Floats, colours: bool) -> Floats:
     if not colours or min(values.shape[0], width) < 4:
         rows = values[::2] if values.shape[0] > 16 else values
         inside = rows[:, edges[:-1, np.newaxis] + np.arange(width)]
-        medians = np.median(np.moveaxis(inside, 1, 0).reshape(edges.size - 1, -1), axis=1)
+        medians = row_median(np.moveaxis(inside, 1, 0).reshape(edges.size - 1, -1))
         return np.repeat(medians[np.newaxis], 4 if colours else 1, axis=0)
     starts = (edges[:-1] + 1) // 2 * 2
     steps = np.arange(0, width - 2, 2)
     planes = []
     for dy, dx in _COLOURS:
         inside = values[dy::2, starts[:, np.newaxis] + dx + steps]
-        planes.append(np.median(np.moveaxis(inside, 1, 0).reshape(starts.size, -1), axis=1))
+        planes.append(row_median(np.moveaxis(inside, 1, 0).reshape(starts.size, -1)))
     return np.stack(planes)
 
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from hotpix_registry.science.ranks import ranked, sorting_network
+from hotpix_registry.science.ranks import median, ranked, row_median, sorting_network
 
 
 @given(
@@ -35,3 +35,10 @@ def test_only_the_ranks_that_are_needed_are_sorted(n: int) -> None:
         found = ranked(rows, ranks)
         for rank in ranks:
             assert np.array_equal(found[rank], ordered[rank])
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 8, 64])
+def test_the_median_is_numpys(n: int) -> None:
+    rows = np.random.default_rng(n).normal(0, 1, (n, 500)).astype(np.float32)
+    assert np.array_equal(median(rows), np.median(rows, axis=0))
+    assert np.array_equal(row_median(rows.T), np.median(rows, axis=0))
