@@ -107,6 +107,7 @@ class RowsFile:
     ) -> None:
         self.path = path
         self.hdu = hdu
+        self.compressed = not raw_rows.plain
         self._raw_rows = raw_rows
         self._scaling = scaling
         try:
@@ -299,6 +300,9 @@ class _Scaling:
 
 
 class _RawRows(Protocol):
+    plain: bool
+    """reading costs no more than the disk"""
+
     def read(self, y0: int, y1: int) -> NDArray[Any]:
         """Rows as they are stored, in a new writable array."""
         ...
@@ -346,6 +350,7 @@ class _StoredRows:
     """Rows that lie one after the other in a plain or decompressed stream."""
 
     def __init__(self, source: Bytes, start: int, bitpix: int, shape: tuple[int, int]) -> None:
+        self.plain = isinstance(source, PlainBytes)
         self._source = source
         self._start = start
         self._dtype = np.dtype(_DTYPES[bitpix])
@@ -386,6 +391,7 @@ class _TileRows:
         from astropy.io import fits
         from astropy.utils.exceptions import AstropyUserWarning
 
+        self.plain = False
         self._leading = (0,) * (n_axes - 2)
         with warnings.catch_warnings():
             # Of a last block without its padding; whether the data are whole is known by now.

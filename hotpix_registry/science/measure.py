@@ -141,12 +141,12 @@ def measure(
 ) -> Iterator[tuple[BandMeasure, Suspects]]:
     """Combine and compare all bands in order.
 
-    One thread reads, in order, so that compressed files can be read as streams; `threads` others
-    compute. What is found does not depend on either number.
+    One thread reads, in order, so that compressed files can be read as streams, which as many others as
+    there are processors unpack; `threads` others compute. What is found depends on none of the numbers.
     """
     workers = threads or min(2, os.cpu_count() or 1)
     everyone = [*([plan.survey.biases] if plan.survey.biases else []), *plan.survey.groups]
-    with ThreadPoolExecutor(workers) as pool:
+    with ThreadPoolExecutor(workers) as pool, ThreadPoolExecutor(os.cpu_count()) as readers:
         waiting: deque[tuple[tuple[int, int], list[list[Future[Combined]]]]] = deque()
         unfinished: deque[tuple[int, Future[Combined]]] = deque()
         measured: deque[Future[tuple[BandMeasure, Suspects]]] = deque()
@@ -165,7 +165,7 @@ def measure(
                 for start in range(y0, y1, rows):
                     stop = min(start + rows, y1)
                     stack = read_stack(
-                        group.frames, group.exptime_s, plan.survey.noise.gain_e_per_adu, start, stop
+                        group.frames, group.exptime_s, plan.survey.noise.gain_e_per_adu, start, stop, readers
                     )
                     within = slice(start - y0, stop - y0)
                     future = pool.submit(_combine, plan, group, stack, biases, within)

@@ -9,14 +9,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+_TILE = 4096
+
 Rows = Sequence[NDArray[Any]] | NDArray[Any]
 
 
 def median(rows: Rows) -> NDArray[Any]:
     """Median of each column of equally long rows: that of NumPy along the first axis, many times faster."""
     lower, upper = (len(rows) - 1) // 2, len(rows) // 2
-    found = ranked(rows, {lower, upper})
-    return found[upper] if lower == upper else (found[lower] + found[upper]) / 2
+    medians = np.empty_like(rows[0])
+    for x in range(0, medians.size, _TILE):
+        tile = slice(x, x + _TILE)
+        found = ranked([row[tile] for row in rows], {lower, upper})
+        medians[tile] = found[upper] if lower == upper else (found[lower] + found[upper]) / 2
+    return medians
 
 
 def row_median(values: NDArray[Any]) -> NDArray[Any]:

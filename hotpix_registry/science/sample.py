@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,8 +29,8 @@ from hotpix_registry.science.strips import (
 _SAMPLE_PIXELS = 1 << 22
 _LATTICE_PIXELS = 1 << 16
 _HOT_PIXELS = 60_000
-_MOST_VALUES = 2_500_000
-_MOST_BYTES = 32 << 20
+_MOST_VALUES = 2_000_000
+_MOST_BYTES = 16 << 20
 _MEDIAN_OF = 9
 _CLAMPED_SHARE = 0.02
 _FEWEST_PROFILE_ROWS = 256
@@ -114,10 +116,11 @@ def gather(
     peaks: list[list[Floats]] = [[] for _ in groups]
     profiled = groups[-1].exptime_s > 0 and sum(y1 - y0 for y0, y1 in chosen) >= _FEWEST_PROFILE_ROWS
     phase = 0
+    readers = ThreadPoolExecutor(os.cpu_count())
     for y0, y1 in chosen:
         stacks = []
         for members, group in zip(frames, groups, strict=True):
-            stacks.append(read_stack(members, group.exptime_s, detector.gain_e_per_adu, y0, y1))
+            stacks.append(read_stack(members, group.exptime_s, detector.gain_e_per_adu, y0, y1, readers))
             progress()
         where = _hot_pixels(stacks[longest], most_hot, detector.bayer_pattern is not None)
         every = np.arange(phase, stacks[0][0].size, stride)
@@ -137,8 +140,11 @@ def gather(
             if groups[i].frames[0].n_combined > 1:
                 top = np.nan_to_num(np.stack(flat), nan=-np.inf, posinf=-np.inf).max(axis=0)
                 peaks[i].append(np.sort(top)[-8:].astype(np.float32))
+    readers.shutdown()
+    del stacks, stack, flat  # nearly all that is held by now
     ceilings = [_ceiling(group, peak, detector) for group, peak in zip(groups, peaks, strict=True)]
     raw_lattice = [np.concatenate(values, axis=1) for values in lattice]
+    lattice.clear()
     usable = np.ones(raw_lattice[0].shape[1], np.bool_)
     for group, raw, ceiling in zip(groups, raw_lattice, ceilings, strict=True):
         usable &= np.all(np.isfinite(raw) & (raw < ceiling), axis=0)
@@ -150,23 +156,28 @@ def gather(
             )
     looks = []
     for i, (group, ceiling) in enumerate(zip(groups, ceilings, strict=True)):
-        raw_hot = np.concatenate(hot[i], axis=1).astype(np.float64)
+        raw_hot = np.concatenate(hot[i], axis=1)
+        sound = np.all(raw_hot < ceiling, axis=0)
+        hot_levels = np.nan_to_num(raw_hot.astype(np.float64), copy=False)
         levels = raw_lattice[i][:, usable].astype(np.float64)
+        clamped = bool(np.mean(levels == levels.min()) > _CLAMPED_SHARE)
         pedestals = _pedestals(group, frames[i], levels, detector)
         seen = pedestals[:_MEDIAN_OF].mean()
+        levels -= pedestals[:, np.newaxis]
+        hot_levels -= pedestals[:, np.newaxis]
         looks.append(
             Look(
                 group=group,
                 frames=frames[i],
                 gain_e_per_adu=detector.gain_e_per_adu,
-                lattice=levels - pedestals[:, np.newaxis],
-                hot=np.nan_to_num(raw_hot) - pedestals[:, np.newaxis],
-                sound=np.all(raw_hot < ceiling, axis=0),
+                lattice=levels,
+                hot=hot_levels,
+                sound=sound,
                 lattice_column=np.concatenate(columns)[usable],
                 profile=median(profiles[i]).astype(np.float64) - seen if profiled else None,
                 lattice_local=np.concatenate(lattice_local[i]).astype(np.float64)[usable] - seen,
                 hot_local=np.concatenate(hot_local[i]).astype(np.float64) - seen,
-                clamped=bool(np.mean(levels == levels.min()) > _CLAMPED_SHARE),
+                clamped=clamped,
                 saturation_adu=ceiling,
                 pedestals_adu=pedestals,
             )
@@ -230,7 +241,7 @@ def centre(values: Doubles) -> Doubles:
         return np.asarray(values.mean(axis=0), np.float64)
     deviation = values - median(values)
     hit = deviation > 6 * _frame_noise(values)
-    return np.asarray(np.where(hit, 0.0, values).sum(axis=0) / (~hit).sum(axis=0), np.float64)
+    return np.asarray(values.mean(axis=0, where=~hit), np.float64)
 
 
 def hot_centre(values: Doubles, gain_e_per_adu: float) -> Doubles:
@@ -242,7 +253,7 @@ def hot_centre(values: Doubles, gain_e_per_adu: float) -> Doubles:
     floor = _frame_noise(values)
     above = np.maximum(middle - np.median(middle), 0.0)
     hit = deviation > 6 * np.sqrt(floor**2 + above / gain_e_per_adu)
-    return np.asarray(np.where(hit, 0.0, values).sum(axis=0) / (~hit).sum(axis=0), np.float64)
+    return np.asarray(values.mean(axis=0, where=~hit), np.float64)
 
 
 def _frame_noise(values: Doubles) -> float:

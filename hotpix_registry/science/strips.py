@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import Executor
 from typing import Any
 
 import numpy as np
@@ -40,10 +41,25 @@ def to_adu(frame: DarkFrame, exptime_s: float, gain_e_per_adu: float) -> float:
 
 
 def read_stack(
-    frames: Sequence[DarkFrame], exptime_s: float, gain_e_per_adu: float, y0: int, y1: int
+    frames: Sequence[DarkFrame],
+    exptime_s: float,
+    gain_e_per_adu: float,
+    y0: int,
+    y1: int,
+    readers: Executor | None = None,
 ) -> list[NDArray[Any]]:
-    """Rows `y0` to `y1` of frames, n arrays (y1 - y0, nx) [ADU]: all uint16 if they can be, else float32."""
-    strips = [frame.rows.read(y0, y1) for frame in frames]
+    """Rows `y0` to `y1` of frames, n arrays (y1 - y0, nx) [ADU]: all uint16 if they can be, else float32.
+
+    Compressed frames are unpacked by the `readers`, each by one at a time.
+    """
+
+    def read(frame: DarkFrame) -> Any:
+        return frame.rows.read(y0, y1)
+
+    if readers is not None and any(getattr(frame.rows, "compressed", False) for frame in frames):
+        strips = list(readers.map(read, frames))
+    else:
+        strips = [read(frame) for frame in frames]
     factors = [to_adu(frame, exptime_s, gain_e_per_adu) for frame in frames]
     if set(factors) == {1.0} and all(strip.dtype == np.uint16 for strip in strips):
         return strips
