@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from hotpix_registry.catalogue import schema
+from hotpix_registry.catalogue.queries.common import insert_id
 from hotpix_registry.domain import Recipe, Rule
 from hotpix_registry.errors import FrameChanged, UsageError
 from hotpix_registry.registry import Registry
@@ -79,11 +80,8 @@ def test_frames_that_are_known_at_the_new_place_already_are_no_trouble(
 
 def test_another_systems_paths_are_found_too(archived: Registry, database: str, tmp_path: Path) -> None:
     with sql(database) as connection:
-        connection.execute(
-            schema.locations.insert().values(
-                frame_id=1, path="D:\\darks\\2021\\bias_01.fits", size_bytes=1, mtime_ns=1, opened_tx=1
-            )
-        )
+        there = {"path": "D:\\darks\\2021\\bias_01.fits", "size_bytes": 1, "mtime_ns": 1}
+        insert_id(connection, schema.locations, frame_id=1, opened_tx=1, **there)
     report = archived.relocate("D:\\darks\\", tmp_path / "disk2")
     assert report.moved == [("D:\\darks\\2021\\bias_01.fits", f"{tmp_path}/disk2/2021/bias_01.fits")]
 
