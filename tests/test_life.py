@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from hotpix_registry import Registry
 from hotpix_registry.cameras import CameraProfile
 from hotpix_registry.catalogue.queries import CameraRow
 from hotpix_registry.domain import parse_date
-from hotpix_registry.errors import Conflict, UsageError
+from hotpix_registry.errors import Conflict, RevokedMask, UsageError
 from tests.plain_masks import SHAPE, add_camera, add_mask
 
 
@@ -114,3 +115,26 @@ def test_what_was_before_all_cannot_be_released(registry: Registry, aspen: Camer
         registry.create_release("R1", as_of="1990-01-01")
     assert registry.releases() == []
     assert registry.create_release("R1").at_tx == 2
+
+
+def test_threads_that_share_a_registry_are_told_what_each_of_them_sees(
+    registry: Registry, aspen: CameraRow
+) -> None:
+    built(registry, aspen, "2018-08-22")
+    first = last_tx(registry)
+    registry.revoke(1, reason="light leak")
+
+    def ask(number: int) -> str:
+        try:
+            return registry.mask("aspen", "2018-08-22", as_of=(first, first + 1)[number % 2]).answer.status
+        except RevokedMask:
+            return "revoked"
+
+    def change(number: int) -> None:
+        registry.create_release(f"R{number}")
+
+    with ThreadPoolExecutor(4) as pool:
+        changes = [pool.submit(change, number) for number in range(20)]
+        told = list(pool.map(ask, range(200)))
+        assert [change.result() for change in changes] == [None] * 20
+    assert told == ["certified", "revoked"] * 100

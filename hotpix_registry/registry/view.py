@@ -29,12 +29,14 @@ class Memory:
     """
 
     def __init__(self) -> None:
-        self._newest, self._kept = -1, dict[Hashable, Any]()
+        self._state = -1, dict[Hashable, Any]()
 
     def of(self, newest_tx: int) -> dict[Hashable, Any]:
-        if newest_tx != self._newest or len(self._kept) > _MOST_KEPT:
-            self._newest, self._kept = newest_tx, {}
-        return self._kept
+        known_tx, kept = self._state
+        if known_tx != newest_tx or len(kept) > _MOST_KEPT:
+            kept = {}
+            self._state = newest_tx, kept  # at once, since threads of a service share a registry
+        return kept
 
 
 class View:
