@@ -310,7 +310,8 @@ def ours_compare(folder: Path) -> dict[str, Any]:
 @work
 def numpy_compare(folder: Path) -> dict[str, Any]:
     """The same numbers with whole arrays, as one would write them."""
-    from hotpix_registry.science.current import Charge, fit_line
+    from hotpix_registry.science.current import Charge
+    from tests.benchmarks.plain import fit_line
 
     short, long = _two_means()
     usable = np.ones((4096, 4096), bool)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from hotpix_registry.science.current import Charge, fit_line
+from tests.benchmarks.plain import fit_line as plain_fit_line
 
 FLOOR_E2 = 100.0
 
@@ -128,3 +129,32 @@ def test_exchanging_excess_and_deficit_turns_the_sign_of_z():
     up = fit_line([charge(90.0, [[500.0]]), charge(1000.0, [[5000.0]])], FLOOR_E2, 1.0)
     down = fit_line([charge(90.0, [[400.0]]), charge(1000.0, [[5000.0]])], FLOOR_E2, 1.0)
     assert up.z[0, 0] > 0 > down.z[0, 0]
+
+
+@pytest.mark.parametrize("times_s", [(1000.0,), (90.0, 1000.0), (30.0, 90.0, 300.0, 1000.0)])
+@pytest.mark.parametrize("ceiling_e", [np.inf, 3000.0, 30.0])
+def test_the_line_is_that_of_plain_numpy(times_s, ceiling_e):
+    rng = np.random.default_rng(8)
+    shape = (9, 4001)  # more than two tiles
+    rate = rng.normal(0.02, 0.01, shape) + (rng.random(shape) < 0.1) * rng.exponential(5, shape)
+    points = []
+    for t in times_s:
+        charge = (rate * t + rng.normal(0, 3, shape)).astype(np.float32)
+        points.append(
+            Charge(
+                exptime_s=t,
+                charge_e=charge,
+                exposures=rng.integers(8, 11, shape).astype(np.float32),
+                level_e=0.02 * t,
+                usable=charge < ceiling_e,
+                ratio=1.01 if t < 100 else 1.0,
+                ratio_sigma=0.001,
+            )
+        )
+    offset = rng.uniform(1, 9, shape).astype(np.float32)
+    found, plain = fit_line(points, 100.0, offset), plain_fit_line(points, 100.0, offset)
+    assert np.array_equal(found.n_points, plain.n_points)
+    for name in ("rate_e_per_s", "rate_sigma", "chi2", "z", "departure"):
+        np.testing.assert_allclose(
+            getattr(found, name), getattr(plain, name), rtol=2e-3, atol=2e-3, err_msg=name
+        )
