@@ -166,14 +166,13 @@ def provisional_profile(facts: Facts, taken: set[str]) -> CameraProfile:
     while name in taken:
         number += 1
         name = f"{slug}-{number}"
-    has_temperature = facts.set_temp_c is not None or facts.ccd_temp_c is not None
     return CameraProfile(
         name=name,
         summary=f"registered from a header that says {facts.instrument}",
         provisional=True,
         serials=(facts.serial,) if facts.serial is not None else (),
         instruments=(re.escape(facts.instrument),),
-        temperature_grid_c=1.0 if has_temperature else None,
+        temperature_grid_c=None if facts.temperature_c is None else 1.0,
     )
 
 

@@ -337,6 +337,11 @@ class Facts:
     sources: Mapping[str, str] = dataclasses.field(default_factory=dict)
     problems: tuple[str, ...] = ()
 
+    @property
+    def temperature_c(self) -> float | None:
+        """The set temperature, or else the measured one."""
+        return self.ccd_temp_c if self.set_temp_c is None else self.set_temp_c
+
     def as_dict(self) -> dict[str, Any]:
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         return values | {

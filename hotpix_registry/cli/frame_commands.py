@@ -241,8 +241,7 @@ def frames(
 
 
 def _is_near(frame: Frame, temperature_c: float) -> bool:
-    set_temp_c, ccd_temp_c = frame.facts.set_temp_c, frame.facts.ccd_temp_c
-    known_c = set_temp_c if set_temp_c is not None else ccd_temp_c
+    known_c = frame.facts.temperature_c
     return known_c is not None and abs(known_c - temperature_c) <= 1.0
 
 

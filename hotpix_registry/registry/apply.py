@@ -28,7 +28,7 @@ from hotpix_registry.errors import (
 )
 from hotpix_registry.fits import headers
 from hotpix_registry.registry import content
-from hotpix_registry.registry.choose import Choose, Chosen, temperature_of
+from hotpix_registry.registry.choose import Choose, Chosen
 from hotpix_registry.registry.fitting import Origin, geometry_of
 from hotpix_registry.registry.frames import find_camera, unknown_camera
 from hotpix_registry.registry.ingest import Rules, current_rules, find_files
@@ -342,9 +342,10 @@ class _Mask:
 
     def warnings(self, facts: Facts) -> tuple[str, ...]:
         """What speaks against this mask for a frame, and does not forbid it."""
-        wanted_c, set_point_c = temperature_of(facts, self.camera), self.origin.series.set_point_c
-        if wanted_c is None or set_point_c is None:
+        wanted_c, set_point_c = facts.temperature_c, self.origin.series.set_point_c
+        profile = self.camera.profile
+        if profile.temperature_grid_c is None or wanted_c is None or set_point_c is None:
             return ()
-        if abs(wanted_c - set_point_c) <= self.camera.profile.temperature_tolerance_c:
+        if abs(wanted_c - set_point_c) <= profile.temperature_tolerance_c:
             return ()
         return (f"A frame at {wanted_c:g} °C has got mask {self.mask_id} of darks at {set_point_c:g} °C.",)

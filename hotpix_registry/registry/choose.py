@@ -156,10 +156,3 @@ def chosen_by_answer(answer: Answer) -> Chosen:
         receipt=answer.receipt,
         warnings=answer.warnings,
     )
-
-
-def temperature_of(facts: Facts, camera: CameraRow) -> float | None:
-    """The temperature by which a frame's mask is looked up; None for a camera without cooling."""
-    if camera.profile.temperature_grid_c is None:
-        return None
-    return facts.ccd_temp_c if facts.set_temp_c is None else facts.set_temp_c

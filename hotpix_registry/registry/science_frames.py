@@ -105,7 +105,7 @@ def question_of(
         camera=row.name,
         # a day without a time may be any instant of it, which is what the night of a bare date is for
         date=moment[:10] if facts.start_precision_s >= _DAY_S else moment,
-        temperature_c=facts.set_temp_c if facts.set_temp_c is not None else facts.ccd_temp_c,
+        temperature_c=facts.temperature_c,
         exposure_s=facts.exptime_s,
         configuration={"binning": facts.configuration.binning} | stated,
         preferred={
