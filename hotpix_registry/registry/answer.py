@@ -94,18 +94,27 @@ def resolve(view: View, question: Question, *, explained: bool = False) -> Answe
 
     The errors carry in `explanation` each mask that might have answered, by each criterion.
     """
-    _check(question)
-    camera = view.camera(question.camera)
-    interval = when(question.date, camera.profile.longitude_deg_east)
     try:
-        answer = _resolve(view, question, camera, interval)
+        answer = decide(view, question)
     except (NoMask, AmbiguousMask, RevokedMask) as error:
-        error.explanation = criteria.explain(view, question, camera, interval)
+        error.explanation = _explain(view, question)
         raise
     if explained:
-        weighed = criteria.explain(view, question, camera, interval, chosen=answer.mask_id)
-        return replace(answer, explanation=weighed)
+        return replace(answer, explanation=_explain(view, question, answer.mask_id))
     return answer
+
+
+def decide(view: View, question: Question) -> Answer:
+    """As `resolve`, with errors that carry no explanation, for when nobody reads it."""
+    _check(question)
+    camera = view.camera(question.camera)
+    return _resolve(view, question, camera, when(question.date, camera.profile.longitude_deg_east))
+
+
+def _explain(view: View, question: Question, chosen: int | None = None) -> tuple[Weighed, ...]:
+    camera = view.camera(question.camera)
+    interval = when(question.date, camera.profile.longitude_deg_east)
+    return criteria.explain(view, question, camera, interval, chosen=chosen)
 
 
 def replay(

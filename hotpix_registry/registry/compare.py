@@ -15,7 +15,7 @@ from hotpix_registry.catalogue import queries
 from hotpix_registry.catalogue.queries import CameraRow
 from hotpix_registry.domain import DQ, iso
 from hotpix_registry.errors import HotpixError, UnknownCamera, UsageError
-from hotpix_registry.registry.answer import resolve
+from hotpix_registry.registry.answer import decide
 from hotpix_registry.registry.question import Question
 from hotpix_registry.registry.view import View, moment
 from hotpix_registry.timeline import Held
@@ -237,7 +237,7 @@ def changed_frames(
 def _outcome(view: View, question: Question) -> tuple[int | None, str]:
     """(mask id, status) of an answer; a revoked mask is named too."""
     try:
-        answer = resolve(view, replace(question, allow_revoked=True))
+        answer = decide(view, replace(question, allow_revoked=True))
     except HotpixError as error:
         return None, error.code
     return answer.mask_id, answer.status
