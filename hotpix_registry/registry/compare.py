@@ -17,7 +17,7 @@ from hotpix_registry.domain import DQ, iso
 from hotpix_registry.errors import HotpixError, UnknownCamera, UsageError
 from hotpix_registry.registry.answer import decide
 from hotpix_registry.registry.question import Question
-from hotpix_registry.registry.view import View, moment
+from hotpix_registry.registry.view import View, is_day, moment
 from hotpix_registry.timeline import Held
 
 if TYPE_CHECKING:
@@ -33,9 +33,9 @@ Progress = Callable[[int, int], None]
 
 
 def is_mask_number(text: str) -> bool:
-    """Whether an argument of `diff` means a mask: a number alone that is no day, such as 20180822."""
+    """Whether an argument of `diff` means a mask: a number alone that is no day."""
     text = text.strip()
-    return text.isdecimal() and not (len(text) == 8 and text[:2] in ("19", "20", "21"))
+    return text.isdecimal() and not is_day(text)
 
 
 def moment_named(connection: Connection, text: str) -> int:

@@ -185,7 +185,7 @@ def moment(connection: Connection, as_of: int | str | None, release: str | None)
         return None
     last = queries.last_tx(connection)
     text = str(as_of).strip().removeprefix("tx")
-    if text.isdecimal() and len(text) < 10 and not _is_day(text):
+    if text.isdecimal() and len(text) < 10 and not is_day(text):
         if not 0 < int(text) <= last:
             raise UsageError(
                 f"There is no transaction {text}; the newest is {last}.",
@@ -201,7 +201,8 @@ def moment(connection: Connection, as_of: int | str | None, release: str | None)
     return queries.tx_at(connection, parsed)
 
 
-def _is_day(text: str) -> bool:
+def is_day(text: str) -> bool:
+    """Whether a number is a date written without hyphens, such as 20180822."""
     return len(text) == 8 and text[:2] in ("19", "20", "21")
 
 
