@@ -255,8 +255,7 @@ def revoke(connection: Connection, mask_id: int, reason: str, tx: int) -> list[V
             f"Mask {mask_id} has been revoked since {iso(before.at_us)} by {before.actor}: {before.reason}.",
         )
     queries.add_revocation(connection, mask_id, reason, tx)
-    held = queries.assignments(connection, [mask.series_id])
-    return [a.validity for a in held if a.mask_id == mask_id]
+    return _dates_of(connection, mask)
 
 
 def lift_revocation(connection: Connection, mask_id: int, tx: int) -> list[Validity]:
@@ -265,8 +264,12 @@ def lift_revocation(connection: Connection, mask_id: int, tx: int) -> list[Valid
     if mask_id not in queries.revocations(connection, [mask_id]):
         raise Conflict(f"Mask {mask_id} is not revoked.")
     queries.close_revocation(connection, mask_id, tx)
+    return _dates_of(connection, mask)
+
+
+def _dates_of(connection: Connection, mask: MaskRow) -> list[Validity]:
     held = queries.assignments(connection, [mask.series_id])
-    return [a.validity for a in held if a.mask_id == mask_id]
+    return [a.validity for a in held if a.mask_id == mask.id]
 
 
 def decertify(
