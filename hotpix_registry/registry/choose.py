@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from sqlalchemy.engine import Connection, Engine
 
@@ -17,7 +16,7 @@ from hotpix_registry.registry import masks
 from hotpix_registry.registry.answer import Answer, replay, resolve
 from hotpix_registry.registry.question import Question
 from hotpix_registry.registry.science_frames import question_of
-from hotpix_registry.registry.view import View, moment
+from hotpix_registry.registry.view import Memory, View, moment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +47,7 @@ def chooser(
     allow_revoked: bool = False,
     as_of: int | str | None = None,
     release: str | None = None,
+    memory: Memory | None = None,
 ) -> Chosen | Choose:
     """The mask of an id, a date or a receipt, or with `auto` what finds that of each frame.
 
@@ -72,17 +72,17 @@ def chooser(
                     "A receipt says everything itself.",
                     next_step="Leave out --as-of, --release, --temperature, --preset and --allow-revoked.",
                 )
-            return chosen_by_answer(replay(connection, text))
+            return chosen_by_answer(replay(connection, text, memory=memory))
         if text == "auto":
-            return lambda facts, row: chosen_for_frame(
-                engine,
-                facts,
-                row,
-                at,
-                preset=preset,
-                allow_binning=allow_binning,
-                allow_revoked=allow_revoked,
-            )
+
+            def of_frame(facts: Facts, row: CameraRow) -> Chosen:
+                asked = {"allow_binning": allow_binning, "allow_revoked": allow_revoked}
+                with reading(engine) as connection:
+                    view = View(connection, at, memory)
+                    question = question_of(view, facts, row.name, preset=preset, **asked)
+                    return chosen_by_answer(resolve(view, question))
+
+            return of_frame
         if camera is not None and (not text.isdecimal() or _is_date(text)):
             question = Question(
                 camera=camera,
@@ -91,7 +91,7 @@ def chooser(
                 preset=preset,
                 allow_revoked=allow_revoked,
             )
-            return chosen_by_answer(resolve(View(connection, at), question))
+            return chosen_by_answer(resolve(View(connection, at, memory), question))
         if text.isdecimal() and len(text) < 19:
             if at is not None:
                 raise UsageError(
@@ -110,13 +110,6 @@ def _is_date(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def chosen_for_frame(engine: Engine, facts: Facts, camera: CameraRow, at: int | None, **asked: Any) -> Chosen:
-    """The mask that a science frame's own header asks for, now or at a transaction."""
-    with reading(engine) as connection:
-        view = View(connection, at)
-        return chosen_by_answer(resolve(view, question_of(view, facts, camera.name, **asked)))
 
 
 def chosen_by_id(connection: Connection, mask_id: int, preset: str, *, allow_revoked: bool = False) -> Chosen:

@@ -78,6 +78,7 @@ class ScienceMethods(Opened):
             allow_revoked=allow_revoked,
             as_of=as_of,
             release=release,
+            memory=self._memory,
         )
         applier = apply.Applier(self._engine, allow_binning=allow_binning, camera=camera, dry_run=dry_run)
         if folder is not None and not dry_run:
@@ -125,7 +126,7 @@ class ScienceMethods(Opened):
             rules = current_rules(connection)
         frames = read_facts(found, rules, progress=progress)
         with reading(self._engine) as connection:
-            view = View(connection, moment(connection, as_of, release))
+            view = View(connection, moment(connection, as_of, release), self._memory)
             if camera is not None:
                 camera = view.camera(camera).name
             answered = masks_for.answer_all(
