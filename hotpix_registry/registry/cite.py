@@ -15,8 +15,9 @@ from typing import Any
 from hotpix_registry import __version__
 from hotpix_registry.catalogue import queries
 from hotpix_registry.catalogue.queries import CameraRow, Release
-from hotpix_registry.domain import Rule, iso, parse_date
+from hotpix_registry.domain import Night, Rule, iso, parse_date
 from hotpix_registry.errors import NoMask
+from hotpix_registry.planning import same_exposure
 from hotpix_registry.registry import bibliography, masks
 from hotpix_registry.registry.answer import Answer
 from hotpix_registry.registry.view import View
@@ -26,7 +27,6 @@ _EVIDENCE = (
     "pixels whose dark current is not proportional to exposure time, or not steady, beyond what the noise "
     "model explains"
 )
-_SAME_EXPOSURE = 1e-3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -241,18 +241,14 @@ def _groups(inputs: Sequence[Mapping[str, Any]]) -> dict[tuple[str, float], list
     groups: dict[tuple[str, float], list[Mapping[str, Any]]] = {}
     for frame in sorted(inputs, key=lambda i: (i["exptime_s"], i["start"] or "")):
         role, exptime_s = frame["role"], float(frame["exptime_s"])
-        same = (k for k in groups if k[0] == role and _alike(k[1], exptime_s))
+        same = (k for k in groups if k[0] == role and same_exposure(k[1], exptime_s))
         groups.setdefault(next(same, (role, exptime_s)), []).append(frame)
     return groups
 
 
-def _alike(a_s: float, b_s: float) -> bool:
-    return abs(a_s - b_s) <= _SAME_EXPOSURE * max(a_s, b_s)
-
-
 def _group(report: Mapping[str, Any], exptime_s: float) -> Mapping[str, Any] | None:
     groups = report.get("groups") or []
-    return next((group for group in groups if _alike(group["exptime_s"], exptime_s)), None)
+    return next((group for group in groups if same_exposure(group["exptime_s"], exptime_s)), None)
 
 
 def _exposures(group: Mapping[str, Any] | None, frames: int) -> int:
@@ -260,19 +256,13 @@ def _exposures(group: Mapping[str, Any] | None, frames: int) -> int:
 
 
 def _night(start: str, profile: Mapping[str, Any]) -> str:
-    from hotpix_registry.domain import Night
-
     instant = parse_date(start)
     assert isinstance(instant, int)
     return str(Night.of(instant, profile.get("longitude_deg_east")))
 
 
 def _rule(told: Mapping[str, Any]) -> str:
-    recipe, evidence = (
-        told["recipe"],
-        "pixels whose dark current is not proportional to exposure time, or not ",
-    )
-    evidence += "steady, beyond what the noise model explains"
+    recipe = told["recipe"]
     match told["rule"]:
         case Rule.EVIDENCE_AND_LIMIT:
             return f"masked are {_EVIDENCE}, and {_limit(told)} (rule evidence+limit)"
