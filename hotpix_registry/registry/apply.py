@@ -30,7 +30,7 @@ from hotpix_registry.fits import headers
 from hotpix_registry.registry import content
 from hotpix_registry.registry.choose import Choose, Chosen
 from hotpix_registry.registry.fitting import Origin, geometry_of
-from hotpix_registry.registry.frames import find_camera, unknown_camera
+from hotpix_registry.registry.frames import camera_named
 from hotpix_registry.registry.ingest import Rules, current_rules, find_files
 
 if TYPE_CHECKING:
@@ -131,9 +131,7 @@ class Applier:
         with reading(engine) as connection:
             self._rules: Rules = current_rules(connection)
             self._cameras = queries.cameras(connection)
-        self._camera = None if camera is None else find_camera(self._cameras, camera)
-        if camera is not None and self._camera is None:
-            raise unknown_camera(self._cameras, camera)
+        self._camera = None if camera is None else camera_named(self._cameras, camera)
         self._masks: dict[int, _Mask] = {}
 
     def run(

@@ -162,6 +162,20 @@ def find_camera(rows: list[CameraRow], name: str) -> CameraRow | None:
     return next((row for row in rows if name == row.name or name in row.aliases), None)
 
 
+def camera_named(rows: list[CameraRow], name: str) -> CameraRow:
+    """A camera by name or alias.
+
+    Raises
+    ------
+    UnknownCamera
+        With the nearest name there is.
+    """
+    found = find_camera(rows, name)
+    if found is None:
+        raise unknown_camera(rows, name)
+    return found
+
+
 def unknown_camera(rows: list[CameraRow], name: str) -> UnknownCamera:
     names = known_names(rows)
     nearest = difflib.get_close_matches(name, names, 1, 0.5)

@@ -23,8 +23,7 @@ from hotpix_registry.fits import headers
 from hotpix_registry.fits.packing import unpack_flagged
 from hotpix_registry.fits.pixels import open_rows
 from hotpix_registry.fits.streams import naming
-from hotpix_registry.registry.facade.opened import named_camera
-from hotpix_registry.registry.frames import find_camera
+from hotpix_registry.registry.frames import camera_named, find_camera
 from hotpix_registry.registry.ingest import Rules, current_rules, sha256_of
 from hotpix_registry.science.identify import (
     MAX_CHANCE,
@@ -242,8 +241,8 @@ def load_catalogue(engine: Engine, camera: str | None) -> Catalogue:
         The stored bytes of one are damaged.
     """
     with reading(engine) as connection:
-        wanted = None if camera is None else named_camera(connection, camera).name
         cameras = queries.cameras(connection)
+        wanted = None if camera is None else camera_named(cameras, camera).name
         series = queries.series(connection)
         rules = current_rules(connection)
         masks = []

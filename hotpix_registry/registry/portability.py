@@ -20,7 +20,7 @@ from hotpix_registry.catalogue.copying import WHOLE, Part, Progress, Tally
 from hotpix_registry.catalogue.engine import reading, writing
 from hotpix_registry.errors import IntegrityError, SchemaError, UnknownId, UsageError
 from hotpix_registry.files import storage_error, whole_database
-from hotpix_registry.registry.frames import find_camera, unknown_camera
+from hotpix_registry.registry.frames import camera_named
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,10 +72,7 @@ def part_of(camera: str | None, release: str | None) -> Callable[[Connection], P
 
     def find(connection: Connection) -> Part:
         if camera is not None:
-            rows = queries.cameras(connection)
-            row = find_camera(rows, camera)
-            if row is None:
-                raise unknown_camera(rows, camera)
+            row = camera_named(queries.cameras(connection), camera)
             return copying.of_camera(connection, row.camera_id)
         part = copying.of_release(connection, release or "")
         if part is None:

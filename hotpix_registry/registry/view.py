@@ -13,7 +13,7 @@ from hotpix_registry.catalogue import queries
 from hotpix_registry.catalogue.queries import Assignment, CameraRow, Event, MaskRow, Release, Revocation
 from hotpix_registry.domain import Night, Series, Validity, parse_date, to_us
 from hotpix_registry.errors import UnknownCamera, UnknownId, UsageError
-from hotpix_registry.registry.frames import find_camera, unknown_camera
+from hotpix_registry.registry.frames import camera_named, find_camera
 from hotpix_registry.registry.masks import need_rebuild
 
 T = TypeVar("T")
@@ -87,15 +87,16 @@ class View:
         ------
         UnknownCamera
         """
-        found = find_camera(self.cameras, name)
-        if found is None and self.at is not None and find_camera(queries.cameras(self.connection), name):
+        if (
+            self.at is not None
+            and not find_camera(self.cameras, name)
+            and find_camera(queries.cameras(self.connection), name)
+        ):
             raise UnknownCamera(
                 f"Camera {name} was not registered yet at transaction {self.at}.",
                 next_step="`hotpix-registry log` shows what was written when.",
             )
-        if found is None:
-            raise unknown_camera(self.cameras, name)
-        return found
+        return camera_named(self.cameras, name)
 
     def series(self, camera: CameraRow) -> dict[int, Series]:
         return self._keep(queries.series, camera.camera_id)

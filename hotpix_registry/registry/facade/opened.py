@@ -17,7 +17,7 @@ from hotpix_registry.catalogue import engine as databases
 from hotpix_registry.catalogue import queries
 from hotpix_registry.catalogue.engine import reading, writing
 from hotpix_registry.catalogue.queries import Act, CameraRow
-from hotpix_registry.registry.frames import find_camera, unknown_camera
+from hotpix_registry.registry.frames import camera_named
 from hotpix_registry.registry.view import Memory
 
 
@@ -67,8 +67,4 @@ def now_us() -> int:
 
 
 def named_camera(connection: Connection, name: str) -> CameraRow:
-    rows = queries.cameras(connection)
-    found = find_camera(rows, name)
-    if found is None:
-        raise unknown_camera(rows, name)
-    return found
+    return camera_named(queries.cameras(connection), name)
