@@ -17,7 +17,7 @@ from hotpix_registry.catalogue.queries import Act, CameraRow, Exposure, Location
 from hotpix_registry.domain import Facts
 from hotpix_registry.errors import UnreadableFrame
 from hotpix_registry.fits.headers import FrameHeader
-from hotpix_registry.registry.frames import CameraBook, corrected, reading_of
+from hotpix_registry.registry.frames import CameraBook, corrected, may_be_several, reading_of
 
 _FILES = 500
 _SECONDS = 5.0
@@ -280,11 +280,8 @@ def _twin_notices(new: Sequence[_New], ids: Mapping[str, int]) -> Iterator[str]:
 
 
 def _compare_pixels(engine: Engine, candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Settle by the pixels whether exposures too short for their clock are one or several.
-
-    Two biases in one second with a header that knows whole seconds share start and exposure time.
-    """
-    starts = {c.facts.start_us or 0 for c in candidates if _is_short(c.facts)}
+    """Settle by the pixels whether exposures too short for their clock are one or several."""
+    starts = {c.facts.start_us or 0 for c in candidates if may_be_several(c.facts)}
     if not starts:
         return list(candidates)
     with reading(engine) as connection:
@@ -295,15 +292,11 @@ def _compare_pixels(engine: Engine, candidates: Sequence[Candidate]) -> list[Can
     compared = []
     for candidate in candidates:
         before = rivals[candidate.facts.start_us or 0]
-        if _is_short(candidate.facts):
+        if may_be_several(candidate.facts):
             candidate = dataclasses.replace(candidate, same_as=_same_as(candidate, before))
         before.append((candidate.sha256, candidate.path, candidate.facts))
         compared.append(candidate)
     return compared
-
-
-def _is_short(facts: Facts) -> bool:
-    return (facts.exptime_s or 0.0) <= facts.start_precision_s
 
 
 def _same_as(candidate: Candidate, rivals: Sequence[tuple[str, str, Facts]]) -> str:

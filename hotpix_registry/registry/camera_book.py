@@ -25,6 +25,7 @@ from hotpix_registry.registry.frames import (
     corrected,
     find_camera,
     find_twin,
+    may_be_several,
     reading_of,
 )
 from hotpix_registry.registry.ingest import current_rules, reasons_to_reject
@@ -77,9 +78,8 @@ def reinterpret(
             assert camera is not None
             twin_of = frame.twin_of
             if (camera.name, _exposure(facts)) != (frame.camera, _exposure(frame.facts)):
-                # only an ingest compares the pixels of exposures too short for their clock
-                same_as = "" if (facts.exptime_s or 0.0) <= facts.start_precision_s else None
-                twin_of = find_twin(connection, camera.camera_id, facts, same_as=same_as)
+                # only an ingest compares pixels
+                twin_of = None if may_be_several(facts) else find_twin(connection, camera.camera_id, facts)
             reading = reading_of(connection, camera, facts, twin_of=twin_of, tx=tx)
             changed += queries.put_reading(connection, frame.frame_id, reading, tx)
     return changed

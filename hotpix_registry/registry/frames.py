@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy.engine import Connection
@@ -189,9 +189,9 @@ def unknown_camera(rows: list[CameraRow], name: str) -> UnknownCamera:
 
 
 def find_twin(
-    connection: Connection, camera_id: int, facts: Facts, *, same_as: str | None = None
+    connection: Connection, camera_id: int, facts: Facts, *, other_than: Container[int] = ()
 ) -> int | None:
-    """The frame that is the same exposure, if one is catalogued; `same_as` says which digest it must have."""
+    """The frame that is the same exposure by what headers say, if one is catalogued."""
     twins = queries.same_exposures(
         connection,
         camera_id,
@@ -200,10 +200,15 @@ def find_twin(
         facts.exptime_s or 0.0,
         facts.shape,
     )
-    if same_as is not None:
-        named = queries.frame_ids(connection, [same_as]).get(same_as)
-        twins = [frame_id for frame_id in twins if frame_id == named]
-    return twins[0] if twins else None
+    return next((frame_id for frame_id in twins if frame_id not in other_than), None)
+
+
+def may_be_several(facts: Facts) -> bool:
+    """Whether several exposures can share start and exposure time, too short for their clock.
+
+    Two biases in one second do with a header that knows whole seconds; pixels alone tell them apart.
+    """
+    return (facts.exptime_s or 0.0) <= facts.start_precision_s
 
 
 def reading_of(

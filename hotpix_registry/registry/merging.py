@@ -19,7 +19,7 @@ from hotpix_registry.domain import Facts
 from hotpix_registry.errors import Conflict
 from hotpix_registry.fits.packing import unpack
 from hotpix_registry.registry import life, masks
-from hotpix_registry.registry.frames import find_camera
+from hotpix_registry.registry.frames import find_camera, find_twin
 from hotpix_registry.registry.masks import MaskChange
 
 _NAMED_IN_REASON = 20
@@ -208,7 +208,8 @@ class _Merge:
                     continue
                 twin_of = self._frames.get(row["twin_of"]) if row["twin_of"] is not None else None
                 if twin_of is None and camera.camera_id not in self._fresh_cameras:
-                    twin_of = self._twin(camera, Facts.from_dict(row["facts"]), own)
+                    facts = Facts.from_dict(row["facts"])
+                    twin_of = find_twin(self._target, camera.camera_id, facts, other_than=own)
                 values.append(
                     _without(row, "id", "closed_tx")
                     | {
@@ -220,18 +221,6 @@ class _Merge:
                     }
                 )
             insert_rows(self._target, t.readings, values)
-
-    def _twin(self, camera: CameraRow, facts: Facts, fresh: set[int]) -> int | None:
-        """A frame that was here before and is the same exposure in other bytes."""
-        same = queries.same_exposures(
-            self._target,
-            camera.camera_id,
-            str(facts.kind),
-            facts.start_us or 0,
-            facts.exptime_s or 0.0,
-            facts.shape,
-        )
-        return next((frame_id for frame_id in same if frame_id not in fresh), None)
 
     def _series_here(self, there: int | None) -> int | None:
         if there is None:
