@@ -214,7 +214,7 @@ def dark_sets(frames: Sequence[Frame]) -> tuple[list[DarkSet], list[tuple[Frame,
     """Group by exposure time: raw frames, else the master of the most frames; never both."""
     sets: list[DarkSet] = []
     refused: list[tuple[Frame, str]] = []
-    for group in _by_exposure(frames):
+    for group in by_exposure(frames):
         raw = [f for f in group if not f.kind.combined]
         masters = sorted(
             (f for f in group if f.kind.combined), key=lambda f: (-f.facts.n_combined, -f.start_us, f.sha256)
@@ -226,7 +226,8 @@ def dark_sets(frames: Sequence[Frame]) -> tuple[list[DarkSet], list[tuple[Frame,
     return sets, refused
 
 
-def _by_exposure(frames: Sequence[Frame]) -> list[list[Frame]]:
+def by_exposure(frames: Sequence[Frame]) -> list[list[Frame]]:
+    """Frames of equal exposure times together, the shortest first."""
     groups: list[list[Frame]] = []
     for frame in sorted(frames, key=lambda f: (f.exptime_s, f.start_us, f.sha256)):
         if groups and same_exposure(groups[-1][0].exptime_s, frame.exptime_s):

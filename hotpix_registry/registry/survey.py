@@ -23,7 +23,7 @@ from hotpix_registry.errors import UnreadableFrame
 from hotpix_registry.fits import headers, keywords
 from hotpix_registry.fits.keywords import KeywordProfile
 from hotpix_registry.planning import Campaign, DarkSet
-from hotpix_registry.registry.frames import check_service, recognise_one
+from hotpix_registry.registry.frames import check_service, may_be_several, recognise_one
 from hotpix_registry.registry.ingest import (
     Found,
     Rules,
@@ -255,8 +255,7 @@ class _Gathered:
     def add(self, path: str, profile: CameraProfile, facts: Facts) -> str | None:
         """Take in a frame; or, where its exposure is here already, return the file that holds it."""
         exposure = (profile.name, facts.kind, facts.start_us, facts.exptime_s, facts.shape)
-        # two biases of one second share all that their headers say
-        if (facts.exptime_s or 0.0) > facts.start_precision_s:
+        if not may_be_several(facts):
             first = self._exposures.setdefault(exposure, path)
             if first != path:
                 self.duplicates += 1
@@ -373,27 +372,17 @@ def _groups(gathered: _Gathered) -> Iterator[Group]:
         cells[key].append(frame)
     for key in sorted(cells):
         camera, configuration, unknown, point, kind, year = key
-        for exptime_s, frames in _by_exposure(cells[key]):
+        for frames in planning.by_exposure(cells[key]):
             yield Group(
                 camera=camera,
                 configuration=configuration,
                 set_point_c=None if unknown else point,
                 kind=kind,
-                exptime_s=exptime_s,
+                exptime_s=frames[0].exptime_s,
                 year=int(year),
                 frames=len(frames),
                 nights=len({frame.night for frame in frames}),
             )
-
-
-def _by_exposure(frames: Sequence[Frame]) -> list[tuple[float, list[Frame]]]:
-    groups: list[tuple[float, list[Frame]]] = []
-    for frame in sorted(frames, key=lambda f: f.exptime_s):
-        if groups and planning.same_exposure(groups[-1][0], frame.exptime_s):
-            groups[-1][1].append(frame)
-        else:
-            groups.append((frame.exptime_s, [frame]))
-    return groups
 
 
 # --- what stands in the way ---------------------------------------------------------------------
