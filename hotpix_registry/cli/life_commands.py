@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -23,8 +22,8 @@ from hotpix_registry.cli.options import (
     Reason,
     Supersede,
 )
-from hotpix_registry.cli.output import out, print_changes, print_json, print_rows, say
-from hotpix_registry.domain import Validity, iso
+from hotpix_registry.cli.output import out, print_changes, print_dates, print_json, print_rows, say
+from hotpix_registry.domain import iso
 from hotpix_registry.errors import UsageError
 
 event_app = typer.Typer(
@@ -132,12 +131,9 @@ def revoke(
         print_json({"mask_id": mask_id, "revoked": not undo, "dates": dates})
         return
     out(f"The revocation of mask {mask_id} is lifted." if undo else f"Mask {mask_id} is revoked.")
-    _print_dates(held, "answered again" if undo else "an error from now on")
-
-
-def _print_dates(held: Sequence[Validity], what: str) -> None:
     for validity in held:
-        out(f"  from {iso(validity.start_us)} to {iso(validity.end_us) or 'further notice'}: {what}")
+        told = "answered again" if undo else "an error from now on"
+        print_dates(iso(validity.start_us), iso(validity.end_us), told)
 
 
 def decertify(

@@ -163,8 +163,12 @@ def print_changes(changes: Sequence[MaskChange]) -> None:
         before, after = (
             "no mask" if mask_id is None else f"mask {mask_id}" for mask_id in (change.before, change.after)
         )
-        until = change.valid_to or "further notice"
-        out(f"  from {change.valid_from} to {until}: {after} instead of {before}")
+        print_dates(change.valid_from, change.valid_to, f"{after} instead of {before}")
+
+
+def print_dates(valid_from: str | None, valid_to: str | None, what: str) -> None:
+    """What becomes of some dates, as one line below what it is about."""
+    out(f"  from {valid_from} to {valid_to or 'further notice'}: {what}")
 
 
 def print_explanation(explanation: Sequence[Weighed]) -> None:

@@ -22,6 +22,7 @@ from hotpix_registry.cli.output import (
     count,
     labelled_progress_bar,
     out,
+    print_dates,
     print_json,
     print_rows,
     print_table,
@@ -136,8 +137,7 @@ def _print_dates(changes: Sequence[DatesChange]) -> None:
             out(series)
         before = _mask(change.before, change.before_status)
         after = _mask(change.after, change.after_status)
-        until = change.valid_to or "further notice"
-        out(f"  from {change.valid_from} to {until}: {after} instead of {before}")
+        print_dates(change.valid_from, change.valid_to, f"{after} instead of {before}")
 
 
 def _mask(mask_id: int | None, status: str) -> str:
