@@ -12,7 +12,7 @@ from sqlalchemy.engine import Connection, Engine
 from hotpix_registry.catalogue import queries
 from hotpix_registry.catalogue.engine import reading
 from hotpix_registry.catalogue.queries import CameraRow, MaskRow
-from hotpix_registry.domain import Facts, Night, Rule, Series
+from hotpix_registry.domain import Facts, Rule, Series
 from hotpix_registry.registry import content, masks
 from hotpix_registry.registry.frames import find_camera
 
@@ -91,8 +91,8 @@ def geometry_of(facts: Facts, camera: CameraRow) -> Geometry:
     """The geometry of a science frame by its header and its camera's profile."""
     from hotpix_registry.fits.adapt import Geometry
 
-    night = Night.of(facts.start_us or 0, camera.profile.longitude_deg_east)
-    overscan, trim = camera.profile.sections_on(str(night)).sections_of(facts)
+    profile = camera.profile
+    overscan, trim = profile.sections_on(profile.night_of(facts.start_us or 0)).sections_of(facts)
     return Geometry.of_frame(facts, trim_section=trim, overscan_section=overscan)
 
 
