@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -93,6 +93,13 @@ class _Stack:
     def n(self) -> int:
         return len(self.frames)
 
+    def levels(self, where: NDArray[np.intp]) -> Floats:
+        """Levels of chosen pixels in all frames, (n, n pixels)."""
+        if self.shifts is None:
+            return np.stack([self.level(i, where) for i in range(self.n)])
+        values = np.stack([frame[where] for frame in self.frames])
+        return _shifted(values, self.shifts[:, np.newaxis]).astype(np.float32)
+
     def level(self, i: int, where: _Where) -> Floats:
         """Levels in one frame; the same numbers in whatever company a pixel is asked for."""
         values = self.frames[i][where]
@@ -117,6 +124,14 @@ class _Stack:
         if self.n_combined > 1:
             found *= np.float32(1 / self.n_combined)
         return found
+
+    @property
+    def least_deviation(self) -> np.float32:
+        """Standard deviation of the model below which that of no level lies."""
+        least_adu = 0.0 if self.base is None else self.least_adu
+        variance = self.noise.variance_adu2(np.zeros(1, np.float32), least_adu)[0]
+        deviation: np.float32 = np.sqrt(variance / np.float32(self.n_combined))
+        return deviation
 
     def reach(self, centre: Floats, where: _Where, sigma: float) -> Floats:
         """Level that no value about this centre passes without a hit."""
@@ -185,7 +200,8 @@ def combine(
         n_saturated=np.zeros(size, np.uint16),
         chi2=np.zeros(size, np.float32),
     )
-    scratch = np.empty((_CHUNK + 4, min(size, _TILE_PIXELS)), np.uint16)
+    least_reach = np.float32(0.999 * rejection.sigma) * known.least_deviation
+    scratch = np.empty((_CHUNK + 3, min(size, _TILE_PIXELS)), np.uint16)
     high, doubtful = [], []
     for start in range(0, size, _TILE_PIXELS):
         tile = slice(start, min(start + _TILE_PIXELS, size))
@@ -196,9 +212,13 @@ def combine(
         if known.n > 1:
             np.divide(squares, known.variance(average, tile), out=found.chi2[tile])
             # no median lies further from the mean than the standard deviation, nor a lower one of two
-            average -= np.sqrt(squares * np.float32(1.01 / n)) + np.float32(0.01)
-            reach = known.reach(average, tile, rejection.sigma)
-            doubtful.append(np.flatnonzero(sums.top > reach) + start)
+            squares *= np.float32(1.01 / n)
+            average -= np.sqrt(squares, out=squares)
+            average -= np.float32(0.01)
+            high_up = np.flatnonzero(sums.top - average > least_reach)
+            centre, where = average[high_up], high_up + start
+            is_doubtful = sums.top[high_up] > known.reach(centre, where, rejection.sigma)
+            doubtful.append(where[is_doubtful])
     _count_saturated(known, np.concatenate(high), saturation_adu, found)
     if doubtful:
         _reject(known, np.concatenate(doubtful), rejection, found)
@@ -227,7 +247,7 @@ def _reject(stack: _Stack, where: NDArray[np.intp], rejection: Rejection, found:
     """Average anew those of some pixels that were hit, about a median that no hit moves."""
     n = stack.n
     most = min(rejection.most, (n + 1) // 2 - 1 if n > 2 else n - 1)
-    levels = np.stack([stack.level(i, where) for i in range(n)])
+    levels = stack.levels(where)
     ordered = np.sort(levels, axis=0)
     # two frames know no median: the lower one is the robust centre
     centre = ordered[0] if n == 2 else (ordered[(n - 1) // 2] + ordered[n // 2]) * np.float32(0.5)
@@ -287,48 +307,54 @@ def _count_sums(stack: _Stack, tile: slice, scratch: NDArray[np.uint16]) -> _Sum
     assert stack.shifts is not None
     raw, shifts = [frame[tile] for frame in stack.frames], stack.shifts
     n, size = len(raw), raw[0].size
-    near, top, lowest, of_chunk = scratch[-4:, :size]
-    near[...] = _shifted(raw[0], shifts[0])
-    top[...] = near
-    lowest[...] = near
+    near = _shifted(raw[0], shifts[0])
+    origins = {shift: near - shift for shift in set(shifts)}
+    highest, lowest, of_chunk = scratch[-3:, :size].view(np.int16)
+    highest[...] = 0
+    lowest[...] = 0
     total, squares = np.zeros((2, size), np.float32)
     for first in range(0, n, _CHUNK):
         chunk = scratch[: min(_CHUNK, n - first), :size]
         for i, counts in enumerate(chunk, first):
-            np.add(raw[i], shifts[i], out=counts)
-        np.maximum(top, np.maximum.reduce(chunk, axis=0, out=of_chunk), out=top)
-        np.minimum(lowest, np.minimum.reduce(chunk, axis=0, out=of_chunk), out=lowest)
-        np.subtract(chunk, near, out=chunk)
+            np.subtract(raw[i], origins[shifts[i]], out=counts)
         deviations = chunk.view(np.int16)
-        total += np.add.reduce(deviations, axis=0, dtype=np.int16, out=of_chunk.view(np.int16))
-        np.multiply(deviations, deviations, out=deviations)
-        squares += np.add.reduce(chunk, axis=0, dtype=np.uint16, out=of_chunk)
-    # a count past 65535 has wrapped to less than what was added
-    for x in np.flatnonzero(lowest < shifts.max()):
-        top[x] = max(_shifted(row[x : x + 1], shift)[0] for row, shift in zip(raw, shifts, strict=True))
-    floats = near.astype(np.float32)
-    wide = np.flatnonzero((top - near > _NARROW) | (near - lowest > _NARROW))
+        np.maximum(highest, np.maximum.reduce(deviations, axis=0, out=of_chunk), out=highest)
+        np.minimum(lowest, np.minimum.reduce(deviations, axis=0, out=of_chunk), out=lowest)
+        total += np.add.reduce(deviations, axis=0, dtype=np.int16, out=of_chunk)
+        squares += np.einsum("ij,ij->j", deviations, deviations, out=of_chunk).view(np.uint16)
+    is_wide = (highest > _NARROW) | (lowest < -_NARROW)
+    # a deviation of about 65536 looks like none
+    if near.max() > 65535 - _NARROW:
+        is_wide |= near > 65535 - _NARROW
+    if near.min() < _NARROW + shifts.max():
+        is_wide |= np.maximum.reduce(raw) > 65535 - _NARROW - shifts.max()
+    wide = np.flatnonzero(is_wide)
     if wide.size > _FEW_WIDE * size:
-        total, squares = _sums_about(floats, (stack.level(i, tile) for i in range(n)))
-    elif wide.size:
-        levels = (stack.level(i, wide + tile.start) for i in range(n))
+        return _level_sums(stack, tile)
+    floats = near.astype(np.float32)
+    top = floats + highest
+    if wide.size:
+        levels = stack.levels(wide + tile.start)
+        top[wide] = np.maximum.reduce(levels)
         total[wide], squares[wide] = _sums_about(floats[wide], levels)
     return _Sums(near=floats, total=total, squares=squares, top=top, peak=top)
 
 
-def _shifted(counts: NDArray[np.uint16], shift: np.uint16) -> NDArray[np.uint16]:
+def _shifted(counts: NDArray[np.uint16], shift: np.uint16 | NDArray[np.uint16]) -> NDArray[np.uint16]:
     """Counts with the pedestal brought to that of all, none above 65535."""
     shifted: NDArray[np.uint16] = counts + shift
-    shifted[shifted < shift] = 65535
+    wrapped = shifted < shift
+    if wrapped.any():
+        shifted[wrapped] = 65535
     return shifted
 
 
-def _sums_about(near: Floats, levels: Iterable[Floats]) -> tuple[Floats, Floats]:
-    """Σ and Σ² of deviations, frame by frame: a sum along them would round one pixel unlike many."""
-    total, squares = np.zeros_like(near), np.zeros_like(near)
-    for level in levels:
-        _add_deviations(level, near, total, squares)
-    return total, squares
+def _sums_about(near: Floats, levels: Floats) -> tuple[Floats, Floats]:
+    """Σ and Σ² of deviations, frame after frame: a plain sum would round a single pixel unlike many."""
+    deviations = levels - near
+    total = np.add.accumulate(deviations)[-1]
+    deviations *= deviations
+    return total, np.add.accumulate(deviations)[-1]
 
 
 def _add_deviations(level: Floats, near: Floats, total: Floats, squares: Floats) -> None:

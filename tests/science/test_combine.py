@@ -171,3 +171,27 @@ def test_hits_are_found_whichever_frame_they_are_in(factors):
     assert (got.n_rejected == 1).all()
     assert np.abs(got.mean_adu).max() < 4 * 6.7 / math.sqrt(8)
     assert got.chi2.max() < 30
+
+
+@settings(deadline=None)
+@given(
+    hnp.arrays(
+        np.uint16,
+        st.tuples(st.integers(2, 12), st.just(1), st.just(40)),
+        elements=st.sampled_from([0, 1, 50, 89, 90, 91, 180, 20_089, 65_355, 65_445, 65_446, 65_535]),
+        fill=st.just(50),
+    ),
+    st.sampled_from([0.0, 1.0, 7.0, 20_000.0]),
+)
+def test_counts_anywhere_in_their_range_combine_as_floats_do(stack, shift):
+    """Where 16-bit deviations would wrap, too: a frame of zero beside one of 65535."""
+    n = len(stack)
+    pedestals = FrameScale(pedestals_adu=np.where(np.arange(n) % 2, 0.0, shift))
+    lifted = np.minimum(stack + pedestals.pedestals_adu.max() - pedestals.pedestals_adu[:, None, None], 65535)
+    whole = combine(stack, pedestals, NOISE, saturation_adu=65535)
+    floats = combine(
+        lifted.astype(np.float32), scale(n, pedestals.pedestals_adu.max()), NOISE, saturation_adu=math.inf
+    )
+    assert whole.mean_adu == pytest.approx(floats.mean_adu, rel=1e-5, abs=0.1)
+    assert np.array_equal(whole.n_used, floats.n_used)
+    assert np.array_equal(whole.n_saturated, (stack == 65535).sum(axis=0))
