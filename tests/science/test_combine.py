@@ -114,6 +114,13 @@ def test_pixels_near_the_ceiling_do_not_wrap_when_pedestals_differ():
     assert got.mean_adu[0, 0] == pytest.approx(64520, abs=20)
 
 
+def test_a_first_frame_full_to_the_brim_is_no_frame_of_zero():
+    stack = np.zeros((3, 1, 40), np.uint16)
+    stack[0] = 65535
+    got = combine(stack, scale(3), NOISE, saturation_adu=math.inf, rejection=Rejection(most=0))
+    assert got.mean_adu[0] == pytest.approx(np.full(40, 65535 / 3), rel=1e-5)
+
+
 def test_rate_factors_leave_the_fixed_pattern_alone():
     base = np.array([[0.0, 500.0]], np.float32)
     factors = np.array([0.98, 1.0, 1.02])
