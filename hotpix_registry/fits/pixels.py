@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import threading
 import warnings
 import zlib
 from collections.abc import Mapping
@@ -135,9 +136,7 @@ class RowsFile:
             raise IndexError(f"rows {y0}:{y1} of an image with {self.shape[0]} rows")
         with naming(self.path):
             raw = self._raw_rows.read(self._y0 + y0, self._y0 + y1)
-        if self._columns is not None:
-            raw = raw[:, self._columns].copy()
-        return self._scaling.apply(raw)
+            return self._scaling.apply(raw if self._columns is None else raw[:, self._columns])
 
     def close(self) -> None:
         self._raw_rows.close()
@@ -277,14 +276,12 @@ class _Scaling:
         return np.dtype(np.float32 if self.bitpix in (8, 16, -32) else np.float64)
 
     def apply(self, raw: NDArray[Any]) -> NDArray[Any]:
-        """Physical values of stored ones; `raw` is the caller's to give away and may be re-used."""
-        if not raw.dtype.isnative:
-            raw = raw.byteswap(inplace=True).view(raw.dtype.newbyteorder("="))
+        """Physical values of stored ones, in a new array."""
         if self._unsigned:
-            unsigned = raw.view(np.uint16)
-            unsigned ^= np.uint16(0x8000)
+            bits = raw.view(np.dtype(np.uint16).newbyteorder(raw.dtype.byteorder))
+            unsigned: NDArray[np.uint16] = np.bitwise_xor(bits, np.uint16(0x8000))
             return unsigned
-        values = raw.astype(self.dtype, copy=False)
+        values = raw.astype(self.dtype)
         if self.dtype == np.uint16:
             return values
         if self.bscale != 1:
@@ -298,13 +295,23 @@ class _Scaling:
 
 # --- stored rows ------------------------------------------------------------
 
+_buffers = threading.local()
+
+
+def _buffer(n_bytes: int) -> NDArray[np.uint8]:
+    """Bytes that the next call of the same thread hands out again."""
+    kept: NDArray[np.uint8] | None = getattr(_buffers, "kept", None)
+    if kept is None or kept.size < n_bytes:
+        kept = _buffers.kept = np.empty(n_bytes, np.uint8)
+    return kept[:n_bytes]
+
 
 class _RawRows(Protocol):
     plain: bool
     """reading costs no more than the disk"""
 
     def read(self, y0: int, y1: int) -> NDArray[Any]:
-        """Rows as they are stored, in a new writable array."""
+        """Rows as they are stored, in an array that holds them until this thread reads again."""
         ...
 
     def close(self) -> None: ...
@@ -359,7 +366,7 @@ class _StoredRows:
 
     def read(self, y0: int, y1: int) -> NDArray[Any]:
         row_bytes = self._nx * self._dtype.itemsize
-        raw = np.empty((y1 - y0) * row_bytes, np.uint8)
+        raw = _buffer((y1 - y0) * row_bytes)
         if self._source.read_into(raw.data, self._start + y0 * row_bytes) < raw.size:
             raise truncated(f"it ends within rows {y0 + 1} to {y1} of {self._ny}")
         if y1 == self._ny and isinstance(self._source, StreamBytes) and not self._drained:
