@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,7 @@ _LATTICE_PIXELS = 1 << 16
 _HOT_PIXELS = 60_000
 _MOST_VALUES = 2_000_000
 _MOST_BYTES = 16 << 20
+_WORKERS = min(2, os.cpu_count() or 1)
 _MEDIAN_OF = 9
 _CLAMPED_SHARE = 0.02
 _FEWEST_PROFILE_ROWS = 256
@@ -60,6 +61,7 @@ class Look:
     factors: FrameFactors | None = None
     rejected: tuple[tuple[str, str], ...] = ()
     offset_adu: float = 0.0
+    _centre: tuple[Doubles, Doubles] | None = None
 
     @property
     def n(self) -> int:
@@ -75,7 +77,13 @@ class Look:
 
     @property
     def bulk_adu(self) -> float:
-        return float(row_median(centre(self.lattice)))
+        return float(row_median(self.centre()))
+
+    def centre(self) -> Doubles:
+        """Mean of the lattice's frames without cosmic-ray hits; (n pixels,), computed once."""
+        if self._centre is None or self._centre[0] is not self.lattice:
+            self._centre = self.lattice, centre(self.lattice)
+        return self._centre[1]
 
     def keep(self, kept: NDArray[np.bool_]) -> None:
         self.frames = tuple(frame for frame, keep in zip(self.frames, kept, strict=True) if keep)
@@ -104,47 +112,33 @@ def gather(
     chosen = [(y0, min(y1, y0 + rows)) for y0, y1 in sample_bands(shape)]
     n_pixels = sum(y1 - y0 for y0, y1 in chosen) * shape[1]
     stride = max(1, n_pixels // min(_LATTICE_PIXELS, max(1, _MOST_VALUES // n_values))) | 1
-    most_hot = max(1, min(_HOT_PIXELS, _MOST_VALUES // n_values) // len(chosen))
-    longest = int(np.argmax([group.exptime_s for group in groups]))
+    sampling = _Sampling(
+        longest=int(np.argmax([group.exptime_s for group in groups])),
+        most_hot=max(1, min(_HOT_PIXELS, _MOST_VALUES // n_values) // len(chosen)),
+        colours=detector.bayer_pattern is not None,
+        profiled=groups[-1].exptime_s > 0 and sum(y1 - y0 for y0, y1 in chosen) >= _FEWEST_PROFILE_ROWS,
+    )
     frames = [tuple(sorted(group.frames, key=lambda frame: frame.name)) for group in groups]
-    lattice: list[list[Floats]] = [[] for _ in groups]
-    hot: list[list[Floats]] = [[] for _ in groups]
-    lattice_local: list[list[Floats]] = [[] for _ in groups]
-    profiles: list[list[Floats]] = [[] for _ in groups]
-    columns: list[NDArray[np.intp]] = []
-    hot_local: list[list[Floats]] = [[] for _ in groups]
-    peaks: list[list[Floats]] = [[] for _ in groups]
-    profiled = groups[-1].exptime_s > 0 and sum(y1 - y0 for y0, y1 in chosen) >= _FEWEST_PROFILE_ROWS
+    pixels: list[NDArray[np.intp]] = []
+    parts: list[Future[list[_Part]]] = []
     phase = 0
-    readers = ThreadPoolExecutor(os.cpu_count())
-    for y0, y1 in chosen:
-        stacks = []
-        for members, group in zip(frames, groups, strict=True):
-            stacks.append(read_stack(members, group.exptime_s, detector.gain_e_per_adu, y0, y1, readers))
-            progress()
-        where = _hot_pixels(stacks[longest], most_hot, detector.bayer_pattern is not None)
-        every = np.arange(phase, stacks[0][0].size, stride)
-        phase = (phase - stacks[0][0].size) % stride
-        columns.append(every % shape[1])
-        for i, stack in enumerate(stacks):
-            flat = [strip.reshape(-1) for strip in stack]
-            lattice[i].append(np.stack([strip[every] for strip in flat]).astype(np.float32))
-            hot[i].append(np.stack([strip[where] for strip in flat]).astype(np.float32))
-            mean = _mean_of_some(stack)
-            blocks = block_medians(mean, detector.bayer_pattern is not None)
-            if profiled:
-                profiles[i].append(median(mean))
-            around = spread_blocks(blocks, mean.shape).reshape(-1)
-            lattice_local[i].append(around[every])
-            hot_local[i].append(around[where])
-            if groups[i].frames[0].n_combined > 1:
-                top = np.nan_to_num(np.stack(flat), nan=-np.inf, posinf=-np.inf).max(axis=0)
-                peaks[i].append(np.sort(top)[-8:].astype(np.float32))
-    readers.shutdown()
-    del stacks, stack, flat  # nearly all that is held by now
+    with ThreadPoolExecutor(os.cpu_count()) as readers, ThreadPoolExecutor(_WORKERS) as pool:
+        for y0, y1 in chosen:
+            stacks = []
+            for members, group in zip(frames, groups, strict=True):
+                stacks.append(read_stack(members, group.exptime_s, detector.gain_e_per_adu, y0, y1, readers))
+                progress()
+            size = (y1 - y0) * shape[1]
+            pixels.append(np.arange(phase, size, stride))
+            phase = (phase - size) % stride
+            if len(parts) >= _WORKERS:
+                parts[-_WORKERS].result()
+            parts.append(pool.submit(_look_at, stacks, groups, pixels[-1], sampling))
+            del stacks
+    by_group = list(zip(*(part.result() for part in parts), strict=True))
+    peaks = [[part.peak for part in of_group] for of_group in by_group]
     ceilings = [_ceiling(group, peak, detector) for group, peak in zip(groups, peaks, strict=True)]
-    raw_lattice = [np.concatenate(values, axis=1) for values in lattice]
-    lattice.clear()
+    raw_lattice = [np.concatenate([part.lattice for part in of_group], axis=1) for of_group in by_group]
     usable = np.ones(raw_lattice[0].shape[1], np.bool_)
     for group, raw, ceiling in zip(groups, raw_lattice, ceilings, strict=True):
         usable &= np.all(np.isfinite(raw) & (raw < ceiling), axis=0)
@@ -156,7 +150,7 @@ def gather(
             )
     looks = []
     for i, (group, ceiling) in enumerate(zip(groups, ceilings, strict=True)):
-        raw_hot = np.concatenate(hot[i], axis=1)
+        raw_hot = np.concatenate([part.hot for part in by_group[i]], axis=1)
         sound = np.all(raw_hot < ceiling, axis=0)
         hot_levels = np.nan_to_num(raw_hot.astype(np.float64), copy=False)
         levels = raw_lattice[i][:, usable].astype(np.float64)
@@ -173,16 +167,76 @@ def gather(
                 lattice=levels,
                 hot=hot_levels,
                 sound=sound,
-                lattice_column=np.concatenate(columns)[usable],
-                profile=median(profiles[i]).astype(np.float64) - seen if profiled else None,
-                lattice_local=np.concatenate(lattice_local[i]).astype(np.float64)[usable] - seen,
-                hot_local=np.concatenate(hot_local[i]).astype(np.float64) - seen,
+                lattice_column=np.concatenate(pixels)[usable] % shape[1],
+                profile=_profile(by_group[i], seen),
+                lattice_local=_joined([part.lattice_local for part in by_group[i]])[usable] - seen,
+                hot_local=_joined([part.hot_local for part in by_group[i]]) - seen,
                 clamped=clamped,
                 saturation_adu=ceiling,
                 pedestals_adu=pedestals,
             )
         )
     return looks
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Sampling:
+    longest: int
+    """position of the group whose hot pixels are looked at"""
+    most_hot: int
+    colours: bool
+    profiled: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Part:
+    """What one band shows of a group."""
+
+    lattice: Floats
+    hot: Floats
+    lattice_local: Floats
+    hot_local: Floats
+    profile: Floats | None
+    peak: Floats
+    """highest values of master darks; none for frames, whose converter has a known end"""
+
+
+def _look_at(
+    stacks: Sequence[Sequence[NDArray[Any]]],
+    groups: Sequence[ExposureGroup],
+    every: NDArray[np.intp],
+    sampling: _Sampling,
+) -> list[_Part]:
+    where = _hot_pixels(stacks[sampling.longest], sampling.most_hot, sampling.colours)
+    parts = []
+    for stack, group in zip(stacks, groups, strict=True):
+        flat = [strip.reshape(-1) for strip in stack]
+        mean = _mean_of_some(stack)
+        around = spread_blocks(block_medians(mean, sampling.colours), mean.shape).reshape(-1)
+        peak = np.empty(0, np.float32)
+        if group.frames[0].n_combined > 1:
+            top = np.nan_to_num(np.stack(flat), nan=-np.inf, posinf=-np.inf).max(axis=0)
+            peak = np.sort(top)[-8:].astype(np.float32)
+        parts.append(
+            _Part(
+                lattice=np.stack([strip[every] for strip in flat]).astype(np.float32),
+                hot=np.stack([strip[where] for strip in flat]).astype(np.float32),
+                lattice_local=around[every],
+                hot_local=around[where],
+                profile=median(mean) if sampling.profiled else None,
+                peak=peak,
+            )
+        )
+    return parts
+
+
+def _profile(parts: Sequence[_Part], seen_adu: float) -> Doubles | None:
+    medians = [part.profile for part in parts if part.profile is not None]
+    return median(medians).astype(np.float64) - seen_adu if medians else None
+
+
+def _joined(values: Sequence[Floats]) -> Doubles:
+    return np.concatenate(values).astype(np.float64)
 
 
 def _mean_of_some(stack: Sequence[NDArray[Any]]) -> Floats:
@@ -211,9 +265,9 @@ def _hot_pixels(stack: Sequence[NDArray[Any]], most: int, colours: bool) -> NDAr
     return np.sort(hot)
 
 
-def _ceiling(group: ExposureGroup, peaks: list[Floats], detector: Detector) -> float:
+def _ceiling(group: ExposureGroup, peaks: Sequence[Floats], detector: Detector) -> float:
     """Level of saturation; in a master it is known only by the plateau of its highest pixels."""
-    if not peaks:
+    if group.frames[0].n_combined == 1:
         return detector.saturation_adu
     if not any(frame.bias_subtracted for frame in group.frames):
         return 0.995 * detector.saturation_adu

@@ -27,7 +27,7 @@ from hotpix_registry.science.noise import (
     robust_sd,
     weighted_median,
 )
-from hotpix_registry.science.sample import Look, centre, gather, hot_centre
+from hotpix_registry.science.sample import Look, gather, hot_centre
 from hotpix_registry.science.strips import block_edges
 
 _FRAME_OFF_K = 0.5
@@ -186,7 +186,7 @@ def survey(
         bias_level_adu=math.nan if bias is None else bias.bulk_adu,
         bias_pattern=pattern,
         column_offset_adu=None if profile is None else profile.astype(np.float32),
-        offset_sd_adu=math.nan if bias is None else robust_sd(centre(bias.lattice)),
+        offset_sd_adu=math.nan if bias is None else robust_sd(bias.centre()),
         warnings=tuple(warnings),
     )
 
@@ -342,7 +342,7 @@ def _ratio(look: Look, reference: Look, bias: Look | None, noise: NoiseModel) ->
 def _bias_pattern(bias: Look, reference: Look, noise: NoiseModel) -> BiasPattern:
     """Measure how much the bias level differs from pixel to pixel, beyond the noise of its mean."""
     noise_e2 = noise.floor_e2 / (bias.n * bias.n_combined)
-    spread_adu = robust_sd(centre(bias.lattice) - bias.lattice_local)
+    spread_adu = robust_sd(bias.centre() - bias.lattice_local)
     spread_e2 = (spread_adu * noise.gain_e_per_adu) ** 2
     share = max(0.0, 1 - noise_e2 / spread_e2) if spread_e2 > 0 else 1.0
     return BiasPattern(
@@ -391,9 +391,9 @@ def _offset_variance(
         rates, variance = [], 0.0
         for each in (look, reference):
             exptime_s = each.group.exptime_s
-            excess = centre(each.lattice) - each.lattice_local
+            excess = each.centre() - each.lattice_local
             if bias is not None and pattern is not None and not each.bias_subtracted:
-                excess -= pattern.share * (centre(bias.lattice) - bias.lattice_local)
+                excess -= pattern.share * (bias.centre() - bias.lattice_local)
             rates.append(excess * g / exptime_s)
             variance += (
                 (noise.floor_e2 + bulk_e_per_s * exptime_s) / (each.n * each.n_combined) / exptime_s**2
