@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from datetime import date
 from enum import StrEnum
@@ -127,30 +126,9 @@ def parse_configuration(**given: str | None) -> dict[str, Any]:
     UsageError
         With what to write instead.
     """
-    from hotpix_registry.registry.receipt import configuration_value
+    from hotpix_registry.registry import question
 
-    parts = {}
-    for name, text in given.items():
-        if text is None:
-            continue
-        try:
-            parts[name] = _possible(name, configuration_value(name, text.strip()))
-        except ValueError:
-            option = option_of(name)
-            raise UsageError(
-                f"'{text}' does not fit {option}.",
-                next_step=f"See `hotpix-registry mask -h` for how {option} is written.",
-            ) from None
-    return parts
-
-
-def _possible(name: str, value: Any) -> Any:
-    least = {"binning": (1, 1), "sub_frame": (0, 0, 1, 1)}.get(name, ())
-    if any(number < lowest for number, lowest in zip(value if least else (), least, strict=True)):
-        raise ValueError(f"{value} is too little")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"{value} is no setting")
-    return value
+    return question.parse_configuration(given, spelled=option_of)
 
 
 def option_of(name: str) -> str:

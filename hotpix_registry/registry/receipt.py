@@ -9,7 +9,7 @@ from urllib.parse import quote, unquote
 
 from hotpix_registry.domain import parse_date, to_datetime
 from hotpix_registry.errors import UsageError
-from hotpix_registry.registry.question import Question
+from hotpix_registry.registry.question import Question, configuration_value
 
 _FORM = re.compile(r"hp:([0-9a-f]{8})/(\d{1,18})/(\d{1,18})/([0-9a-f]{12})\?(.*)")
 _BY_NUMBER = re.compile(r"hp:[0-9a-f]{8}/\d{1,18}/(\d{1,18})/[0-9a-f]{12}")
@@ -27,8 +27,6 @@ _PARTS = {
     "w": "row_order",
     "y": "bayer_pattern",
 }
-_FORMS = {"row_order": "TOP-DOWN|BOTTOM-UP", "bayer_pattern": "[RGBCMYW]{4}"}
-"""what a header is read as having, else nothing"""
 
 
 class Receipt(NamedTuple):
@@ -145,25 +143,3 @@ def _parts(values: dict[str, str]) -> dict[str, Any]:
 
 def _fallback(letter: str | None) -> Any:
     return None if letter is None else _FALLBACKS[letter]
-
-
-def configuration_value(name: str, text: str) -> Any:
-    """A part of a configuration as it is compared.
-
-    Raises
-    ------
-    ValueError
-    """
-    if name == "binning":
-        x, y = re.split(r"[x,*]", text) if re.search(r"[x,*]", text) else (text, text)
-        return int(x), int(y)
-    if name == "sub_frame":
-        x0, y0, nx, ny = (int(part) for part in text.split(","))
-        return x0, y0, nx, ny
-    if name in ("gain_setting", "offset_setting"):
-        return float(text)
-    if (form := _FORMS.get(name)) is None:
-        return text
-    if not re.fullmatch(form, text.upper()):
-        raise ValueError(f"{text} is none of {form}")
-    return text.upper()
