@@ -31,6 +31,7 @@ _MODULES = {
     "camera_commands": ("cameras",),
     "archive_commands": ("identify", "survey"),
     "keeping_commands": ("export", "backup", "verify", "relocate"),
+    "serve_commands": ("serve",),
     "database_commands": ("db",),
 }
 _MODULE_OF = {command: module for module, commands in _MODULES.items() for command in commands}

@@ -6,9 +6,11 @@ no more than the header, and decompresses a whole file only to see whether a dar
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hotpix_registry.fits import blocks
 from hotpix_registry.fits.blocks import Cards, Value, padded
@@ -86,6 +88,27 @@ def parse_header_text(text: str) -> FrameHeader:
     hdu = len(headers) - 1
     image = blocks.parse_cards(headers[-1]) if hdu else None
     return _frame_header(blocks.parse_cards(headers[0]), image, text=text, hdu=hdu)
+
+
+def header_of_cards(given: Mapping[str, Any]) -> FrameHeader:
+    """The header that a program holds: keyword → value, or → (value, comment).
+
+    What is neither text, number nor truth is left out, as are numbers that FITS cannot hold.
+    """
+    values: dict[str, Value] = {}
+    comments: dict[str, str] = {}
+    for name, content in given.items():
+        value, comment = content if isinstance(content, list | tuple) and len(content) == 2 else (content, "")
+        keyword = name.strip().upper().removeprefix("HIERARCH ").strip()
+        if isinstance(value, str):
+            values.setdefault(keyword, value.strip())
+        elif isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)):
+            values.setdefault(keyword, value)
+        else:
+            continue
+        if comment:
+            comments.setdefault(keyword, str(comment))
+    return _frame_header((values, comments), None, text="")
 
 
 def check_complete(path: Path | str, header: FrameHeader) -> None:

@@ -59,13 +59,21 @@ def parse_configuration(
         if text is None:
             continue
         try:
-            parts[name] = configuration_value(name, text.strip())
+            parts[name] = _possible(name, configuration_value(name, text.strip()))
         except ValueError:
             raise UsageError(
                 f"'{text}' does not fit {spelled(name)}.",
                 next_step=f"See `hotpix-registry mask -h` for how {spelled(name)} is written.",
             ) from None
     return parts
+
+
+def _possible(name: str, value: Any) -> Any:
+    if name in _LEAST and any(part < least for part, least in zip(value, _LEAST[name], strict=True)):
+        raise ValueError(f"{value} is too little")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{value} is no setting")
+    return value
 
 
 def configuration_value(name: str, text: str) -> Any:
@@ -75,15 +83,6 @@ def configuration_value(name: str, text: str) -> Any:
     ------
     ValueError
     """
-    value = _value(name, text)
-    if name in _LEAST and any(part < least for part, least in zip(value, _LEAST[name], strict=True)):
-        raise ValueError(f"{text} is too little")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"{text} is no setting")
-    return value
-
-
-def _value(name: str, text: str) -> Any:
     if name == "binning":
         x, y = re.split(r"[x,*]", text) if re.search(r"[x,*]", text) else (text, text)
         return int(x), int(y)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from hotpix_registry.catalogue.queries import CameraRow
 from hotpix_registry.domain import Facts, iso
 from hotpix_registry.errors import UnreadableFrame
 from hotpix_registry.fits import headers
+from hotpix_registry.fits.headers import header_of_cards
 from hotpix_registry.registry.ingest import Found, Rules, looks_like_fits
 from hotpix_registry.registry.question import Question
 from hotpix_registry.registry.view import View
@@ -65,6 +66,18 @@ def read_facts(
             frames.append(ScienceFrame(path=found.path, facts=facts))
     if progress is not None:
         progress(len(paths), len(paths))
+    return frames
+
+
+def facts_of_headers(headers: Sequence[Mapping[str, Any]], rules: Rules) -> list[ScienceFrame]:
+    """What headers mean that were sent without their files; each goes by its number from 1."""
+    frames = []
+    for number, cards in enumerate(headers, 1):
+        name = f"header {number}"
+        try:
+            frames.append(ScienceFrame(path=name, facts=rules.interpret(header_of_cards(cards))))
+        except UnreadableFrame as error:
+            frames.append(ScienceFrame(path=name, error=error))
     return frames
 
 

@@ -18,6 +18,12 @@ from hotpix_registry.registry.view import View, moment
 class HistoryMethods(Opened):
     """History: the log, the dates that masks ever held, releases."""
 
+    def state(self) -> tuple[str, int]:
+        """The registry's name, and the number of its newest transaction: what any answer hangs on."""
+        with reading(self._engine) as connection:
+            view = View(connection, memory=self._memory)
+            return view.registry_id, view.tx
+
     def log(self, *, newest: int | None = 50) -> list[dict[str, Any]]:
         """What was written, oldest first: who, when, where, with what, why, and what it did to masks."""
         with reading(self._engine) as connection:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from hotpix_registry.registry.view import View, moment
 if TYPE_CHECKING:
     from hotpix_registry.registry.apply import Applied
     from hotpix_registry.registry.masks_for import MaskFor
+    from hotpix_registry.registry.science_frames import ScienceFrame
 
 
 class ScienceMethods(Opened):
@@ -116,7 +117,7 @@ class ScienceMethods(Opened):
         UsageError, UnknownCamera, UnknownId
             The question itself is wrong; what is wrong with a frame stands in its own result.
         """
-        from hotpix_registry.registry import ingest, masks_for
+        from hotpix_registry.registry import ingest
         from hotpix_registry.registry.ingest import current_rules
         from hotpix_registry.registry.science_frames import read_facts
 
@@ -125,11 +126,67 @@ class ScienceMethods(Opened):
         with reading(self._engine) as connection:
             rules = current_rules(connection)
         frames = read_facts(found, rules, progress=progress)
+        return self._masks_for(
+            frames,
+            camera=camera,
+            allow_binning=allow_binning,
+            as_of=as_of,
+            release=release,
+            explained=explain,
+            **asked,
+        )
+
+    def masks_for_headers(
+        self,
+        headers: Sequence[Mapping[str, Any]],
+        *,
+        camera: str | None = None,
+        allow_binning: bool = False,
+        as_of: int | str | None = None,
+        release: str | None = None,
+        explain: bool = False,
+        **asked: Any,
+    ) -> list[MaskFor]:
+        """As `masks_for`, of frames whose headers alone are at hand; thousands in one reading.
+
+        Parameters
+        ----------
+        headers
+            keyword → value of each frame's header; astropy's `Header` is such a mapping
+        """
+        from hotpix_registry.registry.ingest import current_rules
+        from hotpix_registry.registry.science_frames import facts_of_headers
+
+        with reading(self._engine) as connection:
+            rules = current_rules(connection)
+        return self._masks_for(
+            facts_of_headers(headers, rules),
+            camera=camera,
+            allow_binning=allow_binning,
+            as_of=as_of,
+            release=release,
+            explained=explain,
+            **asked,
+        )
+
+    def _masks_for(
+        self,
+        frames: Sequence[ScienceFrame],
+        *,
+        camera: str | None,
+        allow_binning: bool,
+        as_of: int | str | None,
+        release: str | None,
+        explained: bool,
+        **asked: Any,
+    ) -> list[MaskFor]:
+        from hotpix_registry.registry import masks_for
+
         with reading(self._engine) as connection:
             view = View(connection, moment(connection, as_of, release), self._memory)
             if camera is not None:
                 camera = view.camera(camera).name
             answered = masks_for.answer_all(
-                view, frames, camera, allow_binning=allow_binning, explained=explain, **asked
+                view, frames, camera, allow_binning=allow_binning, explained=explained, **asked
             )
         return masks_for.fit_all(self._engine, answered, allow_binning=allow_binning)

@@ -1,0 +1,1 @@
+"""The service: the registry over HTTP for pipelines, and pages for people."""

@@ -1,0 +1,192 @@
+"""Routes that answer which mask is right: for a date, for a receipt, for the headers of frames."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+from urllib.parse import quote
+
+from fastapi import APIRouter, Query, Request
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.responses import RedirectResponse, Response
+
+from hotpix_registry.registry.answer import Answer
+from hotpix_registry.registry.masks_for import MaskFor
+from hotpix_registry.registry.question import parse_configuration
+from hotpix_registry.web.state import TheRegistry, state_tag, unchanged
+
+router = APIRouter(prefix="/v1", tags=["answers"])
+
+MOST_HEADERS = 10_000
+HeaderValue = str | bool | int | float | None
+
+
+class MaskQuery(BaseModel):
+    """What is asked of a camera; the terms are those of `hotpix-registry mask`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    date: str = Field(
+        description="An observing night (2018-08-22), an instant (2018-08-22T04:00:00Z), MJD or JD."
+    )
+    temperature: float | None = Field(None, description="Detector temperature of the science frame, °C.")
+    exposure: float | None = Field(None, description="Exposure time of the science frame, s.")
+    binning: str | None = Field(None, description="Binning, such as 2x2.")
+    readout_mode: str | None = None
+    gain_setting: str | None = None
+    offset_setting: str | None = None
+    sub_frame: str | None = Field(None, description="Sub-frame x0,y0,nx,ny in unbinned pixels, from 0.")
+    row_order: str | None = Field(None, description="top-down or bottom-up.")
+    bayer: str | None = Field(None, description="Bayer pattern, such as RGGB.")
+    preset: str = Field("default", description="Which flags mask, such as matched or HOT|UNSTABLE.")
+    fallback: Literal["previous", "nearest", "warmer"] | None = None
+    max_age: int | None = Field(None, ge=0, le=1_000_000, description="How many days the darks may lie away.")
+    allow_revoked: bool = False
+    as_of: str | None = Field(None, description="A time or a transaction number.")
+    release: str | None = None
+    explain: bool = False
+
+    def arguments(self) -> dict[str, Any]:
+        """What `Registry.mask` takes."""
+        return {
+            "temperature_c": self.temperature,
+            "exposure_s": self.exposure,
+            "configuration": parse_configuration(
+                {
+                    "binning": self.binning,
+                    "readout_mode": self.readout_mode,
+                    "gain_setting": self.gain_setting,
+                    "offset_setting": self.offset_setting,
+                    "sub_frame": self.sub_frame,
+                    "row_order": self.row_order,
+                    "bayer_pattern": self.bayer,
+                },
+                spelled=lambda name: "bayer" if name == "bayer_pattern" else name,
+            ),
+            "preset": self.preset,
+            "fallback": self.fallback,
+            "max_age_days": self.max_age,
+            "allow_revoked": self.allow_revoked,
+            "as_of": self.as_of,
+            "release": self.release,
+            "explain": self.explain,
+        }
+
+
+Asked = Annotated[MaskQuery, Query()]
+
+
+class ResolveRequest(BaseModel):
+    """Headers of science frames, as a pipeline has them, and what is asked for all of them."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    headers: list[dict[str, HeaderValue | tuple[HeaderValue, str]]] = Field(
+        min_length=1,
+        max_length=MOST_HEADERS,
+        description="Each maps FITS keywords, NAXIS1 and NAXIS2 among them, to values or [value, comment].",
+    )
+    camera: str | None = Field(None, description="The camera that took them; else their headers say it.")
+    adapt: Literal["bin"] | None = Field(
+        None, description="bin: join blocks of an unbinned mask for a binned frame."
+    )
+    preset: str = "default"
+    fallback: Literal["previous", "nearest", "warmer"] | None = None
+    max_age: int | None = Field(None, ge=0, le=1_000_000)
+    allow_revoked: bool = False
+    as_of: str | None = None
+    release: str | None = None
+    explain: bool = False
+
+
+@router.get("/cameras/{camera}/mask", summary="The right mask for a date")
+async def mask(request: Request, registry: TheRegistry, camera: str, asked: Asked) -> Response:
+    """Answer with all that a pipeline should know before it trusts the mask, and links to its files.
+
+    With `Accept: application/fits` a redirect (303) to the immutable file.
+    """
+    if "application/fits" in request.headers.get("accept", ""):
+        return _to_file(registry.mask(camera, asked.date, **asked.arguments()).answer)
+    tag = state_tag(registry)
+    if (same := unchanged(request, tag)) is not None:
+        return same
+    return _told(registry.mask(camera, asked.date, **asked.arguments()).answer, tag)
+
+
+@router.get("/cameras/{camera}/mask.fits", summary="The file of the right mask for a date")
+async def mask_file(registry: TheRegistry, camera: str, asked: Asked) -> Response:
+    """Redirect (303) to the immutable file of the mask."""
+    return _to_file(registry.mask(camera, asked.date, **asked.arguments()).answer)
+
+
+@router.get("/receipt", summary="The mask of an earlier answer")
+async def replay(request: Request, registry: TheRegistry, receipt: str, explain: bool = False) -> Response:
+    """Replay a receipt: the identical mask for ever; a warning says if it was revoked since."""
+    tag = state_tag(registry)
+    if (same := unchanged(request, tag)) is not None:
+        return same
+    return _told(registry.replay(receipt, explain=explain).answer, tag)
+
+
+@router.post("/resolve", summary="The masks of many frames by their headers")
+def resolve(registry: TheRegistry, body: ResolveRequest) -> Response:
+    """One reading of the registry for all headers, one result each, in their order."""
+    found = registry.masks_for_headers(
+        body.headers,
+        camera=body.camera,
+        allow_binning=body.adapt == "bin",
+        preset=body.preset,
+        fallback=body.fallback,
+        max_age_days=body.max_age,
+        allow_revoked=body.allow_revoked,
+        as_of=body.as_of,
+        release=body.release,
+        explain=body.explain,
+    )
+    return _json({"results": [_result(one) for one in found]})
+
+
+def _result(found: MaskFor) -> dict[str, object]:
+    told: dict[str, object] = {"mask": None, "steps": list(found.steps)}
+    if found.answer is not None:
+        told["mask"] = _with_links(found.answer)
+    if found.error is not None:
+        told |= found.error.as_dict()
+    if found.geometry:
+        told["geometry"] = [dataclasses.asdict(criterion) for criterion in found.geometry]
+    return told
+
+
+def _told(answer: Answer, tag: str) -> Response:
+    return _json(_with_links(answer), {"ETag": tag, "Cache-Control": "no-cache"})
+
+
+def _json(value: object, headers: Mapping[str, str] | None = None) -> Response:
+    content = json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    return Response(content, media_type="application/json", headers=headers)
+
+
+def _with_links(answer: Answer) -> dict[str, object]:
+    mask = f"/v1/masks/{answer.mask_id}"
+    return answer.as_dict() | {
+        "links": {
+            "mask": mask,
+            "file": _file(answer),
+            "compressed": _file(answer, "fits.gz"),
+            "provenance": f"{mask}/provenance",
+            "replay": f"/v1/receipt?receipt={quote(answer.receipt, safe='')}",
+            "page": f"/masks/{answer.mask_id}",
+        }
+    }
+
+
+def _file(answer: Answer, file_format: str = "fits") -> str:
+    preset = "" if answer.preset == "default" else f"?preset={quote(answer.preset, safe='')}"
+    return f"/v1/masks/{answer.mask_id}/file.{file_format}{preset}"
+
+
+def _to_file(answer: Answer) -> Response:
+    headers = {"X-Hotpix-Receipt": answer.receipt, "Cache-Control": "no-cache"}
+    return RedirectResponse(_file(answer), status_code=303, headers=headers)

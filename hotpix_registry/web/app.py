@@ -1,0 +1,97 @@
+"""The application: routes, errors, protection, one open registry for each process."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import asdict
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.types import Lifespan
+
+from hotpix_registry import __version__
+from hotpix_registry.web import answers, health, masks, problems
+from hotpix_registry.web.protection import Counts, Protection
+from hotpix_registry.web.state import ServerSettings, Service
+
+ENVIRONMENT = "HOTPIX_SERVER_SETTINGS"
+"""how a parent process hands its settings to those that serve"""
+
+
+def create_app(settings: ServerSettings | None = None) -> FastAPI:
+    """The service on a registry, which is opened when the application starts.
+
+    Raises
+    ------
+    SchemaError, DatabaseUnavailable
+        At the start: the registry is not there, of an older schema, or cannot be reached.
+    """
+    settings = settings or ServerSettings()
+    counts = Counts()
+    app = FastAPI(
+        title="hotpix-registry",
+        version=__version__,
+        summary="A registry of hot-pixel masks: the right mask for any observing date.",
+        lifespan=_lifespan(settings, counts),
+        docs_url=None,  # its page would come from a CDN
+        redoc_url=None,
+        generate_unique_id_function=lambda route: route.name,
+    )
+    problems.add_handlers(app)
+    for part in (answers, masks, health):
+        app.include_router(part.router)
+    app.add_middleware(
+        Protection,
+        counts=counts,
+        most_in_work=settings.most_in_work,
+        most_body_bytes=settings.most_body_bytes,
+    )
+    return app
+
+
+def _lifespan(settings: ServerSettings, counts: Counts) -> Lifespan[FastAPI]:
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        from hotpix_registry.registry import Registry
+
+        with Registry(settings.database, create=False) as registry:
+            app.state.service = Service(settings=settings, registry=registry, counts=counts)
+            yield
+
+    return lifespan
+
+
+def serve(
+    settings: ServerSettings,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8471,
+    workers: int = 1,
+    started: Callable[[str], None] | None = None,
+) -> None:
+    """Serve until interrupted; several workers are processes of their own that share the port."""
+    import uvicorn
+
+    os.environ[ENVIRONMENT] = json.dumps(asdict(settings))
+    options: dict[str, Any] = {
+        "host": host,
+        "port": port,
+        "workers": workers,
+        "factory": True,
+        "log_level": "warning",
+        "access_log": False,
+        "server_header": False,
+        "timeout_keep_alive": 15,
+        "timeout_graceful_shutdown": 10,
+    }
+    if started is not None:
+        started(f"http://{f'[{host}]' if ':' in host else host}:{port}")
+    uvicorn.run("hotpix_registry.web.app:from_environment", **options)
+
+
+def from_environment() -> FastAPI:
+    """The application as `serve` describes it to its workers."""
+    return create_app(ServerSettings(**json.loads(os.environ[ENVIRONMENT])))

@@ -1,0 +1,89 @@
+"""Errors as RFC 9457 problem documents, with the codes of the command line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from hotpix_registry.errors import HotpixError, UsageError
+
+MEDIA_TYPE = "application/problem+json"
+
+
+def problem(
+    status: int,
+    code: str,
+    detail: str,
+    *,
+    next_step: str = "",
+    headers: Mapping[str, str] | None = None,
+    **more: Any,
+) -> Response:
+    """A problem document: `code` is what scripts compare, `detail` and `next_step` what people read."""
+    document = {
+        "type": f"urn:hotpix-registry:problem:{code}",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "code": code,
+        "detail": detail,
+        "next_step": next_step,
+    } | more
+    content = json.dumps(document, ensure_ascii=False, default=str).encode()
+    return Response(content, status_code=status, media_type=MEDIA_TYPE, headers=dict(headers or {}))
+
+
+def of_error(error: HotpixError) -> Response:
+    """What a user did wrong, with the explanation of a miss."""
+    more: dict[str, Any] = {"exit_code": error.exit_code}
+    if error.explanation:
+        more["explanation"] = [weighed.as_dict() for weighed in error.explanation]
+    headers = {"Retry-After": "5"} if error.http_status == HTTPStatus.SERVICE_UNAVAILABLE else None
+    return problem(
+        error.http_status, error.code, error.message, next_step=error.next_step, headers=headers, **more
+    )
+
+
+async def _hotpix_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HotpixError)
+    return of_error(error)
+
+
+async def _invalid(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    told = "; ".join(
+        f"{'.'.join(str(part) for part in one['loc'][1:]) or one['loc'][0]}: {one['msg']}"
+        for one in error.errors()
+    )
+    return problem(
+        422,
+        UsageError.code,
+        f"The request cannot be understood: {told}.",
+        next_step="/docs says what each request takes.",
+        exit_code=UsageError.exit_code,
+    )
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    code = HTTPStatus(error.status_code).name.lower().replace("_", "-")
+    detail = error.detail if error.detail != HTTPStatus(error.status_code).phrase else ""
+    if error.status_code == HTTPStatus.NOT_FOUND and not detail:
+        detail = f"There is nothing at {request.url.path}."
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        detail = f"{request.method} is not possible at {request.url.path}."
+    return problem(
+        error.status_code, code, detail, next_step="/docs lists what there is.", headers=error.headers
+    )
+
+
+def add_handlers(app: FastAPI) -> None:
+    app.add_exception_handler(HotpixError, _hotpix_error)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http_error)

@@ -1,0 +1,103 @@
+"""What every request passes: a bound on how many are in work, safe headers, counting."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+
+from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from hotpix_registry.web.problems import problem
+
+BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+
+_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "same-origin",
+    "Content-Security-Policy": (
+        "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; "
+        "frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
+    ),
+}
+_UNCOUNTED = ("/healthz", "/readyz", "/metrics")
+
+
+@dataclass(slots=True)
+class Counts:
+    """What `/metrics` tells of one process."""
+
+    in_work: int = 0
+    refused: int = 0
+    requests: Counter[tuple[str, str, int]] = field(default_factory=Counter)
+    """by method, route and status"""
+    seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    """time spent, by route"""
+    buckets: Counter[tuple[str, float]] = field(default_factory=Counter)
+
+
+class Protection:
+    """Refuses what is more than the process can hold, with 503 and Retry-After, instead of queueing it."""
+
+    def __init__(self, app: ASGIApp, *, counts: Counts, most_in_work: int, most_body_bytes: int) -> None:
+        self._app = app
+        self._counts = counts
+        self._most_in_work = most_in_work
+        self._most_body_bytes = most_body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        counts = self._counts
+        if counts.in_work >= self._most_in_work and scope["path"] not in _UNCOUNTED:
+            counts.refused += 1
+            busy = problem(
+                503,
+                "busy",
+                "The service has as many requests in work as it takes.",
+                next_step="Try again in a moment.",
+                headers={"Retry-After": "1"},
+            )
+            await busy(scope, receive, send)
+            return
+        start = time.perf_counter()
+        status = 500
+
+        async def sending(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                for name, value in _HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        counts.in_work += 1
+        try:
+            await self._app(scope, self._bounded(receive), sending)
+        finally:
+            counts.in_work -= 1
+            route = getattr(scope.get("route"), "path", "other")
+            taken_s = time.perf_counter() - start
+            counts.requests[scope["method"], route, status] += 1
+            counts.seconds[route] += taken_s
+            for bucket in BUCKETS_S:
+                if taken_s <= bucket:
+                    counts.buckets[route, bucket] += 1
+
+    def _bounded(self, receive: Receive) -> Receive:
+        taken = 0
+
+        async def bounded() -> Message:
+            nonlocal taken
+            message = await receive()
+            taken += len(message.get("body", b""))
+            if taken > self._most_body_bytes:
+                raise HTTPException(413, f"The body has more than {self._most_body_bytes} bytes.")
+            return message
+
+        return bounded

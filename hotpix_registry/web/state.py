@@ -1,0 +1,65 @@
+"""What the routes share: the open registry, how the service is set up, who asks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated
+
+from fastapi import Depends, Request
+from starlette.responses import Response
+
+from hotpix_registry.web.protection import Counts
+
+if TYPE_CHECKING:
+    from hotpix_registry.registry import Registry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerSettings:
+    """How a service is set up; `hotpix-registry serve` fills it in."""
+
+    database: str | None = None
+    """None takes what settings say, as the command line does"""
+    read_needs_token: bool = False
+    most_in_work: int = 256
+    """requests of one process; more are refused with 503 and Retry-After"""
+    most_body_bytes: int = 64 << 20
+
+
+@dataclass(slots=True, kw_only=True)
+class Service:
+    """One process of the service."""
+
+    settings: ServerSettings
+    registry: Registry
+    counts: Counts = field(default_factory=Counts)
+
+
+def _service(request: Request) -> Service:
+    service: Service = request.app.state.service
+    return service
+
+
+def _registry(request: Request) -> Registry:
+    return _service(request).registry
+
+
+TheService = Annotated[Service, Depends(_service)]
+TheRegistry = Annotated["Registry", Depends(_registry)]
+
+
+def state_tag(registry: Registry) -> str:
+    """ETag of everything that may change: the registry's name and the number of its newest transaction."""
+    registry_id, tx = registry.state()
+    return f'W/"{registry_id}-{tx}"'
+
+
+def unchanged(request: Request, tag: str) -> Response | None:
+    """304 where the asker has the very state; None where it must be answered."""
+    known = request.headers.get("if-none-match")
+    if known is None:
+        return None
+    tags = {one.strip().removeprefix("W/") for one in known.split(",")}
+    if tag.removeprefix("W/") in tags or "*" in tags:
+        return Response(status_code=304, headers={"ETag": tag, "Cache-Control": "no-cache"})
+    return None
