@@ -127,13 +127,9 @@ def parse_configuration(**given: str | None) -> dict[str, Any]:
         With what to write instead.
     """
     from hotpix_registry.registry import question
+    from hotpix_registry.registry.criteria import option_of
 
     return question.parse_configuration(given, spelled=option_of)
-
-
-def option_of(name: str) -> str:
-    """The option that gives a part of a configuration."""
-    return "--bayer" if name == "bayer_pattern" else "--" + name.replace("_", "-")
 
 
 def parse_nights(text: str | None) -> tuple[str, str] | None:

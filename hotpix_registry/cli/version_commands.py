@@ -26,7 +26,6 @@ from hotpix_registry.cli.options import (
     RowOrder,
     SubFrame,
     Supersede,
-    option_of,
     parse_configuration,
     parse_numbers,
 )
@@ -204,6 +203,7 @@ def import_mask(
     )
     if is_sqlite(file):
         from hotpix_registry.cli.keeping_commands import import_registry
+        from hotpix_registry.registry.criteria import option_of
 
         given = {"--camera": camera, "--from": valid_from, "--temperature": temperature, "--bit": bit}
         given |= {option_of(name): value for name, value in configuration.items()}

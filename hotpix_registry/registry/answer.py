@@ -249,15 +249,11 @@ def _choose_series(
         alike = [(s, found) for s, found in alive if criteria.is_preferred(question, s)]
         alive = alike or alive
     if len(alive) > 1:
-        listed = "; ".join(str(s) for s, _ in alive)
-        same_point = len({s.set_point_c for s, _ in alive}) == 1
+        differing, next_step = criteria.tell_apart(question, alive)
         raise AmbiguousMask(
-            f"{len(alive)} series of camera {question.camera} have a mask for {question.date}: {listed}.",
-            next_step=(
-                "Say which with --binning, --readout-mode, --gain-setting and the like."
-                if same_point
-                else "Say which with --temperature."
-            ),
+            f"{len(alive)} series of camera {question.camera} have a mask for {question.date}, "
+            f"and differ in {differing}.",
+            next_step=next_step,
         )
     return alive[0][1]
 
@@ -294,20 +290,22 @@ def _fall_back(
     if question.fallback == "warmer":
         return _warmer(view, agreeing, interval, camera, question)
     usable = [
-        (distance_us(found.validity, interval), found)
+        (distance_us(found.validity, interval), s, found)
         for s in near
         for found in _neighbours(view, s, interval, camera, question)
     ]
     if not usable:
         raise _no_mask(view, near, interval, camera, question)
-    nearest_us = min(away_us for away_us, _ in usable)
-    tied = [found for away_us, found in usable if away_us == nearest_us]
-    if len({a.series_id for a in tied}) > 1:
+    nearest_us = min(away_us for away_us, _, _ in usable)
+    tied = [(s, [found]) for away_us, s, found in usable if away_us == nearest_us]
+    if len({s.series_id for s, _ in tied}) > 1:
+        differing, next_step = criteria.tell_apart(question, tied)
         raise AmbiguousMask(
-            f"Masks of several series of camera {camera.name} are equally near to {question.date}.",
-            next_step="Say which with --temperature.",
+            f"Masks of several series of camera {camera.name} are equally near to {question.date}, "
+            f"and differ in {differing}.",
+            next_step=next_step,
         )
-    return min(tied, key=lambda a: a.validity.start_us)
+    return min((found for _, (found,) in tied), key=lambda a: a.validity.start_us)
 
 
 def _neighbours(

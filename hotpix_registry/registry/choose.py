@@ -11,7 +11,7 @@ from hotpix_registry.catalogue import queries
 from hotpix_registry.catalogue.engine import reading
 from hotpix_registry.catalogue.queries import CameraRow
 from hotpix_registry.domain import Facts, parse_date
-from hotpix_registry.errors import RevokedMask, UsageError
+from hotpix_registry.errors import AmbiguousMask, RevokedMask, UsageError
 from hotpix_registry.registry import masks
 from hotpix_registry.registry.answer import Answer, replay, resolve
 from hotpix_registry.registry.question import Question
@@ -91,7 +91,11 @@ def chooser(
                 preset=preset,
                 allow_revoked=allow_revoked,
             )
-            return chosen_by_answer(resolve(View(connection, at, memory), question))
+            try:
+                return chosen_by_answer(resolve(View(connection, at, memory), question))
+            except AmbiguousMask as error:
+                error.next_step = "Name one of these masks by its number, in place of the date."
+                raise
         if text.isdecimal() and len(text) < 19:
             if at is not None:
                 raise UsageError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
@@ -21,6 +22,11 @@ _PART_NAMES = {
     "row_order": "row order",
     "bayer_pattern": "Bayer pattern",
 }
+
+
+def option_of(name: str) -> str:
+    """The option that gives a part of a configuration."""
+    return "--bayer" if name == "bayer_pattern" else "--" + name.replace("_", "-")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +99,56 @@ def _part(value: Any) -> str:
         return "not said"
     if isinstance(value, tuple):
         return ("x" if len(value) == 2 else ",").join(map(str, value))
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    # no two settings may look alike
+    return repr(value).removesuffix(".0") if isinstance(value, float) else str(value)
+
+
+def tell_apart(question: Question, choices: Sequence[tuple[Series, Sequence[Assignment]]]) -> tuple[str, str]:
+    """In what the series differ that answer one question, with the masks of each value; and what to do."""
+    values = {
+        ("set point", "--temperature"): [
+            None if s.set_point_c is None else f"{s.set_point_c:g} °C" for s, _ in choices
+        ]
+    } | {
+        (name, option_of(part)): [
+            None if (value := getattr(s.configuration, part)) is None else _part(value) for s, _ in choices
+        ]
+        for part, name in _PART_NAMES.items()
+    }
+    differing = {names: found for names, found in values.items() if len(set(found)) > 1}
+    ids = [[row.mask_id for row in rows] for _, rows in choices]
+    told = []
+    for (name, _), found in differing.items():
+        holders: dict[str, list[int]] = {}
+        for value, of_series in zip(found, ids, strict=True):
+            holders.setdefault(value or "not said", []).extend(of_series)
+        told.append(f"{name}: " + ", ".join(f"{value} ({_masks(held)})" for value, held in holders.items()))
+    enough = [o for (_, o), found in differing.items() if None not in found and len({*found}) == len(found)]
+    options = " or ".join(enough) or _and([option for _, option in differing])
+    if question.preferred:
+        next_step = (
+            f"The frame's header does not settle it: ask for its date with {options}, "
+            "or `apply` one of these masks by its number."
+        )
+    elif unnamed := [i for n, held in enumerate(ids) if _is_silent(n, differing.values()) for i in held]:
+        next_step = f"Say which with {options}; no option means {_masks(unnamed)}, whose darks are silent."
+    else:
+        next_step = f"Say which with {options}."
+    return "; in ".join(told), next_step
+
+
+def _is_silent(number: int, differing: Collection[Sequence[str | None]]) -> bool:
+    """Whether all that a choice says fits another choice too, so that no option singles it out."""
+    others = {n for found in differing for n in range(len(found))} - {number}
+    return any(all(found[number] in (None, found[n]) for found in differing) for n in others)
+
+
+def _masks(ids: Sequence[int]) -> str:
+    return f"{'mask' if len(ids) == 1 else 'masks'} {_and([str(i) for i in sorted(ids)])}"
+
+
+def _and(words: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
 
 
 def temperature_criterion(question: Question, series: Series, camera: CameraRow) -> Criterion | None:
