@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import re
+from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -31,6 +33,7 @@ from hotpix_registry.domain import Recipe, Rule
 from hotpix_registry.errors import HotpixError, SomeRefused, UsageError
 
 if TYPE_CHECKING:
+    from hotpix_registry.domain import Frame
     from hotpix_registry.planning import Campaign
     from hotpix_registry.registry.masks import BuildResult, Plan
 
@@ -139,10 +142,10 @@ def _print_plan(plan: Plan, fmt: Format) -> None:
             out(f"  {n} {what}{of}, {_span([frame.night for frame in dark_set.frames])}{borrowed}")
         if len(campaign.sets) == 1:
             out("  one exposure time only: the cut-off decides, not a comparison")
-        _print_reasons([(f.name, r) for f, r in campaign.refused])
+        _print_reasons(campaign.refused)
     if plan.strays:
         out("In no campaign:")
-        _print_reasons([(f.name, r) for f, r in plan.strays])
+        _print_reasons(plan.strays)
     if not plan.campaigns:
         say("Nothing would be built.")
 
@@ -152,10 +155,17 @@ def _span(nights: list[str]) -> str:
     return first if first == last else f"{first} to {last}"
 
 
-def _print_reasons(refused: list[tuple[str, str]]) -> None:
-    for reason, count in Counter(reason for _, reason in refused).most_common():
-        names = [Path(name).name for name, why in refused if why == reason]
-        shown = ", ".join(names[:4]) + (f", and {count - 4} more" if count > 4 else "")
+def _print_reasons(refused: Sequence[tuple[Frame, str]]) -> None:
+    """A line for each reason, whatever numbers it quotes, with the nights of its frames."""
+    alike: defaultdict[str, list[tuple[Frame, str]]] = defaultdict(list)
+    for frame, reason in refused:
+        alike[re.sub(r"-?\d+(\.\d+)?", "…", reason)].append((frame, reason))
+    for left_out in sorted(alike.values(), key=len, reverse=True):
+        reason = left_out[0][1] + (" (and alike)" if len({why for _, why in left_out}) > 1 else "")
+        shown = ", ".join(Path(frame.name).name for frame, _ in left_out[:4])
+        if len(left_out) > 4:
+            nights = _span([frame.night for frame, _ in left_out])
+            shown += f", and {len(left_out) - 4} more of {nights}"
         out(f"  left out, {reason}: {shown}")
 
 

@@ -137,11 +137,17 @@ def _print_ingest(report: IngestReport, fmt: Format) -> None:
         ],
         ["files", "count", "which"],
     )
+    from hotpix_registry.registry.ingest import join_nights, without_night
+
+    told: dict[str, str] = {}
     by_reason: defaultdict[str, list[str]] = defaultdict(list)
     for path, reason in report.rejected:
-        by_reason[reason.replace(path, "It")].append(path)
-    for reason, rejected in sorted(by_reason.items(), key=lambda item: -len(item[1])):
-        say(f"\nRejected {len(rejected)}: {reason}")
+        reason = reason.replace(path, "It")
+        key = without_night(reason)
+        told[key] = join_nights(told.get(key, reason), reason)
+        by_reason[key].append(path)
+    for key, rejected in sorted(by_reason.items(), key=lambda item: -len(item[1])):
+        say(f"\nRejected {len(rejected)}: {told[key]}")
         for path in rejected[:5]:
             say(f"  {path}")
         if len(rejected) > 5:

@@ -18,7 +18,7 @@ from hotpix_registry.cameras import (
 )
 from hotpix_registry.catalogue import queries
 from hotpix_registry.catalogue.queries import CameraRow, Reading
-from hotpix_registry.domain import Facts, Kind, iso
+from hotpix_registry.domain import Facts, Kind
 from hotpix_registry.errors import UnknownCamera, UnreadableFrame, UsageError
 
 CORRECTABLE: Mapping[str, type] = {
@@ -148,7 +148,7 @@ def check_service(name: str, profile: CameraProfile, facts: Facts) -> None:
     start_us = facts.start_us or 0
     if not profile.in_service(start_us):
         raise UnreadableFrame(
-            f"Its date {iso(start_us)} lies outside the service of camera {name} "
+            f"It was taken in the night {profile.night_of(start_us)}, outside the service of camera {name} "
             f"({profile.service_from or '…'} to {profile.service_to or '…'}).",
             next_step="Correct the header's date or the camera's [service].",
         )

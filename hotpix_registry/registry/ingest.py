@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import hashlib
 import os
+import re
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -209,6 +210,22 @@ def reasons_to_reject(facts: Facts) -> list[str]:
     if facts.exptime_s is None and facts.kind in (Kind.DARK, Kind.MASTER_DARK) and not facts.problems:
         reasons.append("Its header gives no exposure time; name the keyword in a keyword profile.")
     return reasons
+
+
+_NIGHTS = re.compile(r"in the nights? (\d{4}-\d\d-\d\d)(?: to (\d{4}-\d\d-\d\d))?")
+
+
+def without_night(sentence: str) -> str:
+    """A sentence on a frame with its night left out: what it has in common with those on other nights."""
+    return _NIGHTS.sub("in the night", sentence)
+
+
+def join_nights(one: str, other: str) -> str:
+    """Two sentences that differ in their nights alone as one, with the first and the last night."""
+    nights = [night for text in (one, other) for found in _NIGHTS.findall(text) for night in found if night]
+    if not nights or min(nights) == max(nights):
+        return one
+    return _NIGHTS.sub(f"in the nights {min(nights)} to {max(nights)}", one)
 
 
 # --- the use case -----------------------------------------------------------------------

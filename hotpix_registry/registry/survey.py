@@ -28,10 +28,12 @@ from hotpix_registry.registry.ingest import (
     Found,
     Rules,
     checked_stat,
+    join_nights,
     looks_like_fits,
     printable,
     reasons_to_reject,
     rules_with,
+    without_night,
 )
 
 Progress = Callable[[int, int], None]
@@ -177,9 +179,10 @@ class _Problems:
         self._found: dict[tuple[str, str | None], Problem] = {}
 
     def add(self, problem: str, cure: str, example: str, *, camera: str | None = None, unit: str) -> None:
-        key = re.sub(r"'[^']*'|\d[\w.:+-]*", "…", problem), camera
+        key = re.sub(r"'[^']*'|\d[\w.:+-]*", "…", without_night(problem)), camera
         found = self._found.setdefault(key, Problem(problem=problem, cure=cure, camera=camera, unit=unit))
         found.count += 1
+        found.problem = join_nights(found.problem, problem)
         if len(found.examples) < _EXAMPLES:
             found.examples.append(example)
 

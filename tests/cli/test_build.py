@@ -64,6 +64,25 @@ def test_a_dry_run_says_which_frames_pair_and_why_others_do_not(hotpix: Hotpix) 
         assert registry.masks() == []
 
 
+def test_darks_left_out_for_one_reason_in_many_nights_are_one_line(hotpix: Hotpix) -> None:
+    for day in (1, 2, 3):
+        write_campaign(
+            hotpix.cwd / f"night{day}",
+            start=datetime(2021, 3, day, 22),
+            darks={30: 2},
+            biases=0,
+            header={"CCD-TEMP": -3.0 + day},
+        )
+    hotpix.ingest("night1", "night2", "night3")
+    plan = hotpix("build", "--camera", "smallcam-48", "--dry-run").ended_with(0, "Nothing would be built")
+    assert plan.out.count("left out") == 1
+    assert (
+        "left out, at -2.00 °C it was 8.00 °C from its set point (tolerance 1 °C) (and alike): "
+        "dark_30s_01.fits, dark_30s_02.fits, dark_30s_01.fits, dark_30s_02.fits, "
+        "and 2 more of 2021-03-01 to 2021-03-03" in plan.out
+    )
+
+
 def test_vanished_and_changed_frames_are_named_and_nothing_is_stored(hotpix: Hotpix) -> None:
     write_campaign(hotpix.cwd / "darks")
     hotpix.ingest("darks")

@@ -8,6 +8,7 @@ import hashlib
 import os
 import re
 import shutil
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,31 @@ def test_a_rejected_file_fails_the_command_only_when_asked(hotpix: Hotpix) -> No
     done = hotpix("ingest", "night", "--fail-on-rejected").ended_with(8, "empty.fits", "zero bytes")
     assert "accepted" in done.out
     assert len(hotpix.frames()) == 1
+
+
+def test_darks_from_before_the_service_of_their_camera_are_one_rejection(hotpix: Hotpix) -> None:
+    for day in (1, 2, 3, 9):
+        start = datetime(2021, 3, day, 22)
+        write_campaign(hotpix.cwd / f"night{day}", start=start, darks={30: 2, 120: 1}, biases=0)
+    hotpix.ingest("night9")
+    profile = '[camera]\nname = "smallcam-48"\n[match]\ninstruments = ["Smallcam 48"]\n'
+    (hotpix.cwd / "camera.toml").write_text(profile + "[service]\nfrom = 2021-03-09\n")
+    hotpix("cameras", "apply", "camera.toml").ended_with(0)
+    done = hotpix("ingest", "-r", ".").ended_with(0)
+    assert done.err.count("Rejected") == 1
+    assert (
+        "Rejected 9: It was taken in the nights 2021-03-01 to 2021-03-03, outside the service of camera "
+        "smallcam-48 (2021-03-09 to …). Correct the header's date or the camera's [service]." in done.err
+    )
+    assert "… and 4 more" in done.err
+    listed = hotpix("frames", "--rejected", "--format", "json").ended_with(0).json
+    assert [row["reason"][:42] for row in listed[::4]] == [
+        "It was taken in the night 2021-03-01, outs",
+        "It was taken in the night 2021-03-02, outs",
+        "It was taken in the night 2021-03-03, outs",
+    ]
+    survey = hotpix("survey", "-r", ".", "--profile", "camera.toml").ended_with(0)
+    assert "9 files: It was taken in the nights 2021-03-01 to 2021-03-03, outside" in survey.out
 
 
 def test_folders_globs_lists_and_standard_input_name_files(hotpix: Hotpix) -> None:
