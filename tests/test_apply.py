@@ -114,6 +114,48 @@ def test_frames_can_have_the_mask_of_an_earlier_state_or_receipt(stocked: Regist
         stocked.replay(by_number)
 
 
+def test_frames_that_no_mask_holds_get_another_only_when_asked(stocked: Registry, tmp_path: Path) -> None:
+    early = light(tmp_path / "early.fits", **{"DATE-OBS": "2019-01-15T22:00:00"})
+    refused(stocked.apply("auto", early, in_place=True), "`--fallback nearest` takes the nearest one")
+    with pytest.raises(NoMask, match="--fallback nearest"):
+        stocked.apply("2019-01-15", early, camera="smallcam-48", in_place=True)
+    for mask, asked in (("auto", {}), ("2019-01-15", {"camera": "smallcam-48"})):
+        output = tmp_path / f"{mask}.fits"
+        one = only(stocked.apply(mask, early, fallback="nearest", max_age_days=800, output=output, **asked))
+        assert (one.mask_id, one.masked) == (1, 6)
+        assert any("No mask is valid at 2019-01-15" in warning for warning in one.warnings)
+        receipt = fits.getheader(output)["HPXRCPT"]
+        assert receipt.endswith("&f=n&a=800")
+        assert stocked.replay(receipt).answer.receipt == receipt
+        again = only(stocked.apply(receipt, early, output=tmp_path / f"again-{mask}.fits"))
+        assert fits.getheader(again.output)["HPXRCPT"] == receipt
+    refused(stocked.apply("auto", early, fallback="nearest", max_age_days=700, in_place=True), "epoch event")
+    refused(stocked.apply("auto", early, fallback="previous", in_place=True), "No mask of camera")
+    with pytest.raises(UsageError, match="Leave out --fallback and --max-age"):
+        stocked.apply(1, early, fallback="nearest", in_place=True)
+    with pytest.raises(UsageError, match="A receipt says everything itself"):
+        stocked.apply(receipt, early, max_age_days=800, in_place=True)
+
+
+def test_an_earlier_state_knows_a_camera_by_the_name_of_then_and_of_now(
+    stocked: Registry, tmp_path: Path
+) -> None:
+    path = light(tmp_path / "light.fits")
+    then = stocked.mask("smallcam-48", "2021-03-04").answer
+    stocked.create_release("2021A")
+    stocked.rename_camera("smallcam-48", "aspen")
+    for mask in ("auto", "2021-03-04"):
+        for camera in ("smallcam-48", "aspen", *([None] if mask == "auto" else [])):
+            for state in ({"release": "2021A"}, {"as_of": then.tx}):
+                output = tmp_path / f"{mask}-{camera}-{next(iter(state))}.fits"
+                one = only(stocked.apply(mask, path, camera=camera, output=output, **state))  # type: ignore[arg-type]
+                assert one.mask_id == 1, one
+                assert "?c=smallcam-48&" in fits.getheader(output)["HPXRCPT"]
+    assert only(stocked.apply(then.receipt, path, camera="aspen", dry_run=True)).mask_id == 1
+    assert only(stocked.apply(then.receipt, path, dry_run=True)).mask_id == 1
+    assert stocked.mask("aspen", "2021-03-04", as_of=then.tx).answer.receipt == then.receipt
+
+
 def test_the_same_mask_again_is_told_and_leaves_the_frame(stocked: Registry, tmp_path: Path) -> None:
     path = light(tmp_path / "light.fits")
     assert only(stocked.apply(1, path, in_place=True)).status == "applied"
@@ -207,7 +249,7 @@ def test_a_frame_of_another_camera_or_setting_is_refused(stocked: Registry, tmp_
     unknown = light(tmp_path / "unknown.fits", INSTRUME="Thirdcam")
     one = refused(stocked.apply(1, unknown, in_place=True), "a frame of Thirdcam", "--camera smallcam-48")
     assert isinstance(one.error, NoMask)
-    refused(stocked.apply("auto", unknown, in_place=True), "fits no camera of this registry")
+    refused(stocked.apply("auto", unknown, in_place=True), "no registered camera is recognised by that")
     assert only(stocked.apply("1", unknown, camera="smallcam-48", in_place=True)).status == "applied"
     silent = light(tmp_path / "silent.fits", INSTRUME=None)
     assert only(stocked.apply(1, silent, in_place=True)).status == "applied"

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hotpix_registry.cli.opening import open_registry
-from hotpix_registry.cli.options import AllowRevoked, AsOf, Database, Format, OutputFormat, ReleaseName
+from hotpix_registry.cli.options import (
+    AllowRevoked,
+    AsOf,
+    Database,
+    Fallback,
+    Format,
+    MaxAge,
+    OutputFormat,
+    ReleaseName,
+)
 from hotpix_registry.cli.output import count, print_rows, progress_bar, say
 from hotpix_registry.errors import SomeRefused
 
@@ -58,6 +67,8 @@ def apply(
     adapt: Annotated[
         Adapt | None, typer.Option("--adapt", help="bin: join blocks of an unbinned mask for binned frames.")
     ] = None,
+    fallback: Fallback = None,
+    max_age: MaxAge = None,
     allow_revoked: AllowRevoked = False,
     as_of: AsOf = None,
     release: ReleaseName = None,
@@ -77,6 +88,8 @@ def apply(
             camera=camera,
             temperature_c=temperature,
             preset=preset,
+            fallback=None if fallback is None else fallback.value,
+            max_age_days=max_age,
             allow_binning=adapt is Adapt.BIN,
             allow_revoked=allow_revoked,
             as_of=as_of,

@@ -17,7 +17,9 @@ from hotpix_registry.cli.options import (
     Bayer,
     Binning,
     Database,
+    Fallback,
     GainSetting,
+    MaxAge,
     OffsetSetting,
     ReadoutMode,
     ReleaseName,
@@ -45,12 +47,6 @@ class MaskFormat(StrEnum):
     DS9 = "ds9"
     LSST = "lsst"
     SIRIL = "siril"
-
-
-class FallbackChoice(StrEnum):
-    PREVIOUS = "previous"
-    NEAREST = "nearest"
-    WARMER = "warmer"
 
 
 class Adapt(StrEnum):
@@ -121,13 +117,8 @@ def mask(
             help="Which flags mask: default, evidence, matched, all, none, 'HOT|UNSTABLE', '~WARM'.",
         ),
     ] = "default",
-    fallback: Annotated[
-        FallbackChoice | None, typer.Option("--fallback", help="What may answer when no mask is valid then.")
-    ] = None,
-    max_age: Annotated[
-        int | None,
-        typer.Option("--max-age", metavar="DAYS", min=0, help="How far the darks may lie from the date."),
-    ] = None,
+    fallback: Fallback = None,
+    max_age: MaxAge = None,
     allow_revoked: AllowRevoked = False,
     as_of: AsOf = None,
     release: ReleaseName = None,

@@ -62,6 +62,21 @@ ReleaseName = Annotated[
     str | None,
     typer.Option("--release", metavar="NAME", help="As the registry was at a release.", show_default=False),
 ]
+
+
+class FallbackChoice(StrEnum):
+    PREVIOUS = "previous"
+    NEAREST = "nearest"
+    WARMER = "warmer"
+
+
+Fallback = Annotated[
+    FallbackChoice | None, typer.Option("--fallback", help="What may answer when no mask is valid then.")
+]
+MaxAge = Annotated[
+    int | None,
+    typer.Option("--max-age", metavar="DAYS", min=0, help="How far the darks may lie from the date."),
+]
 AllowRevoked = Annotated[
     bool, typer.Option("--allow-revoked", help="Take the mask even if it has been declared unusable.")
 ]

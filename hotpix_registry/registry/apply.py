@@ -182,7 +182,7 @@ class Applier:
                     next_step="Split colour images and cubes into planes first.",
                 )
             _check_is_science(facts)
-            chosen = choose if isinstance(choose, Chosen) else choose(facts, self._camera_of(facts))
+            chosen = choose if isinstance(choose, Chosen) else choose(facts)
             if output is not None and output != path:
                 _check_is_free(output)
         mask = self._mask(chosen)
@@ -222,17 +222,6 @@ class Applier:
             self._masks.clear()  # one at a time: a plane of a large detector is 100 MB
             self._masks[chosen.mask_id] = _Mask.load(self._engine, chosen.mask_id)
         return self._masks[chosen.mask_id]
-
-    def _camera_of(self, facts: Facts) -> CameraRow:
-        if self._camera is not None:
-            return self._camera
-        fitting = recognise(facts, [row.profile for row in self._cameras])
-        if len(fitting) != 1:
-            why = "several cameras" if fitting else "no camera of this registry"
-            raise UnreadableFrame(
-                f"The file has a header that fits {why}.", next_step="Name the camera with --camera."
-            )
-        return next(row for row in self._cameras if row.profile is fitting[0])
 
     def _check_camera(self, path: Path, facts: Facts, mask: _Mask) -> None:
         fitting = recognise(facts, [row.profile for row in self._cameras])

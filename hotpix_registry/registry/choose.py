@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy.engine import Connection, Engine
 
 from hotpix_registry.catalogue import queries
 from hotpix_registry.catalogue.engine import reading
-from hotpix_registry.catalogue.queries import CameraRow
 from hotpix_registry.domain import Facts, parse_date
 from hotpix_registry.errors import AmbiguousMask, RevokedMask, UsageError
 from hotpix_registry.registry import masks
 from hotpix_registry.registry.answer import Answer, replay, resolve
-from hotpix_registry.registry.question import Question
+from hotpix_registry.registry.question import Fallback, Question
 from hotpix_registry.registry.science_frames import question_of
 from hotpix_registry.registry.view import Memory, View, moment
 
@@ -32,8 +32,8 @@ class Chosen:
     warnings: tuple[str, ...] = ()
 
 
-Choose = Callable[[Facts, CameraRow], Chosen]
-"""finds the mask of a frame by what its header says, and its camera"""
+Choose = Callable[[Facts], Chosen]
+"""finds the mask of a frame by what its header says"""
 
 
 def chooser(
@@ -43,6 +43,8 @@ def chooser(
     camera: str | None = None,
     temperature_c: float | None = None,
     preset: str = "default",
+    fallback: Fallback | None = None,
+    max_age_days: int | None = None,
     allow_binning: bool = False,
     allow_revoked: bool = False,
     as_of: int | str | None = None,
@@ -67,30 +69,31 @@ def chooser(
     with reading(engine) as connection:
         at = moment(connection, as_of, release)
         if text.startswith("hp:"):
-            if at is not None or preset != "default" or temperature_c is not None or allow_revoked:
+            given = at, temperature_c, fallback, max_age_days
+            if preset != "default" or allow_revoked or any(value is not None for value in given):
                 raise UsageError(
                     "A receipt says everything itself.",
-                    next_step="Leave out --as-of, --release, --temperature, --preset and --allow-revoked.",
+                    next_step="Leave out --as-of, --release, --temperature, --preset, --fallback, --max-age "
+                    "and --allow-revoked.",
                 )
             return chosen_by_answer(replay(connection, text, memory=memory))
+        asked: dict[str, Any] = {
+            "preset": preset,
+            "fallback": fallback,
+            "max_age_days": max_age_days,
+            "allow_revoked": allow_revoked,
+        }
         if text == "auto":
 
-            def of_frame(facts: Facts, row: CameraRow) -> Chosen:
-                asked = {"allow_binning": allow_binning, "allow_revoked": allow_revoked}
+            def of_frame(facts: Facts) -> Chosen:
                 with reading(engine) as connection:
                     view = View(connection, at, memory)
-                    question = question_of(view, facts, row.name, preset=preset, **asked)
+                    question = question_of(view, facts, camera, allow_binning=allow_binning, **asked)
                     return chosen_by_answer(resolve(view, question))
 
             return of_frame
         if camera is not None and (not text.isdecimal() or _is_date(text)):
-            question = Question(
-                camera=camera,
-                date=text,
-                temperature_c=temperature_c,
-                preset=preset,
-                allow_revoked=allow_revoked,
-            )
+            question = Question(camera=camera, date=text, temperature_c=temperature_c, **asked)
             try:
                 return chosen_by_answer(resolve(View(connection, at, memory), question))
             except AmbiguousMask as error:
@@ -100,6 +103,10 @@ def chooser(
             if at is not None:
                 raise UsageError(
                     "A number means the same mask at any time.", next_step="Leave out --as-of and --release."
+                )
+            if fallback is not None or max_age_days is not None:
+                raise UsageError(
+                    "A number means one mask, for any date.", next_step="Leave out --fallback and --max-age."
                 )
             return chosen_by_id(connection, int(text), preset, allow_revoked=allow_revoked)
     raise UsageError(

@@ -134,6 +134,10 @@ def _recognised(view: View, facts: Facts) -> CameraRow:
     fitting = recognise(facts, [row.profile for row in view.cameras])
     if len(fitting) > 1:  # bodies that share a name may have followed each other in service
         fitting = [p for p in fitting if p.in_service(facts.start_us or 0)] or fitting
+    if not fitting:  # what is known of the camera now may recognise it, under the name of then
+        fitting = recognise(facts, [row.profile for row in view.cameras_now])
+        if len(fitting) == 1:
+            return view.camera(fitting[0].name)
     if len(fitting) == 1:
         return next(row for row in view.cameras if row.profile is fitting[0])
     if fitting:

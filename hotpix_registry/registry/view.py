@@ -80,18 +80,22 @@ class View:
     def cameras(self) -> list[CameraRow]:
         return self._keep(queries.cameras)
 
+    @property
+    def cameras_now(self) -> list[CameraRow]:
+        return self._keep_at(None, queries.cameras)
+
     def camera(self, name: str) -> CameraRow:
-        """A camera by name or alias.
+        """A camera by a name or alias that it has in this state, or else that it has now.
 
         Raises
         ------
         UnknownCamera
         """
-        if (
-            self.at is not None
-            and not find_camera(self.cameras, name)
-            and find_camera(queries.cameras(self.connection), name)
-        ):
+        now = None if find_camera(self.cameras, name) else find_camera(self.cameras_now, name)
+        if now is not None:
+            for row in self.cameras:
+                if row.camera_id == now.camera_id:
+                    return row
             raise UnknownCamera(
                 f"Camera {name} was not registered yet at transaction {self.at}.",
                 next_step="`hotpix-registry log` shows what was written when.",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from hotpix_registry.catalogue.engine import reading
 from hotpix_registry.files import make_folder
 from hotpix_registry.registry.facade.opened import Opened
+from hotpix_registry.registry.question import Fallback
 from hotpix_registry.registry.view import View, moment
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ class ScienceMethods(Opened):
         camera: str | None = None,
         temperature_c: float | None = None,
         preset: str = "default",
+        fallback: Fallback | None = None,
+        max_age_days: int | None = None,
         allow_binning: bool = False,
         allow_revoked: bool = False,
         as_of: int | str | None = None,
@@ -44,6 +47,9 @@ class ScienceMethods(Opened):
         mask
             the id of a mask; a date, for which the `camera` is asked; the receipt of an earlier answer; or
             `auto`, by which each frame's own header asks for its mask
+        fallback, max_age_days
+            what may answer when no mask is valid at a date, and how far its darks may lie from it, as for
+            `mask`
         allow_binning
             whether blocks of an unbinned mask are joined for a binned frame
         allow_revoked
@@ -75,6 +81,8 @@ class ScienceMethods(Opened):
             camera=camera,
             temperature_c=temperature_c,
             preset=preset,
+            fallback=fallback,
+            max_age_days=max_age_days,
             allow_binning=allow_binning,
             allow_revoked=allow_revoked,
             as_of=as_of,
