@@ -96,6 +96,40 @@ def test_an_edited_mask_stays_in_the_epoch_of_the_darks_that_it_came_from(
     assert valid(registry, early) == [("2017-07-18", "2019-03-04")]
 
 
+def test_where_a_person_certifies_what_is_imported_or_edited_waits(
+    registry: Registry, tmp_path: Path
+) -> None:
+    aspen = add_camera(registry, CameraProfile(name="aspen", certify="manual"))
+    mask_id = built(registry, aspen, "2018-08-22")
+    imported = registry.import_mask(
+        foreign(tmp_path, (1, 1)), "aspen", valid_from="2018-08-22", temperature_c=-10
+    )
+    edited = registry.edit_mask(mask_id, mask=[(3, 4)], reason="seen in flats")
+    for result in (imported, edited):
+        assert (result.status, result.changes, result.failed_gates) == ("candidate", (), ())
+        assert valid(registry, result.mask_id) == []
+    assert registry.mask("aspen", "2018-08-22").answer.newer_candidates == (2, 3)
+    registry.certify(edited.mask_id, supersede=True)
+    assert registry.mask("aspen", "2018-08-22").answer.mask_id == edited.mask_id
+
+
+def test_a_gate_refuses_an_imported_mask_that_makes_no_sense(
+    registry: Registry, aspen: CameraRow, tmp_path: Path
+) -> None:
+    pixels = [(x, y) for x in range(8) for y in range(4)]
+    imported = registry.import_mask(
+        foreign(tmp_path, *pixels), "aspen", valid_from="2018-08-22", temperature_c=-10
+    )
+    assert imported.status == "candidate"
+    assert imported.failed_gates == ("flagged fraction: 50.000%, wanted at most 10.000%",)
+    with pytest.raises(Conflict, match="did not pass its gates"):
+        registry.certify(imported.mask_id)
+    registry.certify(imported.mask_id, force=True, reason="the sensor is like that")
+    assert registry.mask("aspen", "2018-08-22").answer.mask_id == imported.mask_id
+    mended = registry.edit_mask(imported.mask_id, unmask=pixels[:28], reason="too many")
+    assert (mended.status, mended.flagged) == ("certified", 4)
+
+
 def test_what_is_expected_must_have_been(registry: Registry, aspen: CameraRow) -> None:
     mask_id = built(registry, aspen, "2018-08-22")
     newest = last_tx(registry)

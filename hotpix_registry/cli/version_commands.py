@@ -30,11 +30,12 @@ from hotpix_registry.cli.options import (
     parse_numbers,
 )
 from hotpix_registry.cli.output import flag_counts, out, print_changes, print_json, print_rows, print_table
-from hotpix_registry.errors import UsageError
+from hotpix_registry.errors import SomeRefused, UsageError
 from hotpix_registry.files import is_sqlite
 
 if TYPE_CHECKING:
     from hotpix_registry.registry import Registry
+    from hotpix_registry.registry.masks import BuildResult
 
 
 def register(app: typer.Typer) -> None:
@@ -227,11 +228,9 @@ def import_mask(
         )
     if fmt is not Format.TABLE:
         print_json(result.as_dict())
-        return
-    known = "" if result.new else " (imported before, nothing new)"
-    out(f"Mask {result.mask_id}, version {result.version} of {result.series}, {result.status}{known}")
-    out(f"  {result.flagged} of {result.pixels} pixels masked")
-    print_changes(result.changes)
+    else:
+        _print_stored(result, "" if result.new else " (imported before, nothing new)")
+    _refuse_candidate(result)
 
 
 def edit(
@@ -258,9 +257,27 @@ def edit(
         raise UsageError("No pixels were given.", next_step="Name them with --mask x,y or --unmask x,y.")
     with open_registry(database) as registry:
         result = registry.edit_mask(mask_id, mask=pixels[0], unmask=pixels[1], reason=reason)
-    out(f"Mask {result.mask_id}, version {result.version} of {result.series}, {result.status}")
+    _print_stored(result)
+    _refuse_candidate(result)
+
+
+def _print_stored(result: BuildResult, known: str = "") -> None:
+    out(f"Mask {result.mask_id}, version {result.version} of {result.series}, {result.status}{known}")
     out(f"  {result.flagged} of {result.pixels} pixels masked")
     print_changes(result.changes)
+
+
+def _refuse_candidate(result: BuildResult) -> None:
+    """Say of a mask that does not serve what it waits for."""
+    if result.status != "candidate":
+        return
+    why, force = "by the camera's profile a person certifies its masks", ""
+    if result.failed_gates:
+        why, force = f"it failed the gate {'; '.join(result.failed_gates)}", " --force --reason …"
+    raise SomeRefused(
+        f"Mask {result.mask_id} is a candidate only: {why}.",
+        next_step=f"Look at it with `report`, then `hotpix-registry certify {result.mask_id}{force}`.",
+    )
 
 
 # --- demo -----------------------------------------------------------------------------

@@ -320,8 +320,6 @@ def known_result(connection: Connection, mask: MaskRow, campaign: Campaign) -> B
         limit_e_per_s=mask.limit_e_per_s,
         limit_reason=report["limit_reason"],
         bias_method=report["bias_method"],
-        failed_gates=tuple(
-            f"{g['name']}: {g['found']}, wanted {g['wanted']}" for g in report["gates"] if not g["passed"]
-        ),
+        failed_gates=masks.failed_gates(report),
         warnings=(*mask.warnings, *notes),
     )

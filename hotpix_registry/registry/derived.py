@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -266,18 +267,23 @@ def store(
     certify_it: bool = True,
     supersede: bool = False,
 ) -> BuildResult:
-    """Write a derived mask as the next version of its series, and certify it.
+    """Write a derived mask as the next version of its series, and certify it if gates and camera allow.
+
+    Of the gates those are asked that need no darks and no other mask: it was decided elsewhere or by hand.
 
     Raises
     ------
     Conflict
         Another mask is in the way, and `supersede` does not say that this is meant.
     """
+    from hotpix_registry.science.gates import judge
+
     derived = packed.derived
     before = queries.mask_by_build_key(connection, packed.build_key)
     if before is not None:
         return _result(connection, before.id, new=False)
     nights = masks.campaign_validity(*derived.nights, camera)
+    gates = judge(derived.dq, {}, rule=derived.rule, bounds=camera.profile.gates)
     values = {
         "series_id": queries.series_id(
             connection, camera.camera_id, derived.configuration, derived.set_point, tx
@@ -304,7 +310,7 @@ def store(
         "report": {
             "limit_reason": derived.note,
             "bias_method": "none",
-            "gates": [],
+            "gates": [dataclasses.asdict(gate) for gate in gates],
             "masks": [{"role": i.role, "sha256": i.sha256} for i in derived.inputs],
         },
         "encoding": packed.file.encoding,
@@ -314,7 +320,8 @@ def store(
     }
     mask_id, _ = queries.add_mask(connection, values)
     changes: tuple[masks.MaskChange, ...] = ()
-    if certify_it:
+    certified = certify_it and camera.profile.certify == "auto" and all(gate.passed for gate in gates)
+    if certified:
         changes = life.certify(connection, camera, mask_id, tx, supersede=supersede)
     return _result(connection, mask_id, new=True, changes=changes)
 
@@ -341,6 +348,7 @@ def _result(
         limit_reason=report["limit_reason"],
         bias_method="none",
         changes=changes,
+        failed_gates=masks.failed_gates(report),
     )
 
 

@@ -13,7 +13,7 @@ from hotpix_registry.catalogue import queries
 from hotpix_registry.catalogue.queries import Assignment, CameraRow, Event, MaskRow
 from hotpix_registry.domain import Rule, Validity, iso
 from hotpix_registry.errors import Conflict, RevokedMask, UnknownId, UsageError
-from hotpix_registry.registry.masks import MaskChange, find_mask, need_rebuild
+from hotpix_registry.registry.masks import MaskChange, failed_gates, find_mask, need_rebuild
 from hotpix_registry.timeline import Held, Newcomer, Placed, Placement
 
 EventKind = Literal["anneal", "warmup", "repair", "controller", "swap"]
@@ -185,8 +185,7 @@ def in_words(placed: Sequence[Placed]) -> str:
 
 
 def _refuse_what_gates_refused(connection: Connection, camera: CameraRow, mask: MaskRow) -> None:
-    gates = queries.mask_details(connection, mask.id)["report"]["gates"]
-    why = [f"{g['name']}: {g['found']}, wanted {g['wanted']}" for g in gates if not g["passed"]]
+    why = [*failed_gates(queries.mask_details(connection, mask.id)["report"])]
     events_us = [event.at_us for event in queries.events(connection, camera.camera_id)]
     if (event_us := need_rebuild(connection, [mask], events_us).get(mask.id)) is not None:
         why.append(f"its darks lie on both sides of the epoch event of {iso(event_us)}")

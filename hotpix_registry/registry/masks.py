@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Any
@@ -68,6 +68,13 @@ class Plan:
 
     campaigns: tuple[Campaign, ...]
     strays: tuple[tuple[Frame, str], ...]
+
+
+def failed_gates(report: Mapping[str, Any]) -> tuple[str, ...]:
+    """What each failed gate of a stored report found, and what it wanted."""
+    return tuple(
+        f"{g['name']}: {g['found']}, wanted {g['wanted']}" for g in report["gates"] if not g["passed"]
+    )
 
 
 def find_mask(connection: Connection, mask_id: int) -> MaskRow:

@@ -7,6 +7,7 @@ import sqlite3
 from contextlib import closing
 from typing import Any
 
+import numpy as np
 import pytest
 
 from hotpix_registry import Registry
@@ -95,6 +96,38 @@ def test_what_a_gate_refused_needs_force_and_a_reason(life: Hotpix) -> None:
     assert contents(life) == before
     life("certify", mask_id, "--force", "--reason", "a bright amplifier").ended_with(0)
     assert answer(life, "2019-04-01") == int(mask_id)
+
+
+def test_what_is_imported_or_edited_waits_where_a_person_certifies(stocked: Hotpix) -> None:
+    toml = stocked("cameras", "show", "smallcam-48", "--toml").ended_with(0).out
+    (stocked.cwd / "mine.toml").write_text(toml + '[policy]\ncertify = "manual"\n')
+    stocked("cameras", "apply", "mine.toml").ended_with(0)
+    np.save(stocked.cwd / "bpm.npy", np.eye(48, 64, dtype=bool))
+    where = ("--camera", "smallcam-48", "--from", "2021-03-04", "--temperature", "-10")
+    taken_in = stocked("import", "bpm.npy", *where).ended_with(
+        8, "Mask 2 is a candidate only: by the camera's profile a person certifies its masks.", "certify 2`"
+    )
+    assert "Mask 2, version 2 of smallcam-48 at -10 °C, bin 1x1, candidate" in taken_in.out
+    edited = stocked("edit", "1", "--mask", "17,4", "--reason", "seen in flats")
+    edited.ended_with(8, "Mask 3 is a candidate only", "`hotpix-registry certify 3`")
+    assert "instead of" not in taken_in.out + edited.out
+    assert (
+        stocked("import", "bpm.npy", *where, "--format", "json").ended_with(8).json["status"] == "candidate"
+    )
+    done = stocked("certify", "3", "--reason", "looked").ended_with(0)
+    assert "mask 3 instead of mask 1" in done.out
+
+
+def test_an_import_that_a_gate_refuses_says_how_to_certify_it(stocked: Hotpix) -> None:
+    np.save(stocked.cwd / "all.npy", np.ones((48, 64), dtype=bool))
+    done = stocked(
+        "import", "all.npy", "--camera", "smallcam-48", "--from", "2021-03-04", "--temperature", "-20"
+    )
+    done.ended_with(
+        8,
+        "failed the gate flagged fraction: 100.000%, wanted at most 10.000%",
+        "certify 2 --force --reason …`",
+    )
 
 
 def test_of_two_people_the_second_is_told(life: Hotpix) -> None:
