@@ -89,15 +89,17 @@ def whole_database(path: Path, *, replace: bool = False) -> Iterator[Path]:
     StorageError
         When the place is full, forbidden or no folder; nothing is left behind.
     """
-    if path.is_dir() or (path.exists() and not path.is_file()):
-        raise storage_error(path, IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path)))
-    if path.exists() and not replace:
-        raise _exists(path)
-    for helper in _helpers(path):
-        if helper.exists() and helper.stat().st_size:  # SQLite would take it for that of the new file
-            raise UsageError(f"{path} is in use ({helper.name} lies beside it).", next_step="Name another.")
     temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(8)}.tmp")
     try:
+        if path.is_dir() or (path.exists() and not path.is_file()):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        if path.exists() and not replace:
+            raise _exists(path)
+        for helper in _helpers(path):
+            if helper.exists() and helper.stat().st_size:  # SQLite would take it for that of the new file
+                raise UsageError(
+                    f"{path} is in use ({helper.name} lies beside it).", next_step="Name another."
+                )
         _sweep(path.parent, of=path.name)
         temporary.touch(exist_ok=False)
         yield temporary

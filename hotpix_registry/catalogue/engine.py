@@ -187,9 +187,9 @@ def translated(engine: Engine) -> Iterator[None]:
     """Turn what a database says of its own state into a sentence; bugs keep their traceback."""
     try:
         yield
-    except sa.exc.DBAPIError as error:
+    except (sa.exc.DBAPIError, sqlite3.Error) as error:
         where = describe(engine)
-        text = str(error.orig).strip().partition("\n")[0]
+        text = str(_origin(error)).strip().partition("\n")[0]
         if "readonly" in text or "read-only" in text:
             raise DatabaseUnavailable(
                 f"The registry {where} is read-only.",
@@ -198,7 +198,7 @@ def translated(engine: Engine) -> Iterator[None]:
         if "disk is full" in text or "No space left" in text or "disk I/O error" in text:
             raise StorageError(
                 f"The registry {where} could not be written: {text}.",
-                next_step="Free some space and try again.",
+                next_step="Free some space, see that its folder is there, and try again.",
             ) from error
         if "malformed" in text:
             raise IntegrityError(
@@ -226,10 +226,15 @@ def translated(engine: Engine) -> Iterator[None]:
         raise
 
 
-def _is_unreachable(error: sa.exc.DBAPIError) -> bool:
-    if isinstance(error.orig, sqlite3.Error):
-        return "unable to open database file" in str(error.orig)
-    state = getattr(error.orig, "sqlstate", None)
+def _origin(error: sa.exc.DBAPIError | sqlite3.Error) -> BaseException | None:
+    """What the driver said."""
+    return error.orig if isinstance(error, sa.exc.DBAPIError) else error
+
+
+def _is_unreachable(error: sa.exc.DBAPIError | sqlite3.Error) -> bool:
+    if isinstance(_origin(error), sqlite3.Error):
+        return "unable to open database file" in str(_origin(error))
+    state = getattr(_origin(error), "sqlstate", None)
     refused = ("08", "28", "3D", "53", "57")  # connection, log-in, no such database, resources, shut down
     return isinstance(error, sa.exc.OperationalError) and (state is None or state.startswith(refused))
 
@@ -302,9 +307,9 @@ def current_revision(engine: Engine) -> str | None:
     """
     if engine.dialect.name == "sqlite":
         path = Path(str(engine.url.database))
-        if path.is_dir():
+        if os.path.isdir(path):
             raise SchemaError(f"{path} is a folder.", next_step="Name the registry's file with --database.")
-        if not path.exists():
+        if not os.path.exists(path):
             return None
     with reading(engine) as connection:
         if engine.dialect.name == "sqlite":
@@ -358,9 +363,9 @@ def upgrade(engine: Engine, *, to: str = "head", then: Callable[[Connection], No
 
 
 def _prepare_sqlite(engine: Engine, path: Path) -> None:
-    if path.exists() and path.stat().st_size and current_revision(engine) is not None:
-        return
     try:
+        if path.exists() and path.stat().st_size and current_revision(engine) is not None:
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     except OSError as error:
@@ -375,9 +380,10 @@ def _prepare_sqlite(engine: Engine, path: Path) -> None:
             f"The registry {path} cannot be opened: {error}.", next_step="Name another file with --database."
         ) from error
     try:
-        if connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
-            connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        with translated(engine):
+            if connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
+                connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     except sqlite3.DatabaseError as error:
         raise SchemaError(
             f"{path} cannot become a registry: {error}.", next_step="Name another file with --database."

@@ -34,7 +34,7 @@ from matplotlib.ticker import FuncFormatter
 from numpy.typing import NDArray
 
 from hotpix_registry.domain import DQ
-from hotpix_registry.errors import StorageError
+from hotpix_registry.files import make_folder, write_atomic
 from hotpix_registry.plots.page import (
     BLACK,
     BLUE,
@@ -48,6 +48,7 @@ from hotpix_registry.plots.page import (
     YELLOW,
     legend,
     page,
+    png,
 )
 
 Numbers = Mapping[str, NDArray[Any]]
@@ -80,19 +81,11 @@ def save_plots(
     StorageError
         When a picture cannot be written.
     """
-    paths = []
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        for name, figure in pictures(numbers, dq, caption).items():
-            path = directory / f"{stem}-{name}.png"
-            figure.savefig(path, metadata={"Software": None})
-            paths.append(path)
-    except OSError as error:
-        raise StorageError(
-            f"Cannot write the pictures to {directory}: {error.strerror or error}.",
-            next_step="Choose another folder.",
-        ) from error
-    return paths
+    make_folder(directory)
+    return [
+        write_atomic(directory / f"{stem}-{name}.png", png(figure))
+        for name, figure in pictures(numbers, dq, caption).items()
+    ]
 
 
 def pictures(numbers: Numbers, dq: NDArray[np.uint16], caption: str = "") -> dict[str, Figure]:

@@ -98,8 +98,8 @@ def targets(
         # links are followed: the file itself is replaced, not the link to it
         return [(path.resolve(), path.resolve() if in_place else None) for path in found], None
     place = Path(output)
-    is_folder = place.is_dir() or len(found) > 1 or output.endswith(("/", os.sep))
-    if is_folder and place.is_file():
+    is_folder = os.path.isdir(place) or len(found) > 1 or output.endswith(("/", os.sep))
+    if is_folder and os.path.isfile(place):
         raise UsageError(f"{output} is a file.", next_step="Name a folder for the masked frames.")
     pairs: list[tuple[Path, Path | None]] = []
     taken: dict[Path, Path] = {}
@@ -258,7 +258,7 @@ def _check_is_science(facts: Facts) -> None:
 
 def _check_is_free(output: Path) -> None:
     """Raise when something stands there that no earlier run wrote."""
-    if not output.exists():
+    if not os.path.exists(output):
         return
     try:
         ours = "HPXSHA" in headers.read_header(output).cards

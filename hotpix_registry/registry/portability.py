@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import re
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -152,7 +153,9 @@ def _first_line(error: Exception) -> str:
 
 def is_itself(engine: Engine, path: Path) -> bool:
     """Whether a file is the registry that is open."""
-    return engine.dialect.name == "sqlite" and path.exists() and path.samefile(str(engine.url.database))
+    if engine.dialect.name != "sqlite" or not os.path.exists(path):
+        return False
+    return path.samefile(str(engine.url.database))
 
 
 @contextmanager
@@ -185,7 +188,7 @@ def _copy_rows(
             _refuse_damaged(connection, databases.describe(engine))
             told = _told(connection, path, {name: tally.rows for name, tally in written.items()})
     if not kind:
-        _set_journal(temporary, "WAL")
+        _set_journal(target, "WAL")
     return told
 
 
@@ -196,7 +199,7 @@ def _made(temporary: Path) -> Iterator[Engine]:
         databases.upgrade(target, then=lambda _: None)
         target.dispose()
         # the rows are new pages, which a journal need not keep: with WAL they would be written twice
-        _set_journal(temporary, "DELETE")
+        _set_journal(target, "DELETE")
         yield target
 
 
@@ -213,15 +216,17 @@ def _opened(path: Path) -> Iterator[Engine]:
 def _page_copy(engine: Engine, temporary: Path) -> Iterator[Engine]:
     with _opened(temporary) as target:
         with databases.translated(target):
-            try:
-                copying.copy_pages(engine, temporary)
-            except sqlite3.Error as error:
-                raise sa.exc.OperationalError("backup", None, error) from error
+            copying.copy_pages(engine, temporary)
         yield target
 
 
-def _set_journal(path: Path, mode: str) -> None:
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+def _set_journal(engine: Engine, mode: str) -> None:
+    """Change how an SQLite file that nobody uses keeps its journal."""
+    path = str(engine.url.database)
+    with (
+        databases.translated(engine),
+        closing(sqlite3.connect(path, isolation_level=None)) as connection,
+    ):
         connection.execute(f"PRAGMA journal_mode = {mode}")
 
 
@@ -323,5 +328,5 @@ def _move_into_file(path: Path, fill: Callable[[Connection], None]) -> Copied:
             with reading(target) as connection:
                 _check_pages(connection, path)
                 told = _told(connection, path, copying.counts(connection))
-        _set_journal(temporary, "WAL")
+        _set_journal(target, "WAL")
     return told

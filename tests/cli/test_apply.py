@@ -43,6 +43,12 @@ def test_a_name_that_ends_as_a_folder_is_one(stocked: Hotpix) -> None:
     stocked("apply", "1", name, "-o", "no/such/one.fits").refused(1, "Create the folder first")
 
 
+def test_a_name_that_cannot_be_is_one_sentence(stocked: Hotpix) -> None:
+    name = light(stocked.cwd)
+    for output in ("x" * 300, "x" * 300 + "/"):
+        stocked("apply", "1", name, "-o", output).refused(1, "cannot be written: file name too long")
+
+
 def test_the_same_again_is_told(stocked: Hotpix) -> None:
     name = light(stocked.cwd)
     stocked("apply", "1", name, "--in-place").ended_with(0, "Masked 1 frame; 0 had this mask already")

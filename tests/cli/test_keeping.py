@@ -5,12 +5,17 @@ from __future__ import annotations
 import random
 import shutil
 import sqlite3
+import subprocess
 import time
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from hotpix_registry.errors import StorageError
 from tests.cli.conftest import Hotpix
 from tests.small_camera import write_campaign
 
@@ -84,6 +89,74 @@ def test_a_full_disk_leaves_the_last_copy(stocked: Hotpix, way: str) -> None:
     stocked.with_small_files(60_000)(way, "copy.sqlite", "--replace").ended_with(1, "copy.sqlite", "space")
     assert (stocked.cwd / "copy.sqlite").read_text() == "the last one"
     assert not list(stocked.cwd.glob(".copy*"))
+
+
+@pytest.mark.parametrize("way", ["export", "backup"])
+def test_a_disk_of_any_size_that_is_too_small_is_one_sentence(stocked: Hotpix, way: str) -> None:
+    before = sorted(stocked.cwd.iterdir())
+    for n_bytes in range(33_000, 229_000, 28_000):
+        done = stocked.with_small_files(n_bytes)(way, "copy.sqlite")
+        done.refused(1, "/copy.sqlite could not be written", "Free some space")
+        assert sorted(stocked.cwd.iterdir()) == before
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
+    """A disk of a given size in KiB; it can be resized."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+
+    def mount(*options: str) -> bool:
+        return subprocess.run(["mount", *options, folder], capture_output=True, check=False).returncode == 0
+
+    if shutil.which("mount") is None or not mount("-t", "tmpfs", "-o", "size=8k", "tmpfs"):
+        pytest.skip("this user may mount no disk")
+
+    def resized(kib: int) -> Path:
+        assert mount("-o", f"remount,size={kib}k")
+        return folder
+
+    yield resized
+    subprocess.run(["umount", folder], check=True)
+
+
+def test_wherever_a_disk_is_full_a_copy_is_one_sentence(
+    stocked: Hotpix, small_disk: Callable[[int], Path]
+) -> None:
+    done: Counter[str] = Counter()
+    with stocked.opened() as registry:
+        ways: dict[str, Callable[[Path], object]] = {
+            "export": registry.export,
+            "part": partial(registry.export, camera="smallcam-48"),
+            "backup": registry.backup,
+        }
+        for kib in range(8, 600, 16):
+            disk = small_disk(kib)
+            for way, write in ways.items():
+                try:
+                    write(disk / "copy.sqlite")
+                    done[way] += 1
+                    (disk / "copy.sqlite").unlink()
+                except StorageError as error:
+                    assert "/copy.sqlite could not be written" in str(error)
+                assert not list(disk.iterdir())
+    assert set(done) == set(ways)
+
+
+def test_a_folder_that_vanishes_meanwhile_is_one_sentence(stocked: Hotpix) -> None:
+    folder = stocked.cwd / "going"
+    folder.mkdir()
+    with (
+        stocked.opened() as registry,
+        pytest.raises(StorageError, match=r"copy\.sqlite could not be written: .* its folder is there"),
+    ):
+        registry.export(folder / "copy.sqlite", progress=lambda *_: shutil.rmtree(folder, True))
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("way", ["export", "backup"])
+def test_a_name_that_cannot_be_is_one_sentence(stocked: Hotpix, way: str) -> None:
+    stocked(way, "x" * 300 + ".sqlite").refused(1, "cannot be written: file name too long", "shorter name")
 
 
 @pytest.mark.parametrize("way", ["export", "backup"])
