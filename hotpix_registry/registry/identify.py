@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy.engine import Engine
 
-from hotpix_registry.cameras import recognise
+from hotpix_registry.cameras import CameraProfile, recognise
 from hotpix_registry.catalogue import queries
 from hotpix_registry.catalogue.engine import reading
 from hotpix_registry.catalogue.queries import CameraRow, MaskRow
-from hotpix_registry.domain import Facts, Frame
+from hotpix_registry.domain import US_PER_DAY, Facts, Frame, Validity
 from hotpix_registry.errors import NoMask, ProfileError, UnreadableFrame
 from hotpix_registry.fits import headers
 from hotpix_registry.fits.packing import unpack_flagged
@@ -25,6 +25,7 @@ from hotpix_registry.fits.pixels import open_rows
 from hotpix_registry.fits.streams import naming
 from hotpix_registry.registry.frames import camera_named, find_camera
 from hotpix_registry.registry.ingest import Rules, current_rules, sha256_of
+from hotpix_registry.registry.life import anchors_of
 from hotpix_registry.science.identify import (
     MAX_CHANCE,
     HotPixels,
@@ -37,6 +38,7 @@ from hotpix_registry.science.identify import (
     mask_pixels,
     overlap,
 )
+from hotpix_registry.timeline import epoch_of
 
 
 class Verdict(StrEnum):
@@ -57,6 +59,9 @@ class KnownMask:
     series: str
     first_night: str
     last_night: str
+    campaign: Validity
+    anchor_us: int
+    """the instant that says in which epoch it is"""
     kind: Kind
     pixels: HotPixels
 
@@ -68,6 +73,8 @@ class Catalogue:
     masks: tuple[KnownMask, ...]
     """a mask whose hot and warm pixels are compared is in it twice"""
     cameras: tuple[CameraRow, ...]
+    events_us: Mapping[int, Sequence[int]]
+    """camera id → instants of its epoch events"""
     rules: Rules
 
 
@@ -126,7 +133,10 @@ class Epoch:
     campaigns: tuple[int, int]
     """how many fit about as well, of how many"""
     header_fits: bool | None
-    """whether the campaign nearest to the header's date is one of those; None where it gives no date"""
+    """whether one of those is next to the header's date, with no other campaign and no epoch event between
+
+    None where the header gives no date, or the epoch of its date has no campaign.
+    """
     strangers: tuple[int, ...]
     """masks of the same camera that do not fit at all, as those of another body would not"""
 
@@ -245,8 +255,14 @@ def load_catalogue(engine: Engine, camera: str | None) -> Catalogue:
         wanted = None if camera is None else camera_named(cameras, camera).name
         series = queries.series(connection)
         rules = current_rules(connection)
+        events_us = {
+            row.camera_id: [event.at_us for event in queries.events(connection, row.camera_id)]
+            for row in cameras
+        }
+        rows = queries.masks(connection)
+        anchors = anchors_of(connection, rows)
         masks = []
-        for row in queries.masks(connection):
+        for row in rows:
             of = series[row.series_id]
             # the masks of a camera that was merged into another stay under its old name
             holder = find_camera(cameras, of.camera)
@@ -254,17 +270,19 @@ def load_catalogue(engine: Engine, camera: str | None) -> Catalogue:
             if wanted in (None, name):
                 encoding, blob, blob_sha256, _ = queries.mask_blob(connection, row.id)
                 pixels = mask_pixels(*unpack_flagged(encoding, blob, blob_sha256=blob_sha256))
-                masks += [_known(row, name, str(of), kind, pixels[kind]) for kind in pixels]
+                masks += [_known(row, name, str(of), anchors[row.id], kind, pixels[kind]) for kind in pixels]
     if not masks:
         whose = "The registry" if wanted is None else f"Camera {wanted}"
         raise NoMask(
             f"{whose} has no masks to compare hot pixels with.",
             next_step="`hotpix-registry build` makes them from darks.",
         )
-    return Catalogue(masks=tuple(masks), cameras=tuple(cameras), rules=rules)
+    return Catalogue(masks=tuple(masks), cameras=tuple(cameras), events_us=events_us, rules=rules)
 
 
-def _known(row: MaskRow, camera: str, series: str, kind: Kind, pixels: HotPixels) -> KnownMask:
+def _known(
+    row: MaskRow, camera: str, series: str, anchor_us: int, kind: Kind, pixels: HotPixels
+) -> KnownMask:
     return KnownMask(
         mask_id=row.id,
         version=row.version,
@@ -272,6 +290,8 @@ def _known(row: MaskRow, camera: str, series: str, kind: Kind, pixels: HotPixels
         series=series,
         first_night=row.first_night,
         last_night=row.last_night,
+        campaign=Validity(row.campaign_start_us, row.campaign_end_us),
+        anchor_us=anchor_us,
         kind=kind,
         pixels=pixels,
     )
@@ -295,10 +315,13 @@ def identify(engine: Engine, catalogue: Catalogue, path: Path) -> Identification
     comparisons = sum(lies.orientations for _, lies in found)
     candidates = _candidates(found, comparisons)
     verdict = _verdict(candidates, [lies for _, lies in found], comparisons)
-    night = None if facts.start_us is None else _night(facts.start_us, catalogue, candidates)
+    row = find_camera(list(catalogue.cameras), candidates[0].camera) if candidates else None
+    profile = (row or catalogue.cameras[0]).profile
     epoch = None
-    if verdict is Verdict.IDENTIFIED:
-        epoch = _epoch(pixels, candidates[0], found, comparisons, night)
+    if verdict is Verdict.IDENTIFIED and row is not None:
+        events_us = catalogue.events_us.get(row.camera_id, ())
+        beside = partial(_beside, facts.start_us, events_us=events_us, profile=profile)
+        epoch = _epoch(pixels, candidates[0], found, comparisons, beside)
     by_header = recognise(facts, [row.profile for row in catalogue.cameras])
     return Identification(
         path=str(path),
@@ -311,7 +334,7 @@ def identify(engine: Engine, catalogue: Catalogue, path: Path) -> Identification
             sorted(row.name for row in catalogue.cameras if any(row.profile is p for p in by_header))
         ),
         header_instrument=facts.instrument,
-        header_night=night,
+        header_night=None if facts.start_us is None else profile.night_of(facts.start_us),
         header_type=facts.frame_type,
         header_kind=None if facts.kind is None else str(facts.kind),
         frame=_catalogued(engine, path),
@@ -378,11 +401,12 @@ def _epoch(
     best: CandidateCamera,
     found: Sequence[tuple[KnownMask, Overlap]],
     comparisons: int,
-    header_night: str | None,
+    beside: Callable[[Sequence[KnownMask]], set[int]],
 ) -> Epoch:
     """Which campaigns of the camera that took a frame have the hot pixels that it has.
 
-    Masks are compared by one kind of pixels, since a list of more pixels fits by being longer.
+    Masks are compared by one kind of pixels, since a list of more pixels fits by being longer. `beside`
+    tells at which of the camera's masks the header's date lies.
     """
     needed = math.log10(MAX_CHANCE) - math.log10(comparisons)
     own = [(m, o) for m, o in found if m.camera == best.camera and m.kind is best.kind]
@@ -396,6 +420,7 @@ def _epoch(
     number = max(range(len(compared)), key=lambda i: (compared[i].gain, -fitting[i][0].mask_id))
     chosen = fitting[number][0]
     good = [mask for (mask, _), fine in zip(fitting, about_as_good(compared), strict=True) if fine]
+    of_then = beside([mask for mask, _ in own])
     return Epoch(
         mask_id=chosen.mask_id,
         nights=(chosen.first_night, chosen.last_night),
@@ -403,31 +428,51 @@ def _epoch(
         flagged=compared[number].flagged,
         span=(min(m.first_night for m in good), max(m.last_night for m in good)),
         campaigns=(_campaigns(good), _campaigns([mask for mask, _ in own])),
-        header_fits=None if header_night is None else _is_nearest(header_night, good, [m for m, _ in own]),
+        header_fits=any(mask.mask_id in of_then for mask in good) if of_then else None,
         strangers=tuple(
             mask.mask_id for mask, lies in own if lies.log10_chance > needed and could_tell(lies, comparisons)
         ),
     )
 
 
-def _is_nearest(night: str, good: Sequence[KnownMask], own: Sequence[KnownMask]) -> bool:
-    def away(mask: KnownMask) -> int:
-        day, first, last = (
-            date.fromisoformat(text).toordinal() for text in (night, mask.first_night, mask.last_night)
-        )
-        return max(first - day, day - last, 0)
+def _beside(
+    start_us: int | None, masks: Sequence[KnownMask], *, events_us: Sequence[int], profile: CameraProfile
+) -> set[int]:
+    """Ids of the masks between whose campaigns and a date lie no other campaign and no epoch event.
 
-    return min(map(away, good)) <= min(map(away, own))
+    What another series was given in the nights around a campaign is no campaign of another time.
+    """
+    if start_us is None:
+        return set()
+    epoch = epoch_of(start_us, events_us)
+    runs: list[list[KnownMask]] = []
+    for mask in sorted(masks, key=lambda m: m.campaign.start_us):
+        if not epoch.contains(mask.anchor_us):
+            continue
+        if runs and _is_one_run(runs[-1], mask, profile):
+            runs[-1].append(mask)
+        else:
+            runs.append([mask])
+    before = [run for run in runs if _end_us(run) <= start_us]
+    after = [run for run in runs if run[0].campaign.start_us > start_us]
+    around = [run for run in runs if run not in before and run not in after]
+    near = around or [*before[-1:], *after[:1]]
+    return {mask.mask_id for run in near for mask in run}
+
+
+def _is_one_run(run: Sequence[KnownMask], mask: KnownMask, profile: CameraProfile) -> bool:
+    gap_us = mask.campaign.start_us - _end_us(run)
+    span_us = max(_end_us(run), _end_us([mask])) - run[0].campaign.start_us
+    in_days = gap_us / US_PER_DAY, span_us / US_PER_DAY
+    return in_days[0] <= profile.campaign_gap_nights and in_days[1] <= profile.campaign_span_nights + 2
+
+
+def _end_us(run: Sequence[KnownMask]) -> int:
+    return max(mask.campaign.end_us or 0 for mask in run)
 
 
 def _campaigns(masks: Sequence[KnownMask]) -> int:
     return len({(mask.first_night, mask.last_night) for mask in masks})
-
-
-def _night(start_us: int, catalogue: Catalogue, candidates: Sequence[CandidateCamera]) -> str:
-    row = find_camera(list(catalogue.cameras), candidates[0].camera) if candidates else None
-    profile = (row or catalogue.cameras[0]).profile
-    return profile.night_of(start_us)
 
 
 def _catalogued(engine: Engine, path: Path) -> Frame | None:

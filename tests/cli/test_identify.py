@@ -163,6 +163,40 @@ def test_a_wrong_date_shows(archive: Hotpix) -> None:
     assert "another epoch" not in archive("identify", "y.fits").ended_with(0).out
 
 
+def test_a_right_date_between_two_campaigns_is_of_either_epoch(archive: Hotpix) -> None:
+    """Pixels are born all the time: which campaign a frame fits best says little of which is nearer."""
+    for year, best in ((2015, 2018), (2017, 2018), (2020, 2022), (2025, 2022), (2012, 2014)):
+        path = NORTH.write(archive.cwd / f"{year}.fits", year, INSTRUME="North", number=9)
+        with archive.opened() as registry:
+            epoch = registry.identify(path).epoch
+        assert epoch is not None
+        assert (epoch.nights[0], epoch.is_told, epoch.header_fits) == (f"{best}-03-04", True, True)
+        assert "another epoch" not in archive("identify", path.name).ended_with(0).out
+
+
+def test_an_epoch_event_parts_a_date_from_the_campaigns_beyond_it(registry: Registry, darks: Path) -> None:
+    fill(registry, darks)
+    registry.add_event("north", "2017-06-01T00:00:00Z", "warmup", trim=True)
+    path = darks.parent / "found.fits"
+    for taken, dated, fits in (
+        (2014, "2017-05-01", True),  # the campaign of 2018 is nearer, and of the next epoch
+        (2014, "2017-07-01", False),
+        (2018, "2017-05-01", False),
+        (2018, "2017-07-01", True),
+        (2018, "2022-03-04", False),
+        (2022, "2019-07-01", True),
+    ):
+        NORTH.write(path, taken, INSTRUME="North", number=9, **{"DATE-OBS": f"{dated}T22:00:00"})
+        epoch = registry.identify(path).epoch
+        assert epoch is not None
+        assert (epoch.nights[0], epoch.header_fits) == (f"{taken}-03-04", fits), dated
+    registry.add_event("north", "2024-01-01T00:00:00Z", "warmup", trim=True)
+    NORTH.write(path, 2022, INSTRUME="North", number=9, **{"DATE-OBS": "2025-01-01T22:00:00"})
+    epoch = registry.identify(path).epoch
+    assert epoch is not None
+    assert epoch.header_fits is None
+
+
 def test_a_light_frame_is_recognised_and_not_offered_for_ingest(archive: Hotpix) -> None:
     rng = np.random.default_rng(5)
     y, x = np.mgrid[0 : SHAPE[0], 0 : SHAPE[1]].astype(float)
