@@ -9,11 +9,11 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
-from hotpix_registry.domain import USUAL_BOUNDS, Facts, GateBounds, Night, digest
+from hotpix_registry.domain import USUAL_BOUNDS, Facts, GateBounds, Night, digest, parse_date
 from hotpix_registry.errors import ProfileError
 from hotpix_registry.settings import data_dir
 
@@ -105,19 +105,32 @@ class CameraProfile:
 
     @property
     def changes_us(self) -> list[int]:
-        """Instants from which on other numbers of the detector are in force."""
-        return [self._service_us(night) for night, _ in self.dated]
+        """Where nights begin from which on the detector has other numbers; no night lies on both sides."""
+        before = (self.detector, *(sections for _, sections in self.dated))
+        return [
+            self._night(night).start_us
+            for was, (night, sections) in zip(before, self.dated, strict=False)
+            if sections != was
+        ]
 
     def in_service(self, start_us: int) -> bool:
-        after = self.service_from is None or start_us >= self._service_us(self.service_from)
-        return after and (self.service_to is None or start_us < self._service_us(self.service_to))
+        """Whether an instant lies in the nights of service, wherever on Earth where no longitude is known."""
+        after = self.service_from_us is None or start_us >= self.service_from_us
+        return after and (self.service_to_us is None or start_us < self.service_to_us)
 
     @property
     def service_from_us(self) -> int | None:
-        return None if self.service_from is None else self._service_us(self.service_from)
+        return None if self.service_from is None else self._night(self.service_from).validity.start_us
 
-    def _service_us(self, night: str) -> int:
-        return Night(date.fromisoformat(night), self.longitude_deg_east).validity.start_us
+    @property
+    def service_to_us(self) -> int | None:
+        """The end of the last night of service; `service_to` is the first night without."""
+        if self.service_to is None:
+            return None
+        return self._night(self.service_to, days=-1).validity.end_us
+
+    def _night(self, night: str, *, days: int = 0) -> Night:
+        return Night(date.fromisoformat(night) + timedelta(days=days), self.longitude_deg_east)
 
     def night_of(self, start_us: int) -> str:
         return str(Night.of(start_us, self.longitude_deg_east))
@@ -227,9 +240,7 @@ def load_camera_profile(text: str, *, origin: str) -> CameraProfile:
             values["detector"] = _sections(content, origin, "detector")
         elif table == "gates":
             values["gates"] = _gate_bounds(content, origin)
-        elif table == "dated":
-            values["dated"] = _dated(content, values.get("detector", Sections()), origin)
-        else:
+        elif table != "dated":
             keys = _TABLES.get(table)
             if keys is None:
                 raise _unknown(origin, "table", table, (*_TABLES, "detector", "gates", "dated"))
@@ -239,6 +250,14 @@ def load_camera_profile(text: str, *, origin: str) -> CameraProfile:
                 if key not in keys:
                     raise _unknown(origin, f"key in [{table}]", key, tuple(keys))
                 values[keys[key]] = _checked(origin, f"{table}.{key}", keys[key], value)
+    # what is said as an instant is the night that it lies in, which the longitude decides
+    longitude_deg_east = values.get("longitude_deg_east")
+    for key in ("service_from", "service_to"):
+        if key in values:
+            values[key] = _night_label(origin, key.replace("_", "."), values[key], longitude_deg_east)
+    if "dated" in tables:
+        base = values.get("detector", Sections())
+        values["dated"] = _dated(tables["dated"], base, longitude_deg_east, origin)
     if "name" not in values:
         raise ProfileError(f"{origin} names no camera.", next_step='Add `name = "…"` under [camera].')
     if not values.get("serials") and not values.get("instruments"):
@@ -297,7 +316,9 @@ def _gate_bounds(content: Any, origin: str) -> GateBounds:
     return GateBounds.from_dict(content)
 
 
-def _dated(content: Any, base: Sections, origin: str) -> tuple[tuple[str, Sections], ...]:
+def _dated(
+    content: Any, base: Sections, longitude_deg_east: float | None, origin: str
+) -> tuple[tuple[str, Sections], ...]:
     if not isinstance(content, list):
         raise ProfileError(f"{origin}: dated must be a list of tables, written [[dated]].")
     dated = []
@@ -306,12 +327,23 @@ def _dated(content: Any, base: Sections, origin: str) -> tuple[tuple[str, Sectio
             raise ProfileError(
                 f"{origin}: a [[dated]] entry has no `from`.", next_step="Add its first night."
             )
-        night = _checked(origin, "dated.from", "service_from", entry["from"])
+        night = _night_label(origin, "dated.from", entry["from"], longitude_deg_east)
         base = _sections({k: v for k, v in entry.items() if k != "from"}, origin, "dated", base)
         dated.append((night, base))
     if dated != sorted(dated, key=lambda pair: pair[0]):
         raise ProfileError(f"{origin}: [[dated]] entries must follow each other in time.")
     return tuple(dated)
+
+
+def _night_label(origin: str, where: str, value: Any, longitude_deg_east: float | None) -> str:
+    """The night that a bare date names, or in which an instant lies."""
+    try:
+        parsed = parse_date(str(value))
+    except ValueError as error:
+        raise ProfileError(
+            f"{origin}: {where} must be a night such as 2018-08-22, or an instant: {error}."
+        ) from None
+    return str(Night.of(parsed, longitude_deg_east) if isinstance(parsed, int) else parsed)
 
 
 def _is_number(value: Any) -> bool:
@@ -336,12 +368,7 @@ def _checked(origin: str, where: str, field: str, value: Any) -> Any:
                 return tuple(_checked_pattern(origin, where, field, item) for item in value)
             wanted = "a list of texts"
         case "service_from" | "service_to":
-            if isinstance(value, datetime):
-                value = value.date()
-            try:
-                return str(date.fromisoformat(str(value)))
-            except ValueError:
-                wanted = "a date such as 2018-08-22"
+            return value  # a night, once the longitude is known
         case "temperature_grid_c":
             if value == "none":
                 return None

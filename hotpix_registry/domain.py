@@ -141,6 +141,11 @@ class Night:
         start_us = noon_us - round(self.longitude_deg_east / 360 * US_PER_DAY)
         return Validity(start_us, start_us + US_PER_DAY)
 
+    @property
+    def start_us(self) -> int:
+        """The instant from which on `of` finds this night or a later one; `validity` may begin before it."""
+        return Night(self.evening, self.longitude_deg_east or 0.0).validity.start_us
+
     def __str__(self) -> str:
         return self.evening.isoformat()
 

@@ -46,7 +46,7 @@ def test_the_timeline_shows_masks_gaps_and_events(registry: Registry, tmp_path: 
     assert "revoked" in series.stretches[0].cures[0]
     assert "warmup of 2022-09-01 ended the epoch" in series.stretches[2].cures[0]
     assert "no darks of this epoch" in series.stretches[2].cures[1]
-    assert (series.stretches[1].age_at_start_days, series.stretches[1].age_at_end_days) == (0, 179)
+    assert (series.stretches[1].age_at_start_days, series.stretches[1].age_at_end_days) == (0, 180)
     assert registry.draw_coverage(coverage).startswith(b"\x89PNG")
 
 

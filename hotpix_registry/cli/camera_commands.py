@@ -9,7 +9,7 @@ import typer
 
 from hotpix_registry.cli.opening import open_registry
 from hotpix_registry.cli.options import Database, Format, OutputFormat, parse_nights
-from hotpix_registry.cli.output import count, out, print_json, print_rows, say
+from hotpix_registry.cli.output import count, out, print_changes, print_json, print_rows, say
 
 cameras_app = typer.Typer(help="List cameras, and say what is known about them.")
 
@@ -84,12 +84,20 @@ def show(
 @cameras_app.command(epilog="Example: hotpix-registry cameras apply aspen.toml")
 def apply(
     files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="Camera or keyword profiles in TOML.")],
+    trim: Annotated[
+        bool, typer.Option("--trim", help="Cut what masks hold across a new [[dated]] section's first night.")
+    ] = False,
     database: Database = None,
 ) -> None:
     """Load camera profiles or keyword profiles."""
     with open_registry(database, create=True) as registry:
         for file in files:
-            say(registry.apply_profile(file))
+            applied = registry.apply_profile(file, trim=trim)
+            say(applied.told)
+            print_changes(applied.changes)
+            if applied.needs_rebuild:
+                masks = ", ".join(map(str, applied.needs_rebuild))
+                out(f"  darks on both sides of the change went into mask {masks}")
 
 
 @cameras_app.command(epilog="Example: hotpix-registry cameras confirm st-7")

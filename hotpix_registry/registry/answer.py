@@ -22,7 +22,7 @@ from hotpix_registry.registry import criteria
 from hotpix_registry.registry.criteria import Weighed, distance_us
 from hotpix_registry.registry.question import Question
 from hotpix_registry.registry.receipt import read_receipt, write_receipt
-from hotpix_registry.registry.view import Memory, View, when
+from hotpix_registry.registry.view import Memory, View, labelled_us, when
 from hotpix_registry.timeline import epoch_of
 
 
@@ -312,7 +312,7 @@ def _neighbours(
     view: View, series: Series, interval: Validity, camera: CameraRow, question: Question
 ) -> Iterator[Assignment]:
     """The nearest usable assignment on either side, within the epoch of the date."""
-    epoch = epoch_of(interval.start_us, [event.at_us for event in view.events(camera)])
+    epoch = epoch_of(labelled_us(interval), view.epochs_us(camera))
     sides = [view.before(series.series_id, interval.start_us)]
     if question.fallback == "nearest":
         sides.append(view.after(series.series_id, interval.start_us))

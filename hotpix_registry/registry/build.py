@@ -162,7 +162,7 @@ def earlier_mask(connection: Connection, built: BuiltMask, camera: CameraRow) ->
     campaign, exposures = built.ingredients.campaign, built.detection.exposures_s
     wanted = (str(built.ingredients.recipe.rule), min(exposures), max(exposures))
     own_us = min(frame.start_us for dark_set in campaign.sets for frame in dark_set.frames)
-    state = life.state_of(connection, camera.camera_id, campaign.series.series_id)
+    state = life.state_of(connection, camera, campaign.series.series_id)
     epoch = epoch_of(own_us, state.events_us)
     held = [state.masks[p.mask_id] for p in state.placed if epoch.contains(p.anchor_us)]
     revoked = queries.revocations(connection, [mask.id for mask in held])

@@ -21,6 +21,7 @@ from hotpix_registry.catalogue.queries import CameraRow
 from hotpix_registry.domain import Facts
 from hotpix_registry.errors import UnknownId, UsageError
 from hotpix_registry.fits import headers, keywords
+from hotpix_registry.registry import life
 from hotpix_registry.registry.frames import (
     corrected,
     find_camera,
@@ -29,6 +30,7 @@ from hotpix_registry.registry.frames import (
     reading_of,
 )
 from hotpix_registry.registry.ingest import current_rules, reasons_to_reject
+from hotpix_registry.registry.masks import MaskChange
 
 
 def frame_ids(connection: Connection, given: Sequence[str]) -> list[int]:
@@ -89,25 +91,59 @@ def _exposure(facts: Facts) -> tuple[Any, ...]:
     return facts.kind, facts.start_us, facts.exptime_s
 
 
-def apply_profile(connection: Connection, path: Path, tx: int) -> str:
-    """Load a profile from TOML into the registry."""
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class AppliedProfile:
+    """What loading a profile did."""
+
+    told: str
+    """in a sentence"""
+    changes: tuple[MaskChange, ...] = ()
+    """dates that now answer otherwise, since a dated section ends an epoch"""
+    needs_rebuild: tuple[int, ...] = ()
+    """masks with darks on both sides of it"""
+
+
+def apply_profile(
+    connection: Connection, path: Path, tx: int, *, now_us: int, trim: bool = False
+) -> AppliedProfile:
+    """Load a profile from TOML into the registry.
+
+    Raises
+    ------
+    Conflict
+        Masks hold dates across a night from which on a new dated section is in force, and `trim` does
+        not say that they may lose them; for a night still to come that is ordinary.
+    """
     kind, text = load_profile_file(path)
     if kind == "keywords":
         profile = keywords.load_keyword_profile(text)
         queries.put_keyword_profile(connection, profile.name, profile.digest, text, tx)
-        return (
-            f"Keyword profile {profile.name} is in force; "
+        return AppliedProfile(
+            told=f"Keyword profile {profile.name} is in force; "
             "`hotpix-registry ingest --reread` applies it to the frames that are catalogued."
         )
     camera = load_camera_profile(text, origin=str(path))
     row = find_camera(queries.cameras(connection), camera.name)
     if row is None:
         queries.add_camera(connection, camera, tx)
-        return f"Camera {camera.name} is registered."
+        return AppliedProfile(told=f"Camera {camera.name} is registered.")
     if row.profile.digest == camera.digest:
-        return f"Camera {row.name} has this profile already."
-    put_profile(connection, row, dataclasses.replace(camera, name=row.name), tx)
-    return f"The profile of camera {row.name} is changed; later builds use it."
+        return AppliedProfile(told=f"Camera {row.name} has this profile already.")
+    changed = dataclasses.replace(camera, name=row.name)
+    put_profile(connection, row, changed, tx)
+    told = f"The profile of camera {row.name} is changed; later builds use it."
+    begun_us = sorted(set(changed.changes_us) - set(row.profile.changes_us))
+    if not begun_us:
+        return AppliedProfile(told=told)
+    changes, torn = life.end_epochs(
+        connection,
+        row._replace(profile=changed),
+        begun_us,
+        tx,
+        what=f"The change of the detector in the night of {changed.night_of(begun_us[0])}",
+        trim=trim or begun_us[0] >= now_us,
+    )
+    return AppliedProfile(told=told, changes=changes, needs_rebuild=torn)
 
 
 def put_profile(connection: Connection, row: CameraRow, profile: CameraProfile, tx: int) -> None:

@@ -12,7 +12,7 @@ from hotpix_registry.catalogue import queries
 from hotpix_registry.catalogue.queries import CameraRow, Event, MaskRow
 from hotpix_registry.domain import US_PER_DAY, Frame, Kind, Night, Series, Validity, iso
 from hotpix_registry.registry import criteria, masks
-from hotpix_registry.registry.view import View, instant_of
+from hotpix_registry.registry.view import View
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +105,7 @@ def coverage_of(view: View, camera: CameraRow, *, now_us: int) -> Coverage:
     profile = camera.profile
     first = [profile.service_from_us] if profile.service_from_us is not None else [f.start_us for f in frames]
     start_us = min([us for us in (*first, *begun) if us is not None], default=now_us)
-    end_us = now_us if profile.service_to is None else min(now_us, instant_of(profile.service_to, camera))
+    end_us = now_us if profile.service_to_us is None else min(now_us, profile.service_to_us)
     timeline = Validity(start_us, max(end_us, start_us + 1))
     told = []
     for series in view.series(camera).values():
@@ -136,7 +136,8 @@ def _series(
     status = masks.statuses(view.connection, rows, at=view.at)
     held = queries.assignments(view.connection, [series.series_id], at=view.at)
     used = {i for row in rows for i, _ in queries.mask_inputs(view.connection, row.id)}
-    gaps = _Gaps(camera, view.events(camera), rows, status, [d for d in darks if d.frame_id not in used])
+    unbuilt = [dark for dark in darks if dark.frame_id not in used]
+    gaps = _Gaps(camera, view.events(camera), view.epochs_us(camera), rows, status, unbuilt)
     end_us = timeline.end_us
     assert end_us is not None
     stretches: list[Stretch] = []
@@ -204,6 +205,7 @@ class _Gaps:
 
     camera: CameraRow
     events: Sequence[Event]
+    epochs_us: Sequence[int]
     rows: Sequence[MaskRow]
     status: dict[int, str]
     unbuilt: Sequence[Frame]
@@ -221,6 +223,9 @@ class _Gaps:
         event = next((e for e in self.events if e.at_us == gap.start_us), None)
         if event is not None:
             yield f"the {event.kind} of {_day(event.at_us)} ended the epoch of the masks before it"
+        elif gap.start_us in self.epochs_us:
+            night = self.camera.profile.night_of(gap.start_us)
+            yield f"the change of the detector in the night of {night} ended the epoch of the masks before it"
         found = False
         nights = Counter(frame.night for frame in self.unbuilt if gap.contains(frame.start_us))
         if nights:
@@ -249,8 +254,8 @@ class _Gaps:
             yield "there are no darks of this epoch yet: take some, then `ingest` and `build`"
 
     def _parted(self, start_us: int, end_us: int) -> bool:
-        """Whether an epoch event lies between two instants."""
-        return any(start_us < event.at_us <= end_us for event in self.events)
+        """Whether an epoch begins between two instants."""
+        return any(start_us < epoch_us <= end_us for epoch_us in self.epochs_us)
 
 
 def _a(status: str) -> str:

@@ -355,8 +355,8 @@ def _result(
 def evidence_before(connection: Connection, camera: CameraRow, newest: MaskRow) -> list[MaskRow]:
     """The newest mask by evidence of each campaign of an epoch up to that of one mask, oldest first."""
     rows = queries.masks(connection, series_id=newest.series_id)
-    events_us = [event.at_us for event in queries.events(connection, camera.camera_id)]
-    anchors = life.anchors_of(connection, rows)
+    events_us = masks.epochs_us(queries.events(connection, camera.camera_id), camera)
+    anchors = life.anchors_of(connection, camera, rows)
     epoch = epoch_of(anchors[newest.id], events_us)
     revoked = queries.revocations(connection, [row.id for row in rows])
     by_campaign: dict[str, MaskRow] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import Any, Literal
 
 from sqlalchemy.engine import Connection
@@ -11,9 +12,9 @@ from sqlalchemy.engine import Connection
 from hotpix_registry import timeline
 from hotpix_registry.catalogue import queries
 from hotpix_registry.catalogue.queries import Assignment, CameraRow, Event, MaskRow
-from hotpix_registry.domain import Rule, Validity, iso
+from hotpix_registry.domain import Night, Rule, Validity, iso
 from hotpix_registry.errors import Conflict, RevokedMask, UnknownId, UsageError
-from hotpix_registry.registry.masks import MaskChange, failed_gates, find_mask, need_rebuild
+from hotpix_registry.registry.masks import MaskChange, epochs_us, failed_gates, find_mask, need_rebuild
 from hotpix_registry.timeline import Held, Newcomer, Placed, Placement
 
 EventKind = Literal["anneal", "warmup", "repair", "controller", "swap"]
@@ -29,16 +30,17 @@ class SeriesState:
     placed: tuple[Placed, ...]
     masks: dict[int, MaskRow]
     events_us: tuple[int, ...]
+    """where the epochs of its camera begin"""
 
 
-def state_of(connection: Connection, camera_id: int, series_id: int) -> SeriesState:
+def state_of(connection: Connection, camera: CameraRow, series_id: int) -> SeriesState:
     rows = queries.assignments(connection, [series_id])
     masks = {m.id: m for m in queries.masks(connection, series_id=series_id)}
-    anchors = anchors_of(connection, [masks[mask_id] for mask_id in {a.mask_id for a in rows}])
+    anchors = anchors_of(connection, camera, [masks[mask_id] for mask_id in {a.mask_id for a in rows}])
     return SeriesState(
         placed=tuple(_placed(row, masks[row.mask_id], anchors[row.mask_id]) for row in rows),
         masks=masks,
-        events_us=tuple(event.at_us for event in queries.events(connection, camera_id)),
+        events_us=epochs_us(queries.events(connection, camera.camera_id), camera),
     )
 
 
@@ -47,18 +49,20 @@ def _placed(row: Assignment, mask: MaskRow, anchor_us: int) -> Placed:
     return Placed(row.id, row.mask_id, row.validity, campaign, anchor_us)
 
 
-def anchors_of(connection: Connection, masks: Sequence[MaskRow]) -> dict[int, int]:
+def anchors_of(connection: Connection, camera: CameraRow, masks: Sequence[MaskRow]) -> dict[int, int]:
     """Mask → an instant of its own darks, or of those of the mask that it was made from.
 
     For one that was imported it is the start of its first night.
     """
+    longitude = camera.profile.longitude_deg_east
     spans = queries.inputs_span(connection, [mask.id for mask in masks])
     anchors = {mask.id: spans[mask.id][0] for mask in masks if mask.id in spans}
     for mask in masks:
         if mask.id not in anchors:
             source = _source_of(connection, mask)
-            of_source = {} if source is None else anchors_of(connection, [source])
-            anchors[mask.id] = mask.campaign_start_us if source is None else of_source[source.id]
+            of_source = {} if source is None else anchors_of(connection, camera, [source])
+            night = Night(date.fromisoformat(mask.first_night), longitude)
+            anchors[mask.id] = night.start_us if source is None else of_source[source.id]
     return anchors
 
 
@@ -84,9 +88,7 @@ def predecessors(state: SeriesState, mask: MaskRow, sources: Sequence[str] = ())
     found = set()
     for held in {p.mask_id for p in state.placed}:
         other = state.masks[held]
-        together = (
-            other.campaign_start_us < mask.campaign_end_us and mask.campaign_start_us < other.campaign_end_us
-        )
+        together = other.first_night <= mask.last_night and mask.first_night <= other.last_night
         from_darks = mask.shortest_s is not None and other.shortest_s is not None
         if (together and from_darks) or other.sha256 in sources:
             found.add(held)
@@ -111,8 +113,8 @@ def placement_of(
     UsageError
         The given bounds are empty or leave the epoch of its darks.
     """
-    state = state_of(connection, camera.camera_id, mask.series_id)
-    anchor_us = anchors_of(connection, [mask])[mask.id]
+    state = state_of(connection, camera, mask.series_id)
+    anchor_us = anchors_of(connection, camera, [mask])[mask.id]
     sources = source_digests(connection, mask) if mask.rule == Rule.EDIT else []
     try:
         return timeline.place(
@@ -186,9 +188,9 @@ def in_words(placed: Sequence[Placed]) -> str:
 
 def _refuse_what_gates_refused(connection: Connection, camera: CameraRow, mask: MaskRow) -> None:
     why = [*failed_gates(queries.mask_details(connection, mask.id)["report"])]
-    events_us = [event.at_us for event in queries.events(connection, camera.camera_id)]
+    events_us = epochs_us(queries.events(connection, camera.camera_id), camera)
     if (event_us := need_rebuild(connection, [mask], events_us).get(mask.id)) is not None:
-        why.append(f"its darks lie on both sides of the epoch event of {iso(event_us)}")
+        why.append(f"its darks lie on both sides of {iso(event_us)}, where another epoch begins")
     if why:
         raise Conflict(
             f"Mask {mask.id} did not pass its gates ({'; '.join(why)}).",
@@ -276,7 +278,7 @@ def decertify(
 ) -> tuple[MaskChange, ...]:
     """Take all dates from a mask, and give them back to those who held them before it, if asked."""
     mask = find_mask(connection, mask_id)
-    state = state_of(connection, camera.camera_id, mask.series_id)
+    state = state_of(connection, camera, mask.series_id)
     if mask_id not in {p.mask_id for p in state.placed}:
         raise Conflict(f"Mask {mask_id} holds no dates.")
     restored: list[Held] = []
@@ -291,7 +293,7 @@ def decertify(
                 f"What answered before is mask {min(revoked)}, which is revoked.",
                 next_step="Leave --restore-previous out, or certify another mask in its place.",
             )
-        anchors = anchors_of(connection, [state.masks[held.mask_id] for held in restored])
+        anchors = anchors_of(connection, camera, [state.masks[held.mask_id] for held in restored])
         epochs = {number: timeline.epoch_of(at_us, state.events_us) for number, at_us in anchors.items()}
         restored = [
             Held(held.mask_id, piece)
@@ -360,30 +362,47 @@ def add_event(
                 f"Camera {camera.name} has event {event.id} ({event.kind}) at {iso(at_us)} already."
             )
     event_id = queries.add_event(connection, camera.camera_id, at_us, kind, note, tx)
+    what = f"The event of {iso(at_us)}"
+    changes, torn = end_epochs(connection, camera, [at_us], tx, what=what, trim=trim)
+    return EventResult(
+        event_id=event_id,
+        at=iso(at_us) or "",
+        kind=kind,
+        changes=changes,
+        needs_rebuild=torn,
+    )
+
+
+def end_epochs(
+    connection: Connection, camera: CameraRow, instants_us: Sequence[int], tx: int, *, what: str, trim: bool
+) -> tuple[tuple[MaskChange, ...], tuple[int, ...]]:
+    """Keep the masks of a camera to their epochs where new ones begin at some instants.
+
+    Returns the dates that now answer otherwise, and the masks with darks on both sides.
+
+    Raises
+    ------
+    Conflict
+        Masks hold dates across `what` ends the epochs, and `trim` does not say that they may lose them.
+    """
     changes: list[MaskChange] = []
     crossing: list[str] = []
     rows = queries.masks(connection, camera.camera_id)
     for series_id in sorted(queries.series(connection, camera.camera_id)):
-        state = state_of(connection, camera.camera_id, series_id)
+        state = state_of(connection, camera, series_id)
         placement = timeline.keep_to_epochs(state.placed, state.events_us)
         touched = [p for p in state.placed if p.assignment_id in placement.closed]
         if touched:
             crossing.append(in_words(touched))
             changes += settle(connection, series_id, placement, tx)
-    torn = sorted(need_rebuild(connection, rows, [at_us]))
+    torn = tuple(sorted(need_rebuild(connection, rows, instants_us)))
     if crossing and not trim:
         rebuilt = f" Masks with darks on both sides: {', '.join(map(str, torn))}." if torn else ""
         raise Conflict(
-            f"The event of {iso(at_us)} lies within the dates of {'; '.join(crossing)}.{rebuilt}",
+            f"{what} lies within the dates of {'; '.join(crossing)}.{rebuilt}",
             next_step="--trim cuts them there.",
         )
-    return EventResult(
-        event_id=event_id,
-        at=iso(at_us) or "",
-        kind=kind,
-        changes=tuple(changes),
-        needs_rebuild=tuple(torn),
-    )
+    return tuple(changes), torn
 
 
 def remove_event(connection: Connection, camera: CameraRow, event_id: int, tx: int) -> Event:

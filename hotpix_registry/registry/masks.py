@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.engine import Connection
 
 from hotpix_registry.catalogue import queries
-from hotpix_registry.catalogue.queries import CameraRow, MaskRow
+from hotpix_registry.catalogue.queries import CameraRow, Event, MaskRow
 from hotpix_registry.domain import Frame, Night, Validity, iso
 from hotpix_registry.errors import UnknownId
 
@@ -98,10 +98,15 @@ def campaign_validity(first_night: str, last_night: str, camera: CameraRow) -> V
     return Validity(first.start_us, last.end_us)
 
 
+def epochs_us(events: Iterable[Event], camera: CameraRow) -> tuple[int, ...]:
+    """Where the epochs of a camera begin: at its epoch events, and where its detector gets other numbers."""
+    return tuple(sorted({*(event.at_us for event in events), *camera.profile.changes_us}))
+
+
 def need_rebuild(
     connection: Connection, masks: Sequence[MaskRow], events_us: Sequence[int]
 ) -> dict[int, int]:
-    """Masks with darks on both sides of an epoch event → that event's instant."""
+    """Masks with darks of two epochs → where the later one begins."""
     if not events_us:
         return {}
     spans = queries.inputs_span(connection, [mask.id for mask in masks])
@@ -146,6 +151,9 @@ def summaries(
     series = queries.series(connection)
     status = statuses(connection, rows, at=at)
     instants = queries.event_instants(connection, at=at)
+    for camera in queries.cameras(connection, at=at):
+        for series_id in queries.series(connection, camera.camera_id) if camera.profile.changes_us else ():
+            instants[series_id] = [*instants.get(series_id, ()), *camera.profile.changes_us]
     torn = {
         mask_id
         for series_id, events_us in instants.items()

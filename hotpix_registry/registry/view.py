@@ -11,10 +11,10 @@ from sqlalchemy.engine import Connection
 
 from hotpix_registry.catalogue import queries
 from hotpix_registry.catalogue.queries import Assignment, CameraRow, Event, MaskRow, Release, Revocation
-from hotpix_registry.domain import Night, Series, Validity, parse_date, to_us
+from hotpix_registry.domain import US_PER_DAY, Night, Series, Validity, parse_date, to_us
 from hotpix_registry.errors import UnknownCamera, UnknownId, UsageError
 from hotpix_registry.registry.frames import camera_named, find_camera
-from hotpix_registry.registry.masks import need_rebuild
+from hotpix_registry.registry.masks import epochs_us, need_rebuild
 
 T = TypeVar("T")
 
@@ -108,6 +108,10 @@ class View:
     def events(self, camera: CameraRow) -> list[Event]:
         return self._keep(queries.events, camera.camera_id)
 
+    def epochs_us(self, camera: CameraRow) -> tuple[int, ...]:
+        """Where the epochs of a camera begin."""
+        return epochs_us(self.events(camera), camera)
+
     def mask(self, mask_id: int) -> MaskRow:
         return self._keep(_mask, mask_id)
 
@@ -128,8 +132,8 @@ class View:
         return [mask_id for version, mask_id in waiting if version > mask.version]
 
     def needs_rebuild(self, mask: MaskRow, camera: CameraRow) -> bool:
-        """Whether darks on both sides of an epoch event went into a mask."""
-        events_us = tuple(event.at_us for event in self.events(camera))
+        """Whether darks of two epochs went into a mask."""
+        events_us = self.epochs_us(camera)
         return bool(events_us) and self._keep(_is_torn, mask.id, events_us)
 
     def masks_of(self, series_id: int) -> list[MaskRow]:
@@ -240,6 +244,12 @@ def instant_of(text: str, camera: CameraRow) -> int:
     UsageError
     """
     return when(text, camera.profile.longitude_deg_east).start_us
+
+
+def labelled_us(interval: Validity) -> int:
+    """An instant of the night that a date is counted to, as frames are: it says which epoch is meant."""
+    is_anywhere = interval.end_us == interval.start_us + 2 * US_PER_DAY
+    return interval.start_us + (US_PER_DAY // 2 if is_anywhere else 0)
 
 
 def when(text: str, longitude_deg_east: float | None) -> Validity:

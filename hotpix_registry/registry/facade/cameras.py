@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hotpix_registry.catalogue import queries
 from hotpix_registry.catalogue.engine import reading
 from hotpix_registry.catalogue.queries import CameraRow
 from hotpix_registry.domain import Defect
 from hotpix_registry.errors import UnknownId
-from hotpix_registry.registry.facade.opened import Opened, named_camera
+from hotpix_registry.registry.facade.opened import Opened, named_camera, now_us
+
+if TYPE_CHECKING:
+    from hotpix_registry.registry.camera_book import AppliedProfile
 
 
 class CameraMethods(Opened):
@@ -25,12 +29,23 @@ class CameraMethods(Opened):
         """One camera by name or alias."""
         return self._camera(name)
 
-    def apply_profile(self, path: str | Path) -> str:
-        """Load a camera profile or a keyword profile from TOML; returns a sentence about what it changed."""
+    def apply_profile(self, path: str | Path, *, trim: bool = False) -> AppliedProfile:
+        """Load a camera profile or a keyword profile from TOML.
+
+        Parameters
+        ----------
+        trim
+            cut what masks hold across a night in the past from which on a new dated section is in force
+
+        Raises
+        ------
+        Conflict
+            Masks hold dates across it; nothing is written.
+        """
         from hotpix_registry.registry import camera_book
 
         with self._writing("apply profile", str(Path(path).name)) as (connection, tx):
-            return camera_book.apply_profile(connection, Path(path), tx)
+            return camera_book.apply_profile(connection, Path(path), tx, now_us=now_us(), trim=trim)
 
     def confirm_camera(self, name: str) -> None:
         """Say that a provisional camera's profile is right."""

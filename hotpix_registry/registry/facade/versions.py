@@ -17,7 +17,7 @@ from hotpix_registry.registry import content, life, masks
 from hotpix_registry.registry.facade.opened import Opened, act, named_camera, now_us
 from hotpix_registry.registry.life import EventResult
 from hotpix_registry.registry.masks import BuildResult, MaskChange, Plan
-from hotpix_registry.registry.view import instant_of
+from hotpix_registry.registry.view import instant_of, labelled_us, when
 
 
 class VersionMethods(Opened):
@@ -273,7 +273,7 @@ class VersionMethods(Opened):
         """
         with self._writing(f"event {kind}", note or None) as (connection, tx):
             row = named_camera(connection, camera)
-            at_us = instant_of(date, row)
+            at_us = labelled_us(when(date, row.profile.longitude_deg_east))
             past = at_us < now_us()
             return life.add_event(connection, row, at_us, kind, note, tx, trim=trim or not past)
 
