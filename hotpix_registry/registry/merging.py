@@ -19,7 +19,7 @@ from hotpix_registry.domain import Facts
 from hotpix_registry.errors import Conflict
 from hotpix_registry.fits.packing import unpack
 from hotpix_registry.registry import life, masks
-from hotpix_registry.registry.frames import find_camera, find_twin
+from hotpix_registry.registry.frames import find_camera, find_twin, may_be_several
 from hotpix_registry.registry.masks import MaskChange
 
 _NAMED_IN_REASON = 20
@@ -209,7 +209,8 @@ class _Merge:
                 twin_of = self._frames.get(row["twin_of"]) if row["twin_of"] is not None else None
                 if twin_of is None and camera.camera_id not in self._fresh_cameras:
                     facts = Facts.from_dict(row["facts"])
-                    twin_of = find_twin(self._target, camera.camera_id, facts, other_than=own)
+                    if not may_be_several(facts):  # only an ingest compares pixels
+                        twin_of = find_twin(self._target, camera.camera_id, facts, other_than=own)
                 values.append(
                     _without(row, "id", "closed_tx")
                     | {
