@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from hotpix_registry.cli.options import Format
+from hotpix_registry.cli.table import table_lines
 
 if TYPE_CHECKING:
     from hotpix_registry.registry.criteria import Weighed
@@ -61,19 +63,10 @@ def print_rows(
 
 
 def print_table(cells: Sequence[Sequence[str]], headings: Sequence[str]) -> None:
-    """Columns as wide as they need to be, numbers to the right; never wrapped."""
-    widths = [max(map(len, column)) for column in zip(headings, *cells, strict=True)]
-    right = [all(_is_number(cell) for cell in column) for column in zip(*cells, strict=True)]
-    for line in (headings, *cells):
-        padded = (
-            cell.rjust(width) if to_right else cell.ljust(width)
-            for cell, width, to_right in zip(line, widths, right, strict=True)
-        )
-        out("  ".join(padded).rstrip())
-
-
-def _is_number(cell: str) -> bool:
-    return not cell or cell == "-" or cell.replace(".", "", 1).lstrip("-").isdigit()
+    """A table that fits a terminal; elsewhere one line a row, for tools that look for words in lines."""
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    for line in table_lines(cells, headings, width=width):
+        out(line)
 
 
 def _cell(value: Any) -> str:

@@ -260,13 +260,15 @@ def _print_coverage(told: Coverage) -> None:
 
 
 def _print_stretches(told: Coverage, one: SeriesCoverage) -> None:
-    lines = [(s.valid_from, [_day_of(s.valid_from), *_cells(s)]) for s in one.stretches]
+    lines = [(s.valid_from, [_day_of(s.valid_from), *_cells(s), ""]) for s in one.stretches]
     for event in told.events:
         told_at = iso(event.at_us) or ""
-        note = f" ({event.note})" if event.note else ""
-        lines.append((told_at, [told_at[:10], "", "", "", f"{event.kind}{note}", "", "", "", ""]))
+        lines.append((told_at, [told_at[:10], "", "", "", event.kind, "", "", "", "", event.note]))
     lines.sort(key=lambda line: (line[0], line[1][1] != ""))
-    headings = ["from", "to", "mask", "version", "status", "darks of", "age", "to age", "stale from"]
+    headings = ["from", "to", "mask", "version", "status", "darks of", "age", "to age", "stale from", "note"]
+    if not any(event.note for event in told.events):
+        del headings[-1]
+        lines = [(at, cells[:-1]) for at, cells in lines]
     print_table([["  " + cells[0], *cells[1:]] for _, cells in lines], ["  " + headings[0], *headings[1:]])
 
 
