@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+TYPE_CHECKING = False  # typing itself would take a third of the time that Python takes to start
 
 if TYPE_CHECKING:
     from hotpix_registry.registry import Mask, Registry

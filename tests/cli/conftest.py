@@ -22,7 +22,7 @@ from typing import Any
 
 import pytest
 
-from hotpix_registry.cli import main
+from hotpix_registry.__main__ import main
 from hotpix_registry.domain import Frame, Recipe, Rule
 from hotpix_registry.registry import Registry
 from tests import small_camera
