@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hotpix_registry.domain import USUAL_BOUNDS, Facts, GateBounds, Night, digest, parse_date
-from hotpix_registry.errors import ProfileError
+from hotpix_registry.errors import ProfileError, damaged_row
 from hotpix_registry.settings import data_dir
 
 
@@ -80,16 +80,26 @@ class CameraProfile:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> CameraProfile:
-        return cls(
-            **dict(values)
-            | {
-                "serials": tuple(values["serials"]),
-                "instruments": tuple(values["instruments"]),
-                "detector": _sections_from(values["detector"]),
-                "dated": tuple((night, _sections_from(sections)) for night, sections in values["dated"]),
-                "gates": GateBounds.from_dict(values.get("gates", {})),
-            }
-        )
+        """The profile that `as_dict` stored.
+
+        Raises
+        ------
+        IntegrityError
+            What was stored is no profile any more.
+        """
+        try:
+            return cls(
+                **dict(values)
+                | {
+                    "serials": tuple(values["serials"]),
+                    "instruments": tuple(values["instruments"]),
+                    "detector": _sections_from(values["detector"]),
+                    "dated": tuple((night, _sections_from(sections)) for night, sections in values["dated"]),
+                    "gates": GateBounds.from_dict(values.get("gates", {})),
+                }
+            )
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise damaged_row("profile of a camera") from None
 
     @property
     def digest(self) -> str:

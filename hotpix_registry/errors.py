@@ -109,6 +109,14 @@ class IntegrityError(HotpixError):
     code, exit_code, http_status = "integrity", 5, 500
 
 
+def damaged_row(what: str) -> IntegrityError:
+    """The error for a row of the database that cannot be read as what it is."""
+    return IntegrityError(
+        f"The stored {what} is damaged.",
+        next_step="`hotpix-registry verify` lists what else is, and what to do.",
+    )
+
+
 class SchemaError(HotpixError):
     """A database of another schema, or a file that is no registry."""
 

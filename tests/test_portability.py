@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -296,19 +297,28 @@ def damage(database: str, mask_id: int, column: str = "blob", at: int = -1) -> N
     with sql(database) as connection:
         m = schema.masks.c
         stored = bytearray(connection.execute(sa.select(m[column]).where(m.id == mask_id)).scalar_one())
-        stored[at] ^= 1
-        change = schema.masks.update().where(m.id == mask_id).values({column: bytes(stored)})
+    stored[at] ^= 1
+    damage_row(database, schema.masks, mask_id, {column: bytes(stored)})
+
+
+def damage_row(database: str, table: sa.Table, row_id: int, values: dict[str, Any]) -> None:
+    """Write over a row behind the back of the guards."""
+    with sql(database) as connection:
+        change = table.update().where(table.c.id == row_id).values(values)
         if connection.dialect.name == "sqlite":
-            trigger = connection.exec_driver_sql(
-                "SELECT sql FROM sqlite_master WHERE name = 'guard_masks_update'"
-            ).scalar_one()
-            connection.exec_driver_sql("DROP TRIGGER guard_masks_update")
+            triggers = connection.execute(
+                sa.text("SELECT name, sql FROM sqlite_master WHERE type = 'trigger' AND tbl_name = :name"),
+                {"name": table.name},
+            ).all()
+            for trigger in triggers:
+                connection.exec_driver_sql(f"DROP TRIGGER {trigger.name}")
             connection.execute(change)
-            connection.exec_driver_sql(trigger)
+            for trigger in triggers:
+                connection.exec_driver_sql(trigger.sql)
         else:
-            connection.exec_driver_sql("ALTER TABLE masks DISABLE TRIGGER guard_masks_update")
+            connection.exec_driver_sql(f"ALTER TABLE {table.name} DISABLE TRIGGER USER")
             connection.execute(change)
-            connection.exec_driver_sql("ALTER TABLE masks ENABLE TRIGGER guard_masks_update")
+            connection.exec_driver_sql(f"ALTER TABLE {table.name} ENABLE TRIGGER USER")
 
 
 def test_a_backup_under_writers_is_one_moment(lived: Registry, database: str, tmp_path: Path) -> None:

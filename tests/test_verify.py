@@ -6,9 +6,11 @@ import os
 import random
 import shutil
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -19,7 +21,7 @@ from hotpix_registry.domain import Defect, Recipe, Rule, digest
 from hotpix_registry.errors import FrameChanged, HotpixError, IntegrityError, UsageError
 from hotpix_registry.registry import Registry
 from tests.small_camera import write_campaign
-from tests.test_portability import damage, sql, tallies
+from tests.test_portability import damage, damage_row, sql, tallies
 
 LIMIT = Recipe(rule=Rule.LIMIT, limit_e_per_s=4.0)
 
@@ -56,6 +58,42 @@ def test_a_registry_as_it_was_written_is_clean(kept: Registry) -> None:
     assert found.checked["masks"] == 2
     assert found.checked["frames"] == 22
     assert found.checked["cached files"] == 1
+
+
+def _fix_first(registry: Registry) -> list[int]:
+    return registry.fix(["1"], {"n_combined": 2}, reason="mistyped")
+
+
+@pytest.mark.parametrize(
+    ("table", "values", "where", "ask"),
+    [
+        ("profiles", {"body": {"name": 3}}, "profile 1", lambda r: r.mask("smallcam-48", "2021-03-04")),
+        ("profiles", {"body": [1]}, "profile 1", lambda r: r.cameras()),
+        ("frames", {"header": b"no header"}, "frame 1", _fix_first),
+        ("masks", {"numbers": b"no numbers"}, "mask 1", lambda r: r.mask_numbers(1)),
+    ],
+)
+def test_a_damaged_row_is_one_sentence_wherever_it_is_met(
+    kept: Registry,
+    database: str,
+    table: str,
+    values: dict[str, Any],
+    where: str,
+    ask: Callable[[Registry], Any],
+) -> None:
+    damage_row(database, schema.metadata.tables[table], 1, values)
+    with Registry(database) as opened:
+        with pytest.raises(IntegrityError, match=r"is damaged\. .*`hotpix-registry verify`"):
+            ask(opened)
+        findings = [f for f in opened.verify(fix=True).amiss if f.where.startswith(where)]
+    assert len(findings) == 1
+    assert "Restore a backup: `hotpix-registry import BACKUP --database NEW`" in findings[0].cure
+
+
+def test_a_damaged_mask_says_how_it_is_mended(kept: Registry, database: str) -> None:
+    damage(database, 2)
+    with pytest.raises(IntegrityError, match="`hotpix-registry verify --fix`"):
+        kept.mask_file(2)
 
 
 @pytest.mark.parametrize("at", [0, 5, 700, -1])

@@ -250,5 +250,5 @@ def _damaged(sha256: str = "") -> IntegrityError:
         f"The stored bytes of mask {sha256[:12]} are damaged."
         if sha256
         else "The stored bytes of a mask are damaged.",
-        next_step="Restore the registry from a backup, or build the mask again from its darks.",
+        next_step="`hotpix-registry verify --fix` makes them again from the darks, or with --from BACKUP.",
     )

@@ -10,6 +10,7 @@ from sqlalchemy.engine import Engine
 
 from hotpix_registry.catalogue import queries
 from hotpix_registry.catalogue.engine import reading
+from hotpix_registry.errors import damaged_row
 from hotpix_registry.registry.masks import find_mask
 
 if TYPE_CHECKING:
@@ -80,16 +81,31 @@ def raw_section(engine: Engine, mask_id: int) -> str | None:
 
 
 def numbers(engine: Engine, mask_id: int) -> dict[str, NDArray[Any]]:
-    """What the plots of a build draw, by name; empty for a mask that no build made."""
+    """What the plots of a build draw, by name; empty for a mask that no build made.
+
+    Raises
+    ------
+    IntegrityError
+        They are damaged.
+    """
+    with reading(engine) as connection:
+        find_mask(connection, mask_id)
+        return numbers_in(queries.mask_numbers(connection, mask_id), mask_id)
+
+
+def numbers_in(stored: bytes, mask_id: int) -> dict[str, NDArray[Any]]:
+    """The same, from the bytes of a mask's row."""
     import io
+    import zipfile
+    import zlib
 
     import numpy as np
 
-    with reading(engine) as connection:
-        find_mask(connection, mask_id)
-        stored = queries.mask_numbers(connection, mask_id)
-    with np.load(io.BytesIO(stored), allow_pickle=False) as archive:
-        return dict(archive)
+    try:
+        with np.load(io.BytesIO(stored), allow_pickle=False) as archive:
+            return dict(archive)
+    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error):
+        raise damaged_row(f"numbers of the pictures of mask {mask_id}") from None
 
 
 def _stored(engine: Engine, mask_id: int) -> tuple[str, bytes, str, str]:

@@ -20,6 +20,7 @@ from hotpix_registry.catalogue.queries.common import (
     is_open,
 )
 from hotpix_registry.domain import Facts, Frame
+from hotpix_registry.errors import damaged_row
 
 _HEADER_LEVEL = 3
 """of zlib: half the time of its default, and three percent more bytes"""
@@ -329,13 +330,26 @@ def _paths(connection: Connection, ids: Sequence[int] | None) -> dict[int, list[
 
 
 def headers(connection: Connection, ids: Sequence[int]) -> dict[int, str]:
-    """Frame id → the cards of its header, as they stood in the file."""
+    """Frame id → the cards of its header, as they stood in the file.
+
+    Raises
+    ------
+    IntegrityError
+        A stored header is damaged.
+    """
     c = t.frames.c
     return {
-        row.id: zlib.decompress(row.header).decode()
+        row.id: _unpacked(row.id, row.header)
         for chunk in chunks(ids)
         for row in connection.execute(sa.select(c.id, c.header).where(c.id.in_(chunk)))
     }
+
+
+def _unpacked(frame_id: int, header: bytes) -> str:
+    try:
+        return zlib.decompress(header).decode()
+    except (zlib.error, UnicodeDecodeError):
+        raise damaged_row(f"header of frame {frame_id}") from None
 
 
 def overrides(connection: Connection, ids: Sequence[int]) -> dict[int, dict[str, Any]]:
