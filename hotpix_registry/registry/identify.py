@@ -26,6 +26,7 @@ from hotpix_registry.fits.streams import naming
 from hotpix_registry.registry.frames import camera_named, find_camera
 from hotpix_registry.registry.ingest import Rules, current_rules, sha256_of
 from hotpix_registry.registry.life import anchors_of
+from hotpix_registry.registry.masks import epochs_us
 from hotpix_registry.science.identify import (
     MAX_CHANCE,
     HotPixels,
@@ -256,13 +257,10 @@ def load_catalogue(engine: Engine, camera: str | None) -> Catalogue:
         series = queries.series(connection)
         rules = current_rules(connection)
         events_us = {
-            row.camera_id: [event.at_us for event in queries.events(connection, row.camera_id)]
-            for row in cameras
+            row.camera_id: epochs_us(queries.events(connection, row.camera_id), row) for row in cameras
         }
-        rows = queries.masks(connection)
-        anchors = anchors_of(connection, rows)
         masks = []
-        for row in rows:
+        for row in queries.masks(connection):
             of = series[row.series_id]
             # the masks of a camera that was merged into another stay under its old name
             holder = find_camera(cameras, of.camera)
@@ -270,7 +268,10 @@ def load_catalogue(engine: Engine, camera: str | None) -> Catalogue:
             if wanted in (None, name):
                 encoding, blob, blob_sha256, _ = queries.mask_blob(connection, row.id)
                 pixels = mask_pixels(*unpack_flagged(encoding, blob, blob_sha256=blob_sha256))
-                masks += [_known(row, name, str(of), anchors[row.id], kind, pixels[kind]) for kind in pixels]
+                anchor_us = row.campaign_start_us
+                if holder is not None:
+                    anchor_us = anchors_of(connection, holder, [row])[row.id]
+                masks += [_known(row, name, str(of), anchor_us, kind, pixels[kind]) for kind in pixels]
     if not masks:
         whose = "The registry" if wanted is None else f"Camera {wanted}"
         raise NoMask(
