@@ -77,6 +77,7 @@ def place(
     new: Newcomer,
     *,
     predecessors: Collection[int] = (),
+    protected: Collection[int] = (),
     events_us: Sequence[int] = (),
     reach_back_days: int,
     service_from_us: int | None = None,
@@ -97,6 +98,8 @@ def place(
     ----------
     predecessors
         masks whose dates this one takes over without a word
+    protected
+        those of them that lose dates only by the word of a person
     events_us
         the camera's epoch events
     start_us, end_us
@@ -134,7 +137,10 @@ def place(
     else:
         wanted = [Validity(default_start_us, next_after(own_start_us))]
 
-    in_the_way = tuple(p for p in others if any(_loses_unduly(p, new, v) for v in wanted))
+    in_the_way = (
+        *(p for p in others if any(_loses_unduly(p, new, v) for v in wanted)),
+        *(p for p in replaced if p.mask_id in protected and any(p.validity.overlaps(v) for v in wanted)),
+    )
     kept = [Held(p.mask_id, piece) for p in (*others, *replaced) for piece in _without(p.validity, wanted)]
     return _settle(current, [*kept, *(Held(new.mask_id, v) for v in wanted)], in_the_way)
 
@@ -163,6 +169,12 @@ def _loses_unduly(p: Placed, new: Newcomer, wanted: Validity) -> bool:
     if p.campaign.start_us > new.campaign.start_us:
         return wanted.end_us is None or wanted.end_us > _true_start(p)
     return True
+
+
+def hand_over(current: Sequence[Placed], giver: int, taker: int) -> Placement:
+    """Let a mask hold exactly what another one holds, in its place."""
+    held = [Held(taker if p.mask_id == giver else p.mask_id, p.validity) for p in current]
+    return _settle(current, held)
 
 
 def withdraw(current: Sequence[Placed], mask_id: int, restored: Sequence[Held] = ()) -> Placement:

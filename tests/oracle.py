@@ -171,6 +171,9 @@ class Oracle:
             wanted = set(range(default_start, next_after(first_night)))
 
         in_the_way = any(self.loses_unduly(r, number, wanted, begins(r)) for r in others)
+        if mask.source is not None:  # an edit knows no other mask than that which it was made from
+            strange = [r for r in before if r.mask != mask.source or r.mask in self.now.revoked]
+            in_the_way |= any(wanted & set(self.cells(r)) for r in strange)
         kept = [None if holder == number else holder for holder in calendar]
         for cell in wanted:
             kept[cell] = number
@@ -204,6 +207,14 @@ class Oracle:
             return self.now
         calendar, in_the_way = self.place(number, None, None)
         return self.now if in_the_way else self.with_calendar(mask.series, calendar)
+
+    def edit(self, number: int) -> State:
+        """An edit takes the dates of a mask that answers, and waits where that one does not."""
+        mask = self.masks[number]
+        if mask.source in self.now.revoked:
+            return self.now
+        calendar = self.now.calendars[mask.series]
+        return self.with_calendar(mask.series, [number if m == mask.source else m for m in calendar])
 
     def certify(
         self, number: int, start: int | None, end: int | None, *, supersede: bool, force: bool

@@ -13,6 +13,7 @@ from hotpix_registry.cameras import CameraProfile
 from hotpix_registry.catalogue.queries import CameraRow
 from hotpix_registry.domain import parse_date
 from hotpix_registry.errors import Conflict, RevokedMask, UsageError
+from hotpix_registry.registry.masks import BuildResult
 from tests.plain_masks import SHAPE, add_camera, add_mask
 
 
@@ -128,6 +129,85 @@ def test_a_gate_refuses_an_imported_mask_that_makes_no_sense(
     assert registry.mask("aspen", "2018-08-22").answer.mask_id == imported.mask_id
     mended = registry.edit_mask(imported.mask_id, unmask=pixels[:28], reason="too many")
     assert (mended.status, mended.flagged) == ("certified", 4)
+
+
+def edited(registry: Registry, mask_id: int, x: int) -> BuildResult:
+    return registry.edit_mask(mask_id, mask=[(x, 7)], reason="seen in flats")
+
+
+def test_an_edit_of_the_certified_mask_takes_the_dates_that_it_holds(
+    registry: Registry, aspen: CameraRow
+) -> None:
+    first = built(registry, aspen, "2018-08-22")
+    built(registry, aspen, "2019-08-22")
+    registry.certify(first, valid_from="2018-09-01", valid_to="2018-10-01")
+    result = edited(registry, first, 1)
+    assert (result.status, result.warnings) == ("certified", ())
+    assert valid(registry, result.mask_id) == [("2018-09-01", "2018-10-01")]
+    assert valid(registry, first) == []
+
+
+def test_an_edit_of_a_superseded_mask_waits_and_says_which_mask_holds_its_dates(
+    registry: Registry, aspen: CameraRow
+) -> None:
+    first = built(registry, aspen, "2018-08-22")
+    second = edited(registry, first, 1).mask_id
+    third = edited(registry, first, 2)
+    assert (third.status, third.changes) == ("candidate", ())
+    assert third.warnings == (
+        "It waits as a candidate, since it is an edit of mask 1, which is superseded. "
+        "Mask 2 (2017-07-18T12:00:00Z to further notice) holds its dates; "
+        "`hotpix-registry certify 3 --supersede` puts it there instead.",
+    )
+    assert valid(registry, second) == [("2017-07-18", None)]
+    with pytest.raises(Conflict, match="would take dates from mask 2"):
+        registry.certify(third.mask_id)
+    registry.certify(third.mask_id, supersede=True)
+    assert valid(registry, third.mask_id) == [("2017-07-18", None)]
+    (again,) = edited(registry, first, 1).warnings
+    assert again.startswith("It had been made before, and is superseded. Mask 3 (2017-07-18T12:00:00Z")
+
+
+def test_an_edit_of_a_mask_that_its_gates_refused_waits_as_that_one_does(
+    registry: Registry, aspen: CameraRow
+) -> None:
+    built(registry, aspen, "2018-08-22")
+    refused = add_mask(
+        registry, aspen, ("2019-08-22",) * 2, [instant("2019-08-22T20:00:00Z")], gates_passed=False
+    )
+    waiting = edited(registry, edited(registry, refused, 1).mask_id, 2)
+    assert waiting.status == "candidate"
+    (warning,) = waiting.warnings
+    assert "an edit of mask 3, which is a candidate. Mask 1 (2019-08-22T12:00:00Z to further" in warning
+    assert "certify 4 --supersede --force --reason …`" in warning
+    with pytest.raises(Conflict, match=r"Mask 2 did not pass its gates .*, and mask 4 is an edit of it"):
+        registry.certify(4, supersede=True)
+    registry.certify(4, supersede=True, force=True, reason="the edit mends it")
+    assert edited(registry, 4, 3).status == "certified"
+
+
+def test_an_edit_of_a_revoked_mask_answers_only_by_the_word_of_a_person(
+    registry: Registry, aspen: CameraRow
+) -> None:
+    first = built(registry, aspen, "2018-08-22")
+    registry.revoke(first, reason="light leak")
+    (warning,) = edited(registry, first, 1).warnings
+    assert "mask 1, which is revoked. Mask 1 (2017-07-18T12:00:00Z to further notice) holds" in warning
+    with pytest.raises(RevokedMask):
+        registry.mask("aspen", "2018-09-01")
+    with pytest.raises(Conflict, match="would take dates from mask 1"):
+        registry.certify(2)
+    registry.certify(2, supersede=True)
+    assert registry.mask("aspen", "2018-09-01").answer.mask_id == 2
+
+
+def test_an_edit_of_a_mask_that_was_decertified_waits_although_its_dates_are_free(
+    registry: Registry, aspen: CameraRow
+) -> None:
+    first = built(registry, aspen, "2018-08-22")
+    registry.decertify(first, reason="wrong gain")
+    (warning,) = edited(registry, first, 1).warnings
+    assert warning.endswith("No mask holds its dates; `hotpix-registry certify 2` gives them to it.")
 
 
 def test_what_is_expected_must_have_been(registry: Registry, aspen: CameraRow) -> None:

@@ -29,7 +29,15 @@ from hotpix_registry.cli.options import (
     parse_configuration,
     parse_numbers,
 )
-from hotpix_registry.cli.output import flag_counts, out, print_changes, print_json, print_rows, print_table
+from hotpix_registry.cli.output import (
+    flag_counts,
+    out,
+    print_changes,
+    print_json,
+    print_rows,
+    print_table,
+    say,
+)
 from hotpix_registry.errors import SomeRefused, UsageError
 from hotpix_registry.files import is_sqlite
 
@@ -246,6 +254,9 @@ def edit(
 ) -> None:
     """Mask or unmask single pixels of a mask by hand, as a version of its own.
 
+    An edit of a certified mask takes its dates. An edit of any other waits as a candidate; it is said
+    which mask holds its dates now, and what certifies it.
+
     Coordinates are those of the mask: 0-based, x first. What should hold for every later mask
     belongs on the camera's list instead: see `defects add`.
     """
@@ -257,7 +268,7 @@ def edit(
         raise UsageError("No pixels were given.", next_step="Name them with --mask x,y or --unmask x,y.")
     with open_registry(database) as registry:
         result = registry.edit_mask(mask_id, mask=pixels[0], unmask=pixels[1], reason=reason)
-    _print_stored(result)
+    _print_stored(result, "" if result.new else " (edited before, nothing new)")
     _refuse_candidate(result)
 
 
@@ -270,7 +281,11 @@ def _print_stored(result: BuildResult, known: str = "") -> None:
 def _refuse_candidate(result: BuildResult) -> None:
     """Say of a mask that does not serve what it waits for."""
     if result.status != "candidate":
+        for warning in result.warnings:
+            say(f"Warning: {warning}")
         return
+    if result.warnings:
+        raise SomeRefused(" ".join(result.warnings))
     why, force = "by the camera's profile a person certifies its masks", ""
     if result.failed_gates:
         why, force = f"it failed the gate {'; '.join(result.failed_gates)}", " --force --reason …"

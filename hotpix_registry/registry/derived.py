@@ -266,10 +266,13 @@ def store(
     *,
     certify_it: bool = True,
     supersede: bool = False,
+    source: MaskRow | None = None,
 ) -> BuildResult:
     """Write a derived mask as the next version of its series, and certify it if gates and camera allow.
 
     Of the gates those are asked that need no darks and no other mask: it was decided elsewhere or by hand.
+
+    An edit has the standing of its `source`: it takes that one's dates, or waits as that one does.
 
     Raises
     ------
@@ -281,7 +284,7 @@ def store(
     derived = packed.derived
     before = queries.mask_by_build_key(connection, packed.build_key)
     if before is not None:
-        return _result(connection, before.id, new=False)
+        return _result(connection, before.id, camera, new=False, source=source)
     nights = masks.campaign_validity(*derived.nights, camera)
     gates = judge(derived.dq, {}, rule=derived.rule, bounds=camera.profile.gates)
     values = {
@@ -321,22 +324,38 @@ def store(
     mask_id, _ = queries.add_mask(connection, values)
     changes: tuple[masks.MaskChange, ...] = ()
     certified = certify_it and camera.profile.certify == "auto" and all(gate.passed for gate in gates)
-    if certified:
+    if certified and source is not None:
+        changes = life.inherit(connection, camera, source, mask_id, tx)
+    elif certified:
         changes = life.certify(connection, camera, mask_id, tx, supersede=supersede)
-    return _result(connection, mask_id, new=True, changes=changes)
+    return _result(connection, mask_id, camera, new=True, source=source, changes=changes)
 
 
 def _result(
-    connection: Connection, mask_id: int, *, new: bool, changes: tuple[masks.MaskChange, ...] = ()
+    connection: Connection,
+    mask_id: int,
+    camera: CameraRow,
+    *,
+    new: bool,
+    source: MaskRow | None,
+    changes: tuple[masks.MaskChange, ...] = (),
 ) -> BuildResult:
     row = masks.find_mask(connection, mask_id)
+    status = masks.statuses(connection, [row])[row.id]
+    warnings: tuple[str, ...] = ()
+    if source is not None and status not in ("certified", "revoked"):
+        why = f"It had been made before, and is {_a(status)}."
+        if new:
+            standing = _a(masks.statuses(connection, [source])[source.id])
+            why = f"It waits as a candidate, since it is an edit of mask {source.id}, which is {standing}."
+        warnings = (f"{why} {life.how_to_certify(connection, camera, row)}",)
     report = queries.mask_details(connection, mask_id)["report"]
     tested = [s for s in (row.shortest_s, row.longest_s) if s is not None]
     return BuildResult(
         mask_id=row.id,
         version=row.version,
         series=str(queries.series(connection)[row.series_id]),
-        status=masks.statuses(connection, [row])[row.id],
+        status=status,
         new=new,
         sha256=row.sha256,
         nights=(row.first_night, row.last_night),
@@ -349,7 +368,12 @@ def _result(
         bias_method="none",
         changes=changes,
         failed_gates=masks.failed_gates(report),
+        warnings=warnings,
     )
+
+
+def _a(status: str) -> str:
+    return "a candidate" if status == "candidate" else status
 
 
 def evidence_before(connection: Connection, camera: CameraRow, newest: MaskRow) -> list[MaskRow]:

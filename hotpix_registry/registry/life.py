@@ -14,7 +14,15 @@ from hotpix_registry.catalogue import queries
 from hotpix_registry.catalogue.queries import Assignment, CameraRow, Event, MaskRow
 from hotpix_registry.domain import Night, Rule, Validity, iso
 from hotpix_registry.errors import Conflict, RevokedMask, UnknownId, UsageError
-from hotpix_registry.registry.masks import MaskChange, epochs_us, failed_gates, find_mask, need_rebuild
+from hotpix_registry.registry.masks import (
+    MaskChange,
+    epochs_us,
+    failed_gates,
+    find_mask,
+    need_rebuild,
+    sources_of,
+    statuses,
+)
 from hotpix_registry.timeline import Held, Newcomer, Placed, Placement
 
 EventKind = Literal["anneal", "warmup", "repair", "controller", "swap"]
@@ -59,28 +67,15 @@ def anchors_of(connection: Connection, camera: CameraRow, masks: Sequence[MaskRo
     anchors = {mask.id: spans[mask.id][0] for mask in masks if mask.id in spans}
     for mask in masks:
         if mask.id not in anchors:
-            source = _source_of(connection, mask)
-            of_source = {} if source is None else anchors_of(connection, camera, [source])
+            newest = sources_of(connection, mask)[-1:]
             night = Night(date.fromisoformat(mask.first_night), longitude)
-            anchors[mask.id] = night.start_us if source is None else of_source[source.id]
+            anchors[mask.id] = (
+                anchors_of(connection, camera, newest)[newest[0].id] if newest else night.start_us
+            )
     return anchors
 
 
-def _source_of(connection: Connection, mask: MaskRow) -> MaskRow | None:
-    """The mask that another one was edited from, or the newest of those whose pixels it follows."""
-    if mask.rule not in (Rule.EDIT, Rule.PERSIST):
-        return None
-    sha256 = source_digests(connection, mask)[-1]
-    rows = queries.masks(connection, series_id=mask.series_id)
-    return max((r for r in rows if r.sha256 == sha256 and r.id < mask.id), key=lambda r: r.id, default=None)
-
-
-def source_digests(connection: Connection, mask: MaskRow) -> list[str]:
-    report = queries.mask_details(connection, mask.id)["report"]
-    return [source["sha256"] for source in report.get("masks", ())]
-
-
-def predecessors(state: SeriesState, mask: MaskRow, sources: Sequence[str] = ()) -> set[int]:
+def predecessors(state: SeriesState, mask: MaskRow, sources: Sequence[MaskRow] = ()) -> set[int]:
     """Masks whose dates a mask takes over: those of the same campaign, and those it was edited from.
 
     A mask that was imported compares no exposures and has no campaign to be rebuilt.
@@ -90,7 +85,7 @@ def predecessors(state: SeriesState, mask: MaskRow, sources: Sequence[str] = ())
         other = state.masks[held]
         together = other.first_night <= mask.last_night and mask.first_night <= other.last_night
         from_darks = mask.shortest_s is not None and other.shortest_s is not None
-        if (together and from_darks) or other.sha256 in sources:
+        if (together and from_darks) or other in sources:
             found.add(held)
     return found
 
@@ -115,12 +110,18 @@ def placement_of(
     """
     state = state_of(connection, camera, mask.series_id)
     anchor_us = anchors_of(connection, camera, [mask])[mask.id]
-    sources = source_digests(connection, mask) if mask.rule == Rule.EDIT else []
+    sources = sources_of(connection, mask) if mask.rule == Rule.EDIT else []
+    before = predecessors(state, mask, sources)
+    protected: set[int] = set()
+    if mask.rule == Rule.EDIT:  # it knows what it was edited from, and nothing of other masks of the campaign
+        revoked = queries.revocations(connection, [source.id for source in sources])
+        protected = before - {source.id for source in sources if source.id not in revoked}
     try:
         return timeline.place(
             state.placed,
             Newcomer(mask.id, Validity(mask.campaign_start_us, mask.campaign_end_us), anchor_us),
-            predecessors=predecessors(state, mask, sources),
+            predecessors=before,
+            protected=protected,
             events_us=state.events_us,
             reach_back_days=0 if mask.shortest_s is None else camera.profile.reach_back_days,
             service_from_us=camera.profile.service_from_us,
@@ -179,7 +180,7 @@ def certify(
     return settle(connection, mask.series_id, placement, tx)
 
 
-def in_words(placed: Sequence[Placed]) -> str:
+def in_words(placed: Sequence[Placed] | Sequence[Held]) -> str:
     return " and ".join(
         f"mask {p.mask_id} ({iso(p.validity.start_us)} to {iso(p.validity.end_us) or 'further notice'})"
         for p in placed
@@ -187,15 +188,49 @@ def in_words(placed: Sequence[Placed]) -> str:
 
 
 def _refuse_what_gates_refused(connection: Connection, camera: CameraRow, mask: MaskRow) -> None:
+    judged, why = _failed_gates(connection, camera, mask)
+    if why:
+        edited = "" if judged == mask.id else f", and mask {mask.id} is an edit of it"
+        raise Conflict(
+            f"Mask {judged} did not pass its gates ({'; '.join(why)}){edited}.",
+            next_step="Look at `hotpix-registry report`; --force --reason … certifies it nevertheless.",
+        )
+
+
+def _failed_gates(connection: Connection, camera: CameraRow, mask: MaskRow) -> tuple[int, list[str]]:
+    """(the mask that was judged, what it failed); an edit stands as the build does that it came from."""
     why = [*failed_gates(queries.mask_details(connection, mask.id)["report"])]
+    while not why and mask.rule == Rule.EDIT and (sources := sources_of(connection, mask)):
+        mask = sources[0]
+        why = [*failed_gates(queries.mask_details(connection, mask.id)["report"])]
     events_us = epochs_us(queries.events(connection, camera.camera_id), camera)
     if (event_us := need_rebuild(connection, [mask], events_us).get(mask.id)) is not None:
         why.append(f"its darks lie on both sides of {iso(event_us)}, where another epoch begins")
-    if why:
-        raise Conflict(
-            f"Mask {mask.id} did not pass its gates ({'; '.join(why)}).",
-            next_step="Look at `hotpix-registry report`; --force --reason … certifies it nevertheless.",
-        )
+    return mask.id, why
+
+
+def inherit(
+    connection: Connection, camera: CameraRow, source: MaskRow, mask_id: int, tx: int
+) -> tuple[MaskChange, ...]:
+    """Give an edit the dates of the mask that it was edited from, if that one is certified."""
+    if statuses(connection, [source])[source.id] != "certified":
+        return ()
+    held = state_of(connection, camera, source.series_id).placed
+    return settle(connection, source.series_id, timeline.hand_over(held, source.id, mask_id), tx)
+
+
+def how_to_certify(connection: Connection, camera: CameraRow, mask: MaskRow) -> str:
+    """Which mask answers for the dates of one that waits, and what lets it answer instead."""
+    placement = placement_of(connection, camera, mask)
+    taken = [Held(c.before, c.validity) for c in placement.changes if c.before is not None]
+    command = f"hotpix-registry certify {mask.id}" + (" --supersede" if taken else "")
+    if _failed_gates(connection, camera, mask)[1]:
+        command += " --force --reason …"
+    if not taken:
+        return f"No mask holds its dates; `{command}` gives them to it."
+    holds = "holds" if len({held.mask_id for held in taken}) == 1 else "hold"
+    words = in_words(taken)
+    return f"M{words[1:]} {holds} its dates; `{command}` puts it there instead."
 
 
 def settle(connection: Connection, series_id: int, placement: Placement, tx: int) -> tuple[MaskChange, ...]:

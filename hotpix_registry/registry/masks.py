@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection
 
 from hotpix_registry.catalogue import queries
 from hotpix_registry.catalogue.queries import CameraRow, Event, MaskRow
-from hotpix_registry.domain import Frame, Night, Validity, iso
+from hotpix_registry.domain import Frame, Night, Rule, Validity, iso
 from hotpix_registry.errors import UnknownId
 
 if TYPE_CHECKING:
@@ -101,6 +101,16 @@ def campaign_validity(first_night: str, last_night: str, camera: CameraRow) -> V
 def epochs_us(events: Iterable[Event], camera: CameraRow) -> tuple[int, ...]:
     """Where the epochs of a camera begin: at its epoch events, and where its detector gets other numbers."""
     return tuple(sorted({*(event.at_us for event in events), *camera.profile.changes_us}))
+
+
+def sources_of(connection: Connection, mask: MaskRow) -> list[MaskRow]:
+    """The mask that another one was edited from, or those whose pixels it follows, oldest first."""
+    if mask.rule not in (Rule.EDIT, Rule.PERSIST):
+        return []
+    made_from = queries.mask_details(connection, mask.id)["report"].get("masks", ())
+    rows = queries.masks(connection, series_id=mask.series_id)
+    by_sha256 = {row.sha256: row for row in rows if row.id < mask.id}
+    return [by_sha256[one["sha256"]] for one in made_from if one["sha256"] in by_sha256]
 
 
 def need_rebuild(

@@ -147,7 +147,11 @@ class VersionMethods(Opened):
         unmask: Sequence[tuple[int, int]] = (),
         reason: str,
     ) -> BuildResult:
-        """Mask or unmask single pixels (x, y), 0-based, of a mask, as a version of its own."""
+        """Mask or unmask single pixels (x, y), 0-based, of a mask, as a version of its own.
+
+        It has the standing of that mask: it takes the dates of one that is certified in its place, and
+        is a candidate else; its warnings say what certifies it.
+        """
         from hotpix_registry.registry import derived
 
         with reading(self._engine) as connection:
@@ -164,7 +168,7 @@ class VersionMethods(Opened):
         camera = self._camera(series.camera)
         packed = derived.pack(edited, camera)
         with self._writing("edit", reason) as (connection, tx):
-            result = derived.store(connection, packed, camera, tx)
+            result = derived.store(connection, packed, camera, tx, source=source)
             if not result.new:
                 connection.rollback()
             return result
