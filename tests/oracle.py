@@ -125,7 +125,11 @@ class Oracle:
         return self.epoch(self.anchor(number), events)
 
     def is_torn(self, number: int) -> bool:
-        darks = self.masks[number].darks
+        """Whether darks on both sides of an event went into a mask, or into what it was edited from."""
+        mask = self.masks[number]
+        if mask.source is not None:
+            return self.is_torn(mask.source)
+        darks = mask.darks
         return darks is not None and any(darks[0] < event <= darks[1] for event in self.now.events)
 
     def is_predecessor(self, other: int, number: int) -> bool:

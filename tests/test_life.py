@@ -210,6 +210,24 @@ def test_an_edit_of_a_mask_that_was_decertified_waits_although_its_dates_are_fre
     assert warning.endswith("No mask holds its dates; `hotpix-registry certify 2` gives them to it.")
 
 
+def test_an_edit_of_a_mask_that_an_event_tears_needs_a_rebuild_as_that_mask_does(
+    registry: Registry, aspen: CameraRow
+) -> None:
+    darks = [instant("2018-08-22T20:00:00Z"), instant("2018-08-24T20:00:00Z")]
+    torn = add_mask(registry, aspen, ("2018-08-22", "2018-08-24"), darks)
+    before = edited(registry, torn, 1).mask_id
+    event = registry.add_event("aspen", "2018-08-24", "warmup", trim=True)
+    assert event.needs_rebuild == (torn, before)
+    after = edited(registry, before, 2).mask_id
+    assert [row["needs_rebuild"] for row in registry.masks()] == [True, True, True]
+    assert registry.show(after)["needs_rebuild"]
+    answer = registry.mask("aspen", "2018-08-23").answer
+    assert (answer.mask_id, answer.needs_rebuild) == (after, True)
+    assert any("build it anew" in warning for warning in answer.warnings)
+    registry.remove_event("aspen", event.event_id or 0, reason="mistyped")
+    assert [row["needs_rebuild"] for row in registry.masks()] == [False, False, False]
+
+
 def test_what_is_expected_must_have_been(registry: Registry, aspen: CameraRow) -> None:
     mask_id = built(registry, aspen, "2018-08-22")
     newest = last_tx(registry)

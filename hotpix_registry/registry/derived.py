@@ -383,9 +383,10 @@ def evidence_before(connection: Connection, camera: CameraRow, newest: MaskRow) 
     anchors = life.anchors_of(connection, camera, rows)
     epoch = epoch_of(anchors[newest.id], events_us)
     revoked = queries.revocations(connection, [row.id for row in rows])
+    torn = masks.need_rebuild(connection, rows, events_us)
     by_campaign: dict[str, MaskRow] = {}
     for row in rows:
-        usable = row.id not in revoked and epoch.contains(anchors[row.id])
+        usable = row.id not in revoked and row.id not in torn and epoch.contains(anchors[row.id])
         same = (row.ny, row.nx) == (newest.ny, newest.nx)
         if usable and same and row.rule == Rule.EVIDENCE and row.last_night < newest.first_night:
             by_campaign[row.first_night] = row

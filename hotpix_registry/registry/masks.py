@@ -116,16 +116,29 @@ def sources_of(connection: Connection, mask: MaskRow) -> list[MaskRow]:
 def need_rebuild(
     connection: Connection, masks: Sequence[MaskRow], events_us: Sequence[int]
 ) -> dict[int, int]:
-    """Masks with darks of two epochs → where the later one begins."""
+    """Masks with darks of two epochs → where the later one begins.
+
+    The darks of a mask that was made from masks are theirs.
+    """
     if not events_us:
         return {}
-    spans = queries.inputs_span(connection, [mask.id for mask in masks])
     return {
         mask_id: event_us
-        for mask_id, (first_us, last_us) in spans.items()
+        for mask_id, (first_us, last_us) in _spans(connection, masks).items()
         for event_us in events_us
         if first_us < event_us <= last_us
     }
+
+
+def _spans(connection: Connection, masks: Sequence[MaskRow]) -> dict[int, tuple[int, int]]:
+    """Mask → start of the first and of the last dark that went into it; none for one without darks."""
+    spans = queries.inputs_span(connection, [mask.id for mask in masks])
+    for mask in masks:
+        if mask.id not in spans and (sources := sources_of(connection, mask)):
+            of_sources = _spans(connection, sources).values()
+            if of_sources:
+                spans[mask.id] = min(first for first, _ in of_sources), max(last for _, last in of_sources)
+    return spans
 
 
 # --- telling --------------------------------------------------------------------------
