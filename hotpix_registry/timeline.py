@@ -91,8 +91,9 @@ def place(
     rebuild of the same campaign) takes over the dates that they hold. No interval leaves the epoch of
     the mask's own darks. What a mask held before is replaced, save where it takes over.
 
-    Ordinary is what fills in: cutting the open end of an earlier campaign, and what a later one
-    reached back over. All else that would lose dates is listed in `in_the_way`.
+    Ordinary is what fills in, within the interval that the mask has by default: cutting the end of an
+    earlier campaign, and what a later one reached back over. All else that would lose dates is listed
+    in `in_the_way`.
 
     Parameters
     ----------
@@ -125,6 +126,7 @@ def place(
         floor_us = epoch.start_us if service_from_us is None else max(epoch.start_us, service_from_us)
         default_start_us = min(max(own_start_us - reach_back_days * US_PER_DAY, floor_us), own_start_us)
 
+    default = Validity(default_start_us, next_after(own_start_us))
     taken_over = [piece for p in replaced if (piece := intersection(p.validity, epoch))]
     if start_us is not None or end_us is not None:
         start_us = default_start_us if start_us is None else start_us
@@ -135,10 +137,10 @@ def place(
         first, *rest = _joined([*taken_over, *own])
         wanted = [Validity(min(default_start_us, first.start_us), first.end_us), *rest]
     else:
-        wanted = [Validity(default_start_us, next_after(own_start_us))]
+        wanted = [default]
 
     in_the_way = (
-        *(p for p in others if any(_loses_unduly(p, new, v) for v in wanted)),
+        *(p for p in others if any(_loses_unduly(p, new, v, default) for v in wanted)),
         *(p for p in replaced if p.mask_id in protected and any(p.validity.overlaps(v) for v in wanted)),
     )
     kept = [Held(p.mask_id, piece) for p in (*others, *replaced) for piece in _without(p.validity, wanted)]
@@ -158,9 +160,12 @@ def _true_start(placed: Placed) -> int:
     return max(placed.validity.start_us, placed.campaign.start_us)
 
 
-def _loses_unduly(p: Placed, new: Newcomer, wanted: Validity) -> bool:
-    if not p.validity.overlaps(wanted):
+def _loses_unduly(p: Placed, new: Newcomer, wanted: Validity, default: Validity) -> bool:
+    lost = intersection(p.validity, wanted)
+    if lost is None:
         return False
+    if not default.covers(lost):
+        return True
     if p.campaign.start_us < new.campaign.start_us and p.validity.start_us < wanted.start_us:
         end_is_cut = wanted.end_us is None or (
             p.validity.end_us is not None and p.validity.end_us <= wanted.end_us

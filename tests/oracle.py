@@ -174,7 +174,8 @@ class Oracle:
         else:
             wanted = set(range(default_start, next_after(first_night)))
 
-        in_the_way = any(self.loses_unduly(r, number, wanted, begins(r)) for r in others)
+        usual = set(range(default_start, next_after(first_night)))
+        in_the_way = any(self.loses_unduly(r, number, wanted, begins(r), usual) for r in others)
         if mask.source is not None:  # an edit knows no other mask than that which it was made from
             strange = [r for r in before if r.mask != mask.source or r.mask in self.now.revoked]
             in_the_way |= any(wanted & set(self.cells(r)) for r in strange)
@@ -187,10 +188,12 @@ class Oracle:
     def cells(run: Run) -> range:
         return range(run.start, CELLS + 1 if run.end is None else run.end)
 
-    def loses_unduly(self, run: Run, number: int, wanted: set[int], begins: int) -> bool:
+    def loses_unduly(self, run: Run, number: int, wanted: set[int], begins: int, usual: set[int]) -> bool:
         lost = sorted(wanted & set(self.cells(run)))
         if not lost:
             return False
+        if not usual.issuperset(lost):  # before the mask's own campaign, or past the next one
+            return True
         theirs, mine = self.masks[run.mask].campaign[0], self.masks[number].campaign[0]
         if theirs < mine and lost[0] > run.start:  # an earlier campaign may lose its end
             return lost != list(range(lost[0], self.cells(run).stop))

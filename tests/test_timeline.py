@@ -175,6 +175,7 @@ def test_placing_says_which_dates_answer_otherwise() -> None:
         ("another campaign of the same night", night(1000), {}),
         ("the middle of what another holds", night(1010), {"start": 1020, "end": 1030}),
         ("more than a later one reached back over", night(900), {"end": 1010}),
+        ("what an earlier one holds before the own first night", night(1010), {"start": 1009}),
         ("the beginning of what an earlier one holds", night(1010), {"start": 600, "end": 700}),
     ],
 )
@@ -190,6 +191,19 @@ def test_ordinary_placements_have_nothing_in_the_way() -> None:
     held = Calendar().put(2, night(1000)).put(4, night(1200))
     for mask_id, campaign in ((1, night(900)), (3, night(1100)), (5, night(1300)), (6, night(1000))):
         assert held.propose(mask_id, campaign).in_the_way == ()
+
+
+def test_given_bounds_within_the_interval_by_default_are_ordinary() -> None:
+    held = Calendar().put(1, night(1000)).put(3, night(1200))
+    for bounds in ({"start": 1100}, {"start": 1150}, {"start": 1100, "end": 1200}):
+        assert held.propose(2, night(1100), **bounds).in_the_way == ()
+    assert held.propose(1, night(1000), start=100).in_the_way == ()  # where no mask holds a date
+
+
+def test_what_lies_before_the_own_reach_is_in_the_way() -> None:
+    held = Calendar().put(2, night(1200), start=100)
+    assert [p.mask_id for p in held.propose(1, night(1000), start=500).in_the_way] == [2]
+    assert held.propose(1, night(1000), start=600).in_the_way == ()
 
 
 def test_superseding_leaves_the_others_what_lies_on_either_side() -> None:

@@ -87,7 +87,7 @@ def certify(
 
     By default from the first night of its darks (the first campaign of an epoch reaches back) to the
     next campaign or epoch event. Filling in and rebuilding are ordinary; any other overlap needs
-    --supersede. Prints which dates answer otherwise from now on.
+    --supersede, also where the dates are given. Prints which dates answer otherwise from now on.
     """
     if force and reason is None:
         raise UsageError("What overrules a gate needs a reason.", next_step="Give it with --reason.")

@@ -88,6 +88,18 @@ def test_what_is_in_the_way_is_named_until_somebody_says_supersede(life: Hotpix)
     assert [answer(life, f"2018-{month}") for month in ("09-30", "10-01", "10-31", "11-01")] == [1, 2, 2, 1]
 
 
+def test_dates_before_the_own_darks_are_taken_from_another_campaign_only_by_supersede(life: Hotpix) -> None:
+    bounds = ("--valid-from", "2019-03-01")
+    before = contents(life)
+    life("certify", "2", *bounds).refused(1, "mask 1 (2017-07-18T12:00:00Z to 2019-08-22T12:00:00Z)")
+    assert contents(life) == before
+    assert "held these dates already" in life("certify", "2", "--valid-from", "2019-08-22").ended_with(0).out
+    free = life("certify", "1", "--valid-from", "2016-01-01").ended_with(0)
+    assert "from 2016-01-01T12:00:00Z to 2017-07-18T12:00:00Z: mask 1 instead of no mask" in free.out
+    life("certify", "2", *bounds, "--supersede").ended_with(0)
+    assert [answer(life, date) for date in ("2019-02-28", "2019-03-01")] == [1, 2]
+
+
 def test_what_a_gate_refused_needs_force_and_a_reason(life: Hotpix) -> None:
     mask_id = str(build(life, "2019-03-04", gates_passed=False))
     before = contents(life)
