@@ -65,6 +65,8 @@ class State:
 
     calendars: tuple[Calendar, ...] = ((None,) * (CELLS + 1),) * len(SET_POINTS_C)
     revoked: frozenset[int] = frozenset()
+    decertified: frozenset[int] = frozenset()
+    """masks that lost all their dates by that, and were given none since"""
     events: tuple[int, ...] = ()
 
 
@@ -206,7 +208,8 @@ class Oracle:
     def with_calendar(self, series: int, calendar: Sequence[int | None], **others: Any) -> State:
         calendars = list(self.now.calendars)
         calendars[series] = tuple(calendar)
-        return replace(self.now, calendars=tuple(calendars), **others)
+        decertified = self.now.decertified - {mask for mask in calendar if mask is not None}
+        return replace(self.now, calendars=tuple(calendars), **{"decertified": decertified} | others)
 
     def build(self, number: int) -> State:
         mask = self.masks[number]
@@ -250,12 +253,12 @@ class Oracle:
             if holder != number:
                 continue
             before = next((c[cell] for c in past if c[cell] != number), None) if restore else None
-            if before in self.now.revoked:
-                raise Refused(RevokedMask)
+            if before in self.now.revoked or before in self.now.decertified:
+                before = None
             if before is not None and cell not in self.own_epoch(before, self.now.events):
                 before = None
             calendar[cell] = before
-        return self.with_calendar(series, calendar)
+        return self.with_calendar(series, calendar, decertified=self.now.decertified | {number})
 
     def add_event(self, cell: int, *, trim: bool) -> State:
         if cell in self.now.events:

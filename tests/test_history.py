@@ -313,7 +313,9 @@ class Histories(RuleBasedStateMachine):
         self.check(
             lambda: self.oracle.decertify(number, restore=restore),
             lambda world: world.told(
-                world.registry.decertify(world.mask(number), restore_previous=restore, reason="wrong gain")
+                world.registry.decertify(
+                    world.mask(number), restore_previous=restore, reason="wrong gain"
+                ).changes
             ),
             number=number,
         )

@@ -140,7 +140,11 @@ def decertify(
     mask_id: MaskId,
     reason: Reason,
     restore_previous: Annotated[
-        bool, typer.Option("--restore-previous", help="Give the dates back to the masks that held them.")
+        bool,
+        typer.Option(
+            "--restore-previous",
+            help="Give the dates back to the masks that held them, save those revoked or decertified since.",
+        ),
     ] = False,
     expect: Expect = None,
     camera: OfCamera = None,
@@ -149,14 +153,17 @@ def decertify(
 ) -> None:
     """Take all dates from a mask; it stays, and can be certified again."""
     with open_registry(database) as registry:
-        changes = registry.decertify(
+        withdrawal = registry.decertify(
             mask_id, restore_previous=restore_previous, expect=expect, camera=camera, reason=reason
         )
     if fmt is not Format.TABLE:
-        print_json({"mask_id": mask_id, "changes": [change.as_dict() for change in changes]})
+        print_json({"mask_id": mask_id} | withdrawal.as_dict())
         return
     out(f"Mask {mask_id} holds no dates any more.")
-    print_changes(changes)
+    print_changes(withdrawal.changes)
+    for one in withdrawal.withheld:
+        why = f"not given back to mask {one.mask_id}, which is {one.status}: no mask answers"
+        print_dates(one.valid_from, one.valid_to, why)
 
 
 # --- events -----------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -308,34 +309,70 @@ def _dates_of(connection: Connection, mask: MaskRow) -> list[Validity]:
     return [a.validity for a in held if a.mask_id == mask.id]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Withdrawal:
+    """What becomes of the dates that were taken from a mask."""
+
+    changes: tuple[MaskChange, ...]
+    withheld: tuple[Withheld, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "changes": [change.as_dict() for change in self.changes],
+            "withheld": [dataclasses.asdict(one) for one in self.withheld],
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Withheld:
+    """Dates that are not given back, since the mask that held them has been withdrawn itself."""
+
+    valid_from: str
+    valid_to: str | None
+    mask_id: int
+    status: str
+    """revoked or decertified"""
+
+
 def decertify(
     connection: Connection, camera: CameraRow, mask_id: int, tx: int, *, restore_previous: bool
-) -> tuple[MaskChange, ...]:
-    """Take all dates from a mask, and give them back to those who held them before it, if asked."""
+) -> Withdrawal:
+    """Take all dates from a mask, and give them back to those who held them before it, if asked.
+
+    Nothing goes back to a mask that has been revoked or decertified since, nor to one before that.
+    """
     mask = find_mask(connection, mask_id)
     state = state_of(connection, camera, mask.series_id)
     if mask_id not in {p.mask_id for p in state.placed}:
         raise Conflict(f"Mask {mask_id} holds no dates.")
-    restored: list[Held] = []
+    before: list[Held] = []
     if restore_previous:
         history = queries.assignment_history(connection, [mask.series_id])
         for row in history:
             if row.mask_id == mask_id and row.closed_tx is None:
-                restored += _held_before(history, mask_id, row.validity, row.opened_tx)
-        revoked = queries.revocations(connection, [held.mask_id for held in restored])
-        if revoked:
-            raise RevokedMask(
-                f"What answered before is mask {min(revoked)}, which is revoked.",
-                next_step="Leave --restore-previous out, or certify another mask in its place.",
+                before += _held_before(history, mask_id, row.validity, row.opened_tx)
+    rows = [state.masks[number] for number in sorted({held.mask_id for held in before})]
+    status, anchors = statuses(connection, rows), anchors_of(connection, camera, rows)
+    epochs = {number: timeline.epoch_of(at_us, state.events_us) for number, at_us in anchors.items()}
+    restored: list[Held] = []
+    withheld: list[Withheld] = []
+    for held in sorted(before, key=lambda h: h.validity.start_us):
+        piece = timeline.intersection(held.validity, epochs[held.mask_id])
+        if piece is None:
+            continue
+        if status[held.mask_id] not in ("revoked", "decertified"):
+            restored.append(Held(held.mask_id, piece))
+            continue
+        withheld.append(
+            Withheld(
+                valid_from=iso(piece.start_us) or "",
+                valid_to=iso(piece.end_us),
+                mask_id=held.mask_id,
+                status=status[held.mask_id],
             )
-        anchors = anchors_of(connection, camera, [state.masks[held.mask_id] for held in restored])
-        epochs = {number: timeline.epoch_of(at_us, state.events_us) for number, at_us in anchors.items()}
-        restored = [
-            Held(held.mask_id, piece)
-            for held in restored
-            if (piece := timeline.intersection(held.validity, epochs[held.mask_id])) is not None
-        ]
-    return settle(connection, mask.series_id, timeline.withdraw(state.placed, mask_id, restored), tx)
+        )
+    placement = timeline.withdraw(state.placed, mask_id, restored)
+    return Withdrawal(changes=settle(connection, mask.series_id, placement, tx), withheld=tuple(withheld))
 
 
 def _held_before(history: Sequence[Assignment], mask_id: int, interval: Validity, tx: int) -> list[Held]:

@@ -192,9 +192,33 @@ def test_dates_go_back_to_those_who_held_them(life: Hotpix) -> None:
 def test_dates_do_not_go_back_to_a_revoked_mask(life: Hotpix) -> None:
     mask_id = str(build(life, "2018-08-22", seed=1))
     life("revoke", "1", *WHY).ended_with(0)
-    before = contents(life)
-    life("decertify", mask_id, "--restore-previous", *WHY).refused(4, "mask 1, which is revoked")
-    assert contents(life) == before
+    done = life("decertify", mask_id, "--restore-previous", *WHY).ended_with(0)
+    assert done.out == (
+        f"Mask {mask_id} holds no dates any more.\n"
+        f"  from 2017-07-18T12:00:00Z to 2019-08-22T12:00:00Z: no mask instead of mask {mask_id}\n"
+        "  from 2017-07-18T12:00:00Z to 2019-08-22T12:00:00Z: "
+        "not given back to mask 1, which is revoked: no mask answers\n"
+    )
+    life(*MASK, "--date", "2018-10-01").refused(3)
+
+
+def test_dates_do_not_go_back_to_a_mask_that_lost_its_own_meanwhile(life: Hotpix) -> None:
+    mask_id = str(build(life, "2019-03-04", certify=False))
+    life("certify", mask_id).ended_with(0)  # from mask 1
+    life("certify", mask_id, "--valid-from", "2019-03-04", "--valid-to", "2020-03-01", "--supersede")
+    life("decertify", "1", *WHY).ended_with(0)
+    told = life("decertify", mask_id, "--restore-previous", *WHY, "--format", "json").ended_with(0).json
+    first, second, end = (f"{day}T12:00:00Z" for day in ("2019-03-04", "2019-08-22", "2020-03-01"))
+    assert told == {
+        "mask_id": int(mask_id),
+        "changes": [
+            {"valid_from": first, "valid_to": second, "before": int(mask_id), "after": None},
+            {"valid_from": second, "valid_to": end, "before": int(mask_id), "after": 2},
+        ],
+        "withheld": [{"valid_from": first, "valid_to": second, "mask_id": 1, "status": "decertified"}],
+    }
+    life(*MASK, "--date", "2019-04-01").refused(3)
+    assert answer(life, "2019-09-01") == 2
 
 
 # --- events ------------------------------------------------------------------------------------------

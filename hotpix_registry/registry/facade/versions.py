@@ -15,7 +15,7 @@ from hotpix_registry.domain import Configuration, Recipe, Validity
 from hotpix_registry.errors import HotpixError, NothingToBuild, UsageError
 from hotpix_registry.registry import content, life, masks
 from hotpix_registry.registry.facade.opened import Opened, act, named_camera, now_us
-from hotpix_registry.registry.life import EventResult
+from hotpix_registry.registry.life import EventResult, Withdrawal
 from hotpix_registry.registry.masks import BuildResult, MaskChange, Plan
 from hotpix_registry.registry.view import instant_of, labelled_us, when
 
@@ -231,8 +231,16 @@ class VersionMethods(Opened):
         expect: int | None = None,
         camera: str | None = None,
         reason: str,
-    ) -> tuple[MaskChange, ...]:
-        """Take all dates from a mask, and give them back to those who held them before, if asked."""
+    ) -> Withdrawal:
+        """Take all dates from a mask, and give them back to those who held them before, if asked.
+
+        Nothing goes back to a mask that has been revoked or decertified since: these dates have no mask.
+
+        Raises
+        ------
+        Conflict
+            The mask holds no dates, or the series has moved since `expect`.
+        """
         with self._writing("decertify", reason) as (connection, tx):
             mask, row = _mask_and_camera(connection, mask_id, camera)
             if expect is not None:
