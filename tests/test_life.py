@@ -228,6 +228,42 @@ def test_an_edit_of_a_mask_that_an_event_tears_needs_a_rebuild_as_that_mask_does
     assert [row["needs_rebuild"] for row in registry.masks()] == [False, False, False]
 
 
+def test_masks_whose_frames_a_split_took_away_say_so_from_then_on(
+    registry: Registry, aspen: CameraRow
+) -> None:
+    first = built(registry, aspen, "2018-08-22")
+    darks = [instant("2019-08-22T20:00:00Z"), instant("2019-08-23T20:00:00Z")]
+    mixed = add_mask(registry, aspen, ("2019-08-22", "2019-08-23"), darks)
+    receipt = registry.mask("aspen", "2019-09-01").answer.receipt
+    registry.create_release("2019A")
+    before = last_tx(registry)
+    assert registry.split_camera("aspen", "twin", nights=("2019-08-23", "2019-12-31")) == 1
+    moved = edited(registry, mixed, 1).mask_id
+    for mask_id in (mixed, moved):
+        shown = registry.show(mask_id)
+        assert shown["needs_rebuild"]
+        assert shown["rebuild_reason"].startswith(
+            f"1 of 2 frames belong to camera twin since transaction {before + 1} (split camera, 20"
+        )
+        assert "build both cameras anew" in shown["rebuild_reason"]
+        assert f"decertify {mask_id} --restore-previous" in shown["rebuild_reason"]
+    assert [row["needs_rebuild"] for row in registry.masks()] == [False, True, True]
+    assert [row["needs_rebuild"] for row in registry.masks(as_of=before)] == [False, False]
+    answer = registry.mask("aspen", "2019-09-01").answer
+    assert (answer.mask_id, answer.needs_rebuild) == (moved, True)
+    assert registry.show(moved)["rebuild_reason"] in answer.warnings
+    assert not registry.mask("aspen", "2019-08-01").answer.needs_rebuild
+    for then in (registry.replay(receipt), registry.mask("aspen", "2019-09-01", release="2019A")):
+        assert (then.answer.mask_id, then.answer.needs_rebuild, then.answer.warnings) == (mixed, False, ())
+    registry.decertify(moved, reason="twin's")
+    with pytest.raises(Conflict, match="1 of 2 frames belong to camera twin"):
+        registry.certify(moved)
+    registry.rename_camera("twin", "birch")
+    registry.merge_cameras("birch", "aspen")
+    assert [row["needs_rebuild"] for row in registry.masks()] == [False, False, False]
+    assert registry.show(first)["rebuild_reason"] is None
+
+
 def test_what_is_expected_must_have_been(registry: Registry, aspen: CameraRow) -> None:
     mask_id = built(registry, aspen, "2018-08-22")
     newest = last_tx(registry)

@@ -9,7 +9,15 @@ import typer
 
 from hotpix_registry.cli.opening import open_registry
 from hotpix_registry.cli.options import Database, Format, OutputFormat, parse_nights
-from hotpix_registry.cli.output import count, out, print_changes, print_json, print_rows, say
+from hotpix_registry.cli.output import (
+    count,
+    out,
+    print_changes,
+    print_json,
+    print_rows,
+    say,
+    say_what_needs_rebuild,
+)
 
 cameras_app = typer.Typer(help="List cameras, and say what is known about them.")
 
@@ -145,9 +153,15 @@ def split(
     nights: Annotated[str, typer.Option("--nights", metavar="A..B", help="Nights whose frames move.")],
     database: Database = None,
 ) -> None:
-    """Give the frames of some nights to a camera of their own."""
+    """Give the frames of some nights to a camera of their own.
+
+    Masks that were made of them answer as before, with a warning, until builds of both cameras or
+    `decertify` take their dates.
+    """
     span = parse_nights(nights)
     assert span is not None
     with open_registry(database) as registry:
         moved = registry.split_camera(name, new, nights=span)
+        rows = registry.masks(camera=name)
     say(f"Moved {count(moved, 'frame')} of {name} to {new}.")
+    say_what_needs_rebuild(rows)

@@ -159,6 +159,13 @@ def print_changes(changes: Sequence[MaskChange]) -> None:
         print_dates(change.valid_from, change.valid_to, f"{after} instead of {before}")
 
 
+def say_what_needs_rebuild(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Of masks as `masks` lists them, why those that answer or may answer need a rebuild."""
+    for row in rows:
+        if row["needs_rebuild"] and row["status"] in ("certified", "candidate"):
+            say(f"Warning: mask {row['mask_id']}: {row['rebuild_reason']}")
+
+
 def print_dates(valid_from: str | None, valid_to: str | None, what: str) -> None:
     """What becomes of some dates, as one line below what it is about."""
     out(f"  from {valid_from} to {valid_to or 'further notice'}: {what}")

@@ -37,6 +37,7 @@ from hotpix_registry.cli.output import (
     print_rows,
     print_table,
     say,
+    say_what_needs_rebuild,
 )
 from hotpix_registry.errors import SomeRefused, UsageError
 from hotpix_registry.files import is_sqlite
@@ -89,6 +90,8 @@ def masks(
         for row in rows:
             del row["valid_text"], row["state"]
     print_rows(rows, fmt, columns=columns, nothing="No mask has been built yet.")
+    if fmt is Format.TABLE:
+        say_what_needs_rebuild(rows)
 
 
 def _day(instant: str | None) -> str:
@@ -104,7 +107,7 @@ def show(mask_id: MaskId, fmt: OutputFormat = Format.TABLE, database: Database =
         return
     out(f"Mask {mask_id}, version {details['version']} of {details['series']}, {details['status']}")
     if details["needs_rebuild"]:
-        out("  darks on both sides of an epoch event went into it; build it anew")
+        out(f"  {details['rebuild_reason']}")
     for interval in details["valid"]:
         out(f"  valid from {interval['from']} to {interval['to'] or 'further notice'}")
     share = 100 * details["flagged"] / details["pixels"]

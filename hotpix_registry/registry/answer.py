@@ -60,7 +60,7 @@ class Answer:
     newer_candidates: tuple[int, ...]
     """masks of the series that wait to be certified"""
     needs_rebuild: bool
-    """darks on both sides of an epoch event went into it"""
+    """darks on both sides of an epoch event went into it, or frames that belong to another camera now"""
     revoked_since: str | None
     """when the mask was revoked, for an answer as of a time before that"""
     warnings: tuple[str, ...]
@@ -429,9 +429,9 @@ def _answer(
             f"This mask has been revoked since, at {iso(revoked_since.at_us)} by {revoked_since.actor}: "
             f"{revoked_since.reason}"
         )
-    needs_rebuild = view.needs_rebuild(mask, camera)
-    if needs_rebuild:
-        warnings.append("Darks on both sides of an epoch event went into this mask; build it anew.")
+    rebuild_reason = view.reason_to_rebuild(mask, camera)
+    if rebuild_reason is not None:
+        warnings.append(rebuild_reason)
     if extrapolated:
         how = f"at {series.set_point_c:g} °C" if question.fallback == "warmer" else f"{question.fallback}"
         warnings.append(f"No mask is valid at {question.date}; this is the {how} one.")
@@ -472,7 +472,7 @@ def _answer(
         limit_e_per_s=mask.limit_e_per_s,
         shape=(mask.ny, mask.nx),
         newer_candidates=tuple(waiting),
-        needs_rebuild=needs_rebuild,
+        needs_rebuild=rebuild_reason is not None,
         revoked_since=None if revoked_since is None else iso(revoked_since.at_us),
         warnings=tuple(warnings),
         receipt=write_receipt(question, camera.name, view.registry_id, view.tx, mask.id, mask.sha256),

@@ -166,10 +166,12 @@ def earlier_mask(connection: Connection, built: BuiltMask, camera: CameraRow) ->
     epoch = epoch_of(own_us, state.events_us)
     held = [state.masks[p.mask_id] for p in state.placed if epoch.contains(p.anchor_us)]
     revoked = queries.revocations(connection, [mask.id for mask in held])
+    moved = masks.moved_away(connection, held)
     earlier = [
         m
         for m in held
         if m.id not in revoked
+        and m.id not in moved
         and m.last_night < campaign.first_night
         and (m.rule, m.shortest_s, m.longest_s) == wanted
     ]

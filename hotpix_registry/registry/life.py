@@ -20,6 +20,7 @@ from hotpix_registry.registry.masks import (
     epochs_us,
     failed_gates,
     find_mask,
+    moved_away,
     need_rebuild,
     sources_of,
     statuses,
@@ -207,6 +208,7 @@ def _failed_gates(connection: Connection, camera: CameraRow, mask: MaskRow) -> t
     events_us = epochs_us(queries.events(connection, camera.camera_id), camera)
     if (event_us := need_rebuild(connection, [mask], events_us).get(mask.id)) is not None:
         why.append(f"its darks lie on both sides of {iso(event_us)}, where another epoch begins")
+    why += moved_away(connection, [mask]).values()
     return mask.id, why
 
 

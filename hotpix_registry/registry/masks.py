@@ -15,6 +15,7 @@ from hotpix_registry.catalogue import queries
 from hotpix_registry.catalogue.queries import CameraRow, Event, MaskRow
 from hotpix_registry.domain import Frame, Night, Rule, Validity, iso
 from hotpix_registry.errors import UnknownId
+from hotpix_registry.registry.frames import find_camera
 
 if TYPE_CHECKING:
     from hotpix_registry.planning import Campaign
@@ -141,6 +142,53 @@ def _spans(connection: Connection, masks: Sequence[MaskRow]) -> dict[int, tuple[
     return spans
 
 
+def moved_away(connection: Connection, masks: Sequence[MaskRow], *, at: int | None = None) -> dict[int, str]:
+    """Masks whose frames belong to another camera since they were made → which, and by which act.
+
+    The frames of a mask that was made from masks are theirs.
+    """
+    if not queries.any_frame_moved(connection, at=at):
+        return {}
+    cameras, series = queries.cameras(connection, at=at), queries.series(connection)
+    found: dict[int, str] = {}
+    for mask in masks:
+        own = find_camera(cameras, series[mask.series_id].camera)
+        made_of = _made_of(connection, mask)
+        moves = [m for some in queries.moved_inputs(connection, made_of, at=at).values() for m in some]
+        away = [m for m in moves if find_camera(cameras, m.camera) != own]
+        if own is None or not away:
+            continue
+        last, total = away[-1], sum(len(queries.mask_inputs(connection, mask_id)) for mask_id in made_of)
+        found[mask.id] = (
+            f"{len(away)} of {total} frames belong to camera {last.camera} since transaction {last.tx} "
+            f"({last.action}, {iso(last.at_us)})"
+        )
+    return found
+
+
+def _made_of(connection: Connection, mask: MaskRow) -> list[int]:
+    """The masks of darks that a mask goes back to; itself where it was made of darks."""
+    sources = sources_of(connection, mask)
+    return [n for source in sources for n in _made_of(connection, source)] if sources else [mask.id]
+
+
+def reasons_to_rebuild(
+    connection: Connection, masks: Sequence[MaskRow], events_us: Sequence[int], *, at: int | None = None
+) -> dict[int, str]:
+    """Masks of a camera that no build would make of these frames now → why, and what to do, in sentences."""
+    reasons = {
+        mask_id: f"Darks on both sides of {iso(event_us)}, where an epoch begins, went into it; build it anew."
+        for mask_id, event_us in need_rebuild(connection, masks, events_us).items()
+    }
+    for mask_id, moved in moved_away(connection, masks, at=at).items():
+        cure = (
+            "build both cameras anew; where no build takes the place of this mask, "
+            f"`hotpix-registry decertify {mask_id} --restore-previous --reason …` takes its dates."
+        )
+        reasons[mask_id] = " ".join(filter(None, (reasons.get(mask_id), f"{moved}: {cure}")))
+    return reasons
+
+
 # --- telling --------------------------------------------------------------------------
 
 
@@ -177,11 +225,10 @@ def summaries(
     for camera in queries.cameras(connection, at=at):
         for series_id in queries.series(connection, camera.camera_id) if camera.profile.changes_us else ():
             instants[series_id] = [*instants.get(series_id, ()), *camera.profile.changes_us]
-    torn = {
-        mask_id
-        for series_id, events_us in instants.items()
-        for mask_id in need_rebuild(connection, [r for r in rows if r.series_id == series_id], events_us)
-    }
+    reasons: dict[int, str] = {}
+    for series_id in {row.series_id for row in rows}:
+        own = [row for row in rows if row.series_id == series_id]
+        reasons |= reasons_to_rebuild(connection, own, instants.get(series_id, ()), at=at)
     held: defaultdict[int, list[Validity]] = defaultdict(list)
     for assignment in queries.assignments(connection, sorted({row.series_id for row in rows}), at=at):
         held[assignment.mask_id].append(assignment.validity)
@@ -192,7 +239,8 @@ def summaries(
             "camera": series[row.series_id].camera,
             "series": str(series[row.series_id]),
             "status": status[row.id],
-            "needs_rebuild": row.id in torn,
+            "needs_rebuild": row.id in reasons,
+            "rebuild_reason": reasons.get(row.id),
             "valid": [{"from": iso(v.start_us), "to": iso(v.end_us)} for v in held[row.id]],
             "first_night": row.first_night,
             "last_night": row.last_night,

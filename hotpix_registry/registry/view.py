@@ -14,7 +14,7 @@ from hotpix_registry.catalogue.queries import Assignment, CameraRow, Event, Mask
 from hotpix_registry.domain import US_PER_DAY, Night, Series, Validity, parse_date, to_us
 from hotpix_registry.errors import UnknownCamera, UnknownId, UsageError
 from hotpix_registry.registry.frames import camera_named, find_camera
-from hotpix_registry.registry.masks import epochs_us, need_rebuild
+from hotpix_registry.registry.masks import epochs_us, reasons_to_rebuild
 
 T = TypeVar("T")
 
@@ -131,10 +131,12 @@ class View:
         waiting = self._keep(queries.candidates, mask.series_id)
         return [mask_id for version, mask_id in waiting if version > mask.version]
 
-    def needs_rebuild(self, mask: MaskRow, camera: CameraRow) -> bool:
-        """Whether darks of two epochs went into a mask."""
+    def reason_to_rebuild(self, mask: MaskRow, camera: CameraRow) -> str | None:
+        """Why no build would make a mask of its frames now, and what to do."""
         events_us = self.epochs_us(camera)
-        return bool(events_us) and self._keep(_is_torn, mask.id, events_us)
+        if not events_us and not self._keep(queries.any_frame_moved):
+            return None
+        return self._keep(_reason_to_rebuild, mask.id, events_us)
 
     def masks_of(self, series_id: int) -> list[MaskRow]:
         return queries.masks(self.connection, series_id=series_id, at=self.at)
@@ -172,10 +174,10 @@ def _mask(connection: Connection, mask_id: int, *, at: int | None) -> MaskRow:
     return found
 
 
-def _is_torn(connection: Connection, mask_id: int, events_us: tuple[int, ...], *, at: int | None) -> bool:
-    found = queries.mask(connection, mask_id)
-    assert found is not None, at
-    return bool(need_rebuild(connection, [found], events_us))
+def _reason_to_rebuild(
+    connection: Connection, mask_id: int, events_us: tuple[int, ...], *, at: int | None
+) -> str | None:
+    return reasons_to_rebuild(connection, [_mask(connection, mask_id, at=at)], events_us, at=at).get(mask_id)
 
 
 def moment(connection: Connection, as_of: int | str | None, release: str | None) -> int | None:

@@ -82,6 +82,16 @@ def test_cameras_are_merged_and_split(hotpix: Hotpix) -> None:
     assert names(hotpix) == {"new": 3, "smallcam-48": 3}
 
 
+def test_masks_of_frames_that_moved_are_named_and_so_is_what_to_do(stocked: Hotpix) -> None:
+    split = stocked("cameras", "split", "smallcam-48", "new", "--nights", "2021-03-04").ended_with(0)
+    told = "11 of 11 frames belong to camera new since transaction"
+    assert "Moved 11 frames" in split.err
+    assert f"Warning: mask 1: {told}" in split.err
+    stocked("masks").ended_with(0, f"Warning: mask 1: {told}", "build both cameras anew")
+    assert told in stocked("show", "1").ended_with(0).out
+    stocked("mask", "--camera", "smallcam-48", "--date", "2021-03-04").ended_with(0, told)
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

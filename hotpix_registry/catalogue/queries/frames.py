@@ -15,6 +15,7 @@ from hotpix_registry.catalogue.queries.common import (
     camera_name,
     chunks,
     close,
+    holds,
     insert_id,
     insert_rows,
     is_open,
@@ -360,6 +361,41 @@ def overrides(connection: Connection, ids: Sequence[int]) -> dict[int, dict[str,
         statement = sa.select(c.frame_id, c.field, c.value).where(c.frame_id.in_(chunk), is_open(t.overrides))
         for row in connection.execute(statement.order_by(c.id)):
             found[row.frame_id][row.field] = row.value
+    return found
+
+
+class Move(NamedTuple):
+    """A frame that an act has given to a camera."""
+
+    camera: str
+    """by the name that it had then"""
+    tx: int
+    at_us: int
+    action: str
+
+
+def any_frame_moved(connection: Connection, *, at: int | None = None) -> bool:
+    """Whether an act has given any frame to a camera, as of a transaction."""
+    moved = sa.exists().where(t.overrides.c.field == "camera", holds(t.overrides, at))
+    return bool(connection.execute(sa.select(moved)).scalar())
+
+
+def moved_inputs(
+    connection: Connection, mask_ids: Sequence[int], *, at: int | None = None
+) -> dict[int, list[Move]]:
+    """Mask → those of its frames that an act has given to a camera, to its own too."""
+    i, o, x = t.mask_inputs.c, t.overrides.c, t.transactions.c
+    statement = (
+        sa.select(i.mask_id, o.value, x.tx, x.at_us, x.action)
+        .join_from(t.mask_inputs, t.overrides, o.frame_id == i.frame_id)
+        .join(t.transactions, x.tx == o.opened_tx)
+        .where(o.field == "camera", holds(t.overrides, at))
+        .order_by(x.tx, i.frame_id)
+    )
+    found: defaultdict[int, list[Move]] = defaultdict(list)
+    for chunk in chunks(mask_ids):
+        for mask_id, *move in connection.execute(statement.where(i.mask_id.in_(chunk))):
+            found[mask_id].append(Move(*move))
     return found
 
 
