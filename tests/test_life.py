@@ -201,6 +201,21 @@ def test_an_edit_of_a_revoked_mask_answers_only_by_the_word_of_a_person(
     assert registry.mask("aspen", "2018-09-01").answer.mask_id == 2
 
 
+def test_an_edit_says_that_what_it_was_made_from_was_revoked_since(
+    registry: Registry, aspen: CameraRow
+) -> None:
+    first = built(registry, aspen, "2018-08-22")
+    second = edited(registry, edited(registry, first, 1).mask_id, 2).mask_id
+    before = last_tx(registry)
+    assert registry.revoke(first, reason="light leak") == []
+    (warning,) = registry.mask("aspen", "2018-08-22").answer.warnings
+    assert warning.startswith("This mask was made from mask 1, which is revoked: light leak; ")
+    assert f"`hotpix-registry revoke {second} --reason …`" in warning
+    assert registry.mask("aspen", "2018-08-22", as_of=before).answer.warnings == ()
+    registry.lift_revocation(first, reason="it was the dome lamp")
+    assert registry.mask("aspen", "2018-08-22").answer.warnings == ()
+
+
 def test_an_edit_of_a_mask_that_was_decertified_waits_although_its_dates_are_free(
     registry: Registry, aspen: CameraRow
 ) -> None:

@@ -134,6 +134,8 @@ def revoke(
     for validity in held:
         told = "answered again" if undo else "an error from now on"
         print_dates(iso(validity.start_us), iso(validity.end_us), told)
+    if not held and not undo:
+        out("  it holds no dates; a mask that was edited from it answers on, with a warning")
 
 
 def decertify(

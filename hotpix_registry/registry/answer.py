@@ -423,6 +423,11 @@ def _answer(
         )
     if revocation is not None:
         warnings.append(f"This mask is revoked: {revocation.reason}")
+    if (source := view.revoked_source(mask)) is not None:
+        warnings.append(
+            f"This mask was made from mask {source.mask_id}, which is revoked: {source.reason.rstrip('.')}; "
+            f"`hotpix-registry revoke {mask.id} --reason …` if it is unusable too."
+        )
     revoked_since = view.revoked_since(mask.id)
     if revoked_since is not None:
         warnings.append(

@@ -177,7 +177,7 @@ def reasons_to_rebuild(
 ) -> dict[int, str]:
     """Masks of a camera that no build would make of these frames now → why, and what to do, in sentences."""
     reasons = {
-        mask_id: f"Darks on both sides of {iso(event_us)}, where an epoch begins, went into it; build it anew."
+        mask_id: f"Darks on both sides of {iso(event_us)}, where an epoch begins, went in; build it anew."
         for mask_id, event_us in need_rebuild(connection, masks, events_us).items()
     }
     for mask_id, moved in moved_away(connection, masks, at=at).items():

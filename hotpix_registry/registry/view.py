@@ -11,10 +11,10 @@ from sqlalchemy.engine import Connection
 
 from hotpix_registry.catalogue import queries
 from hotpix_registry.catalogue.queries import Assignment, CameraRow, Event, MaskRow, Release, Revocation
-from hotpix_registry.domain import US_PER_DAY, Night, Series, Validity, parse_date, to_us
+from hotpix_registry.domain import US_PER_DAY, Night, Rule, Series, Validity, parse_date, to_us
 from hotpix_registry.errors import UnknownCamera, UnknownId, UsageError
 from hotpix_registry.registry.frames import camera_named, find_camera
-from hotpix_registry.registry.masks import epochs_us, reasons_to_rebuild
+from hotpix_registry.registry.masks import epochs_us, reasons_to_rebuild, sources_of
 
 T = TypeVar("T")
 
@@ -138,6 +138,13 @@ class View:
             return None
         return self._keep(_reason_to_rebuild, mask.id, events_us)
 
+    def revoked_source(self, mask: MaskRow) -> Revocation | None:
+        """Why a mask is unusable that this one was made from."""
+        if mask.rule not in (Rule.EDIT, Rule.PERSIST):
+            return None
+        made_from = self._keep(_ancestors, mask.id)
+        return next((found for one in made_from if (found := self.revocation(one)) is not None), None)
+
     def masks_of(self, series_id: int) -> list[MaskRow]:
         return queries.masks(self.connection, series_id=series_id, at=self.at)
 
@@ -172,6 +179,11 @@ def _mask(connection: Connection, mask_id: int, *, at: int | None) -> MaskRow:
     found = queries.mask(connection, mask_id)
     assert found is not None, at
     return found
+
+
+def _ancestors(connection: Connection, mask_id: int, *, at: int | None) -> list[int]:
+    sources = sources_of(connection, _mask(connection, mask_id, at=at))
+    return [n for one in sources for n in (one.id, *_ancestors(connection, one.id, at=at))]
 
 
 def _reason_to_rebuild(
