@@ -344,11 +344,13 @@ def _result(
     status = masks.statuses(connection, [row])[row.id]
     warnings: tuple[str, ...] = ()
     if source is not None and status not in ("certified", "revoked"):
+        standing = masks.statuses(connection, [source])[source.id]
         why = f"It had been made before, and is {_a(status)}."
         if new:
-            standing = _a(masks.statuses(connection, [source])[source.id])
-            why = f"It waits as a candidate, since it is an edit of mask {source.id}, which is {standing}."
-        warnings = (f"{why} {life.how_to_certify(connection, camera, row)}",)
+            edited = f"it is an edit of mask {source.id}, which is {_a(standing)}"
+            why = f"It waits as a candidate, since {edited}."
+        if not new or standing != "certified":
+            warnings = (f"{why} {life.how_to_certify(connection, camera, row)}",)
     report = queries.mask_details(connection, mask_id)["report"]
     tested = [s for s in (row.shortest_s, row.longest_s) if s is not None]
     return BuildResult(
