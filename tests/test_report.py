@@ -170,11 +170,11 @@ def test_an_imported_mask_says_that_nothing_here_confirms_it(registry: Registry,
     write_campaign(tmp_path / "darks", darks={30.0: 1}, biases=0)
     registry.ingest(tmp_path / "darks")
     path = tmp_path / "bpm.npy"
-    np.save(path, np.eye(9, dtype=np.uint8))
+    np.save(path, np.eye(12, dtype=np.uint8))
     imported = registry.import_mask(path, CAMERA, valid_from="2023-01-01", temperature_c=-10.0)
     report = registry.report(imported.mask_id)
     assert report.verdict == "look at"
-    assert "9 of 81 pixels are masked" in report.text()
+    assert "12 of 144 pixels are masked" in report.text()
     assert sha256(path.read_bytes()).hexdigest() in report.text()
     assert report.facts["limit"]["e_per_s"] is None
     assert json.loads(report.json())["z"] == {"sd": None, "pixels": 0, "beyond": []}
