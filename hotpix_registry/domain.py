@@ -68,6 +68,17 @@ class Rule(enum.StrEnum):
 # --- time -------------------------------------------------------------------
 
 
+class Scope(enum.StrEnum):
+    """What a token lets its holder do."""
+
+    READ = "read"
+    INGEST = "ingest"
+    BUILD = "build"
+    CERTIFY = "certify"
+    ADMIN = "admin"
+    """everything"""
+
+
 def to_us(moment: datetime) -> int:
     """Microseconds since 1970 of a time-zone aware datetime."""
     return (moment - _EPOCH) // timedelta(microseconds=1)

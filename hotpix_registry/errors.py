@@ -19,6 +19,8 @@ class HotpixError(Exception):
         super().__init__(message)
         self.message = message
         self.next_step = next_step
+        self.retry_after_s: int | None = None
+        """when the same request may succeed"""
         self.explanation: tuple[Any, ...] = ()
         """for a look-up: each candidate, and by which criteria it was weighed"""
 
@@ -49,6 +51,36 @@ class UnknownId(HotpixError, LookupError):
     """A mask, frame or release that is not in this registry."""
 
     code, exit_code, http_status = "unknown-id", 2, 404
+
+
+class NotAdmitted(HotpixError):
+    """No token, or one that is unknown, expired or revoked."""
+
+    code, exit_code, http_status = "unauthorized", 1, 401
+
+
+class Forbidden(HotpixError):
+    """A token without the scope, or a place that the service does not touch."""
+
+    code, exit_code, http_status = "forbidden", 1, 403
+
+
+class TooLarge(HotpixError):
+    """More bytes than the service takes."""
+
+    code, exit_code, http_status = "too-large", 1, 413
+
+
+class TooMany(HotpixError):
+    """Wrong tokens, one after the other."""
+
+    code, exit_code, http_status = "too-many-requests", 1, 429
+
+
+class Busy(HotpixError):
+    """The service has as much in work as it takes."""
+
+    code, exit_code, http_status = "busy", 1, 503
 
 
 class NoMask(HotpixError, LookupError):

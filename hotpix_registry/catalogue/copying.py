@@ -38,8 +38,12 @@ class Tally(NamedTuple):
 
 
 def tables() -> list[sa.Table]:
-    """The tables that make a registry, each after those that it refers to; a cache is none of them."""
-    return [table for table in t.metadata.sorted_tables if table is not t.passed_over]
+    """The tables that make a registry, each after those that it refers to.
+
+    A cache is none of them, and tokens and jobs belong to a service: they never leave with a copy.
+    """
+    left_out = (t.passed_over, *t.OF_THE_SERVICE)
+    return [table for table in t.metadata.sorted_tables if table not in left_out]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,7 +29,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-REVISION = "20261125_0003"
+REVISION = "20261126_0004"
 """The migration that makes these tables; a test holds it equal to the newest in `migrations/`."""
 
 metadata = MetaData(
@@ -320,7 +320,47 @@ releases = Table(
     _tx("created_tx"),
 )
 
-IMMUTABLE = (registries, transactions, cameras, series, frames, masks, mask_inputs, releases)
+tokens = _table(
+    "tokens",
+    _id(),
+    Column("name", Text, nullable=False),
+    Column("sha256", Text, nullable=False, unique=True),  # of the secret, which is stored nowhere
+    Column("scopes", JSON, nullable=False),
+    Column("expires_us", BigInteger),
+    _tx("opened_tx"),
+    _tx("closed_tx", nullable=True),
+)
+_index_of_open(
+    "uq_tokens_open",
+    tokens.c.name,
+    unique=True,
+)
+
+jobs = _table(
+    "jobs",
+    _id(),
+    Column("kind", Text, nullable=False),  # build | ingest
+    Column("camera_id", ForeignKey("cameras.id")),
+    Column("request", JSON, nullable=False),
+    _tx("opened_tx"),
+    _tx("closed_tx", nullable=True),
+)
+_index_of_open("ix_jobs_open", jobs.c.opened_tx)
+
+job_events = _table(
+    "job_events",
+    _id(),
+    Column("job_id", ForeignKey("jobs.id"), nullable=False),
+    Column("at_us", BigInteger, nullable=False),
+    Column("state", Text, nullable=False),  # queued | running | done | failed | interrupted
+    Column("body", JSON, nullable=False),
+)
+Index("ix_job_events_job_id_id", job_events.c.job_id, job_events.c.id)
+
+OF_THE_SERVICE = (tokens, jobs, job_events)
+"""Who may write here, and what was asked of this service: no part of what the registry knows."""
+
+IMMUTABLE = (registries, transactions, cameras, series, frames, masks, mask_inputs, releases, job_events)
 CLOSING = (
     camera_names,
     profiles,
@@ -331,6 +371,8 @@ CLOSING = (
     assignments,
     revocations,
     events,
+    tokens,
+    jobs,
 )
 
 

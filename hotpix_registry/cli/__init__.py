@@ -32,6 +32,7 @@ _MODULES = {
     "archive_commands": ("identify", "survey"),
     "keeping_commands": ("export", "backup", "verify", "relocate"),
     "serve_commands": ("serve",),
+    "token_commands": ("token",),
     "database_commands": ("db",),
 }
 _MODULE_OF = {command: module for module, commands in _MODULES.items() for command in commands}

@@ -23,20 +23,31 @@ def serve(
     workers: Annotated[
         int, typer.Option("--workers", metavar="N", min=1, max=64, help="Processes that answer.")
     ] = 1,
+    read_needs_token: Annotated[
+        bool, typer.Option("--read-needs-token", help="Answer only whoever has a token, also for reading.")
+    ] = False,
+    allow_public: Annotated[
+        bool, typer.Option("--allow-public", help="Let everyone who reaches the address read.")
+    ] = False,
     database: Database = None,
 ) -> None:
-    """Serve masks to pipelines and pages to people, over HTTP."""
-    if not _is_loopback(host):
+    """Serve masks to pipelines and pages to people, over HTTP.
+
+    Writing needs a token (`hotpix-registry token create`), reading one only where you say so.
+    """
+    with open_registry(database) as registry:  # what is amiss is said here, in one sentence
+        has_tokens = any(token.status == "valid" for token in registry.tokens())
+    if not (_is_loopback(host) or allow_public or (read_needs_token and has_tokens)):
         raise UsageError(
-            f"{host} is an address that others reach, and whoever asks would be answered.",
-            next_step="Listen on 127.0.0.1 behind a proxy.",
+            f"{host} is an address that others reach, "
+            + ("and there is no token to ask them for." if read_needs_token else "and anyone could read."),
+            next_step="Make a token and say --read-needs-token, or say --allow-public if that is meant.",
         )
-    open_registry(database).close()  # what is amiss is said here, in one sentence
     from hotpix_registry.web import app
     from hotpix_registry.web.state import ServerSettings
 
     app.serve(
-        ServerSettings(database=database),
+        ServerSettings(database=database, read_needs_token=read_needs_token),
         host=host,
         port=port,
         workers=workers,

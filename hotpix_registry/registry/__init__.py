@@ -1,5 +1,6 @@
 """The one facade: what the command line, the service and notebooks call; it owns the transactions."""
 
+from hotpix_registry.registry.facade.access import AccessMethods
 from hotpix_registry.registry.facade.answers import AnswerMethods, Mask
 from hotpix_registry.registry.facade.archive import ArchiveMethods
 from hotpix_registry.registry.facade.cameras import CameraMethods
@@ -23,6 +24,7 @@ class Registry(
     KeepingMethods,
     ScienceMethods,
     StoryMethods,
+    AccessMethods,
 ):
     """A registry of hot-pixel masks: dark frames in, masks out.
 

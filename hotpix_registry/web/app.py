@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from starlette.types import Lifespan
 
 from hotpix_registry import __version__
-from hotpix_registry.web import answers, health, masks, problems
+from hotpix_registry.web import access, answers, health, masks, problems
 from hotpix_registry.web.protection import Counts, Protection
 from hotpix_registry.web.state import ServerSettings, Service
 
@@ -41,8 +41,9 @@ def create_app(settings: ServerSettings | None = None) -> FastAPI:
         generate_unique_id_function=lambda route: route.name,
     )
     problems.add_handlers(app)
-    for part in (answers, masks, health):
-        app.include_router(part.router)
+    app.include_router(health.router)
+    for part in (answers, masks):
+        app.include_router(part.router, dependencies=access.reading if settings.read_needs_token else [])
     app.add_middleware(
         Protection,
         counts=counts,

@@ -39,20 +39,25 @@ def problem(
     return Response(content, status_code=status, media_type=MEDIA_TYPE, headers=dict(headers or {}))
 
 
-def of_error(error: HotpixError) -> Response:
-    """What a user did wrong, with the explanation of a miss."""
+def of_error(error: HotpixError, *, for_people: bool = False) -> Response:
+    """What a user did wrong, with the explanation of a miss; a browser asks people for their token."""
     more: dict[str, Any] = {"exit_code": error.exit_code}
     if error.explanation:
         more["explanation"] = [weighed.as_dict() for weighed in error.explanation]
-    headers = {"Retry-After": "5"} if error.http_status == HTTPStatus.SERVICE_UNAVAILABLE else None
+    headers: dict[str, str] = {}
+    if error.retry_after_s or error.http_status == HTTPStatus.SERVICE_UNAVAILABLE:
+        headers["Retry-After"] = str(error.retry_after_s or 5)
+    if error.http_status == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = f'{"Basic" if for_people else "Bearer"} realm="hotpix-registry"'
     return problem(
         error.http_status, error.code, error.message, next_step=error.next_step, headers=headers, **more
     )
 
 
-async def _hotpix_error(_: Request, error: Exception) -> Response:
+async def _hotpix_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HotpixError)
-    return of_error(error)
+    pages = request.method == "GET" and "text/html" in request.headers.get("accept", "")
+    return of_error(error, for_people=pages)
 
 
 async def _invalid(_: Request, error: Exception) -> Response:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from fastapi import Depends, Request
 from starlette.responses import Response
 
+from hotpix_registry.web.guesses import Guesses
 from hotpix_registry.web.protection import Counts
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class Service:
     settings: ServerSettings
     registry: Registry
     counts: Counts = field(default_factory=Counts)
+    guesses: Guesses = field(default_factory=Guesses)
 
 
 def _service(request: Request) -> Service:

@@ -94,13 +94,25 @@ def fill(connection: Connection) -> None:
 
 
 def fill_history(connection: Connection) -> None:
-    """The same for the tables that came with the second migration."""
+    """The same for the tables that came with later migrations."""
     run(connection, "INSERT INTO revocations (id, mask_id, reason, opened_tx) VALUES (1, 1, 'r', 1)")
     run(
         connection,
         "INSERT INTO events (id, camera_id, at_us, kind, note, opened_tx) VALUES (1, 1, 5, 'anneal', '', 1)",
     )
     run(connection, "INSERT INTO releases (name, at_tx, note, created_tx) VALUES ('2026B', 1, '', 1)")
+    run(
+        connection,
+        "INSERT INTO tokens (id, name, sha256, scopes, opened_tx) VALUES (1, 'anna', 's', '[]', 1)",
+    )
+    run(
+        connection,
+        "INSERT INTO jobs (id, kind, camera_id, request, opened_tx) VALUES (1, 'build', 1, '{}', 1)",
+    )
+    run(
+        connection,
+        "INSERT INTO job_events (id, job_id, at_us, state, body) VALUES (1, 1, 1, 'queued', '{}')",
+    )
 
 
 def run(connection: Connection, statement: str) -> None:
@@ -231,6 +243,10 @@ def test_sqlite_does_not_let_insert_or_replace_walk_past(tmp_path: object) -> No
         "UPDATE OR REPLACE frames SET sha256 = 'g'",
         "REPLACE INTO releases (name, at_tx, note, created_tx) VALUES ('2026B', 2, '', 2)",
         "REPLACE INTO revocations (id, mask_id, reason, opened_tx) VALUES (9, 1, 'other', 2)",
+        "REPLACE INTO tokens (id, name, sha256, scopes, opened_tx) VALUES (9, 'anna', 't', '[]', 2)",
+        "REPLACE INTO tokens (id, name, sha256, scopes, opened_tx) VALUES (9, 'ben', 's', '[\"admin\"]', 2)",
+        "REPLACE INTO jobs (id, kind, request, opened_tx) VALUES (1, 'ingest', '{}', 2)",
+        "REPLACE INTO job_events (id, job_id, at_us, state, body) VALUES (1, 1, 2, 'done', '{}')",
         "REPLACE INTO events (id, camera_id, at_us, kind, note, opened_tx) VALUES (1, 1, 6, 'swap', '', 2)",
     ):
         assert refuses(engine, statement), statement

@@ -1,5 +1,6 @@
 """Every SQL statement: a connection first, domain values out, nothing committed here."""
 
+from hotpix_registry.catalogue.queries.access import TokenRow, add_token, close_token, tokens
 from hotpix_registry.catalogue.queries.cameras import (
     CameraRow,
     add_camera,
@@ -113,6 +114,7 @@ __all__ = [
     "RegistryId",
     "Release",
     "Revocation",
+    "TokenRow",
     "Transaction",
     "add_assignment",
     "add_camera",
@@ -125,6 +127,7 @@ __all__ = [
     "add_readings",
     "add_release",
     "add_revocation",
+    "add_token",
     "any_frame_moved",
     "assignment_history",
     "assignments",
@@ -140,6 +143,7 @@ __all__ = [
     "close_event",
     "close_locations",
     "close_revocation",
+    "close_token",
     "defects",
     "event_instants",
     "events",
@@ -181,6 +185,7 @@ __all__ = [
     "same_exposures",
     "series",
     "series_id",
+    "tokens",
     "touched",
     "transactions",
     "tx_at",

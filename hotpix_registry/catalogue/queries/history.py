@@ -121,8 +121,9 @@ def transactions(
 
 
 def touched(connection: Connection, first_tx: int) -> dict[int, list[str]]:
-    """Transaction from a number on → what it wrote about masks, events and releases, in words."""
+    """Transaction from a number on → what it wrote about masks, events, releases and access."""
     a, m, v, e, r = t.assignments.c, t.masks.c, t.revocations.c, t.events.c, t.releases.c
+    k, j = t.tokens.c, t.jobs.c
     statements: list[tuple[str, sa.Select[Any]]] = [
         ("built mask {}", sa.select(m.created_tx, m.id).where(m.created_tx >= first_tx)),
         ("gave dates to mask {}", sa.select(a.opened_tx, a.mask_id).where(a.opened_tx >= first_tx)),
@@ -135,6 +136,9 @@ def touched(connection: Connection, first_tx: int) -> dict[int, list[str]]:
         ("added event {}", sa.select(e.opened_tx, e.id).where(e.opened_tx >= first_tx)),
         ("removed event {}", sa.select(e.closed_tx, e.id).where(e.closed_tx >= first_tx)),
         ("froze release {}", sa.select(r.created_tx, r.name).where(r.created_tx >= first_tx)),
+        ("created token {}", sa.select(k.opened_tx, k.name).where(k.opened_tx >= first_tx)),
+        ("revoked token {}", sa.select(k.closed_tx, k.name).where(k.closed_tx >= first_tx)),
+        ("queued job {}", sa.select(j.opened_tx, j.id).where(j.opened_tx >= first_tx)),
     ]
     told: dict[int, list[str]] = {}
     for words, statement in statements:

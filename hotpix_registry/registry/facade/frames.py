@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from hotpix_registry.catalogue import queries
 from hotpix_registry.catalogue.engine import reading
 from hotpix_registry.domain import Facts, Frame, Kind
-from hotpix_registry.registry.facade.opened import Opened, act, named_camera
+from hotpix_registry.registry.facade.opened import Opened, named_camera
 
 if TYPE_CHECKING:
     from ccdproc import ImageFileCollection
@@ -61,7 +61,7 @@ class FrameMethods(Opened):
             files += ingest.find_files(named, recursive=recursive)
         return ingest.ingest(
             self._engine,
-            act(),
+            self._act(),
             files,
             camera=camera,
             kind=None if kind is None else Kind(kind),

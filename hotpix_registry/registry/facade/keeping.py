@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hotpix_registry.errors import UsageError
-from hotpix_registry.registry.facade.opened import Opened, act, now_us
+from hotpix_registry.registry.facade.opened import Opened, now_us
 
 if TYPE_CHECKING:
     from hotpix_registry.registry.merging import MergeReport
@@ -78,7 +78,9 @@ class KeepingMethods(Opened):
         if portability.is_itself(self._engine, Path(path)):
             raise UsageError(f"{path} is the registry itself.", next_step="Name another file.")
         with portability.source_registry(Path(path)) as source:
-            return merging.merge(source, self._engine, act(), certify=certify, reason=reason, now_us=now_us())
+            return merging.merge(
+                source, self._engine, self._act(), certify=certify, reason=reason, now_us=now_us()
+            )
 
     def verify(
         self,
@@ -107,7 +109,7 @@ class KeepingMethods(Opened):
         found = verify.verify(self._engine, frames=frames, quick=quick, progress=progress)
         if fix and found.amiss:
             source = None if backup is None else Path(backup)
-            verify.fix(self._engine, found, act(), now_us=now_us(), backup=source)
+            verify.fix(self._engine, found, self._act(), now_us=now_us(), backup=source)
         return found
 
     def relocate(
@@ -127,4 +129,6 @@ class KeepingMethods(Opened):
         """
         from hotpix_registry.registry import relocate
 
-        return relocate.relocate(self._engine, act(), str(old), str(new), dry_run=dry_run, progress=progress)
+        return relocate.relocate(
+            self._engine, self._act(), str(old), str(new), dry_run=dry_run, progress=progress
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import getpass
 import os
 import socket
@@ -28,6 +29,16 @@ class Opened:
         url = databases.parse_url(settings.database_url(database))
         self._engine = databases.open_database(url, create=create)
         self._memory = Memory()
+        self._on_behalf_of: Act | None = None
+
+    def acting_for(self, actor: str, host: str, software: str) -> Self:
+        """The same open registry, whose acts are recorded as those of somebody who asked from elsewhere."""
+        other = copy.copy(self)
+        other._on_behalf_of = Act(actor=actor, host=host, software=software)
+        return other
+
+    def _act(self) -> Act:
+        return self._on_behalf_of or act()
 
     def close(self) -> None:
         self._engine.dispose()
@@ -46,7 +57,7 @@ class Opened:
         with writing(self._engine) as connection:
             yield (
                 connection,
-                queries.open_transaction(connection, act(), action, now_us=now_us(), reason=reason),
+                queries.open_transaction(connection, self._act(), action, now_us=now_us(), reason=reason),
             )
 
     def _camera(self, name: str) -> CameraRow:

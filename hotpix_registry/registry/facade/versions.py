@@ -14,7 +14,7 @@ from hotpix_registry.catalogue.queries import CameraRow, Event, MaskRow
 from hotpix_registry.domain import Configuration, Recipe, Validity
 from hotpix_registry.errors import HotpixError, NothingToBuild, UsageError
 from hotpix_registry.registry import content, life, masks
-from hotpix_registry.registry.facade.opened import Opened, act, named_camera, now_us
+from hotpix_registry.registry.facade.opened import Opened, named_camera, now_us
 from hotpix_registry.registry.life import EventResult, Withdrawal
 from hotpix_registry.registry.masks import BuildResult, MaskChange, Plan
 from hotpix_registry.registry.view import instant_of, labelled_us, when
@@ -77,7 +77,9 @@ class VersionMethods(Opened):
         results = []
         for campaign in plan.campaigns:
             try:
-                results.append(build.build_campaign(self._engine, act(), campaign, row, recipe, progress))
+                results.append(
+                    build.build_campaign(self._engine, self._act(), campaign, row, recipe, progress)
+                )
             except HotpixError as error:
                 if failed is None:
                     raise
