@@ -65,12 +65,6 @@ class Forbidden(HotpixError):
     code, exit_code, http_status = "forbidden", 1, 403
 
 
-class TooLarge(HotpixError):
-    """More bytes than the service takes."""
-
-    code, exit_code, http_status = "too-large", 1, 413
-
-
 class TooMany(HotpixError):
     """Wrong tokens, one after the other."""
 

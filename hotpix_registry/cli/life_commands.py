@@ -24,7 +24,6 @@ from hotpix_registry.cli.options import (
 )
 from hotpix_registry.cli.output import out, print_changes, print_dates, print_json, print_rows, say
 from hotpix_registry.domain import iso
-from hotpix_registry.errors import UsageError
 
 event_app = typer.Typer(
     help="Epoch events: what ends the life of earlier masks.",
@@ -89,8 +88,6 @@ def certify(
     next campaign or epoch event. Filling in and rebuilding are ordinary; any other overlap needs
     --supersede, also where the dates are given. Prints which dates answer otherwise from now on.
     """
-    if force and reason is None:
-        raise UsageError("What overrules a gate needs a reason.", next_step="Give it with --reason.")
     with open_registry(database) as registry:
         changes = registry.certify(
             mask_id,
@@ -113,6 +110,7 @@ def revoke(
     mask_id: MaskId,
     reason: Reason,
     undo: Annotated[bool, typer.Option("--undo", help="Take a revocation back.")] = False,
+    expect: Expect = None,
     camera: OfCamera = None,
     fmt: OutputFormat = Format.TABLE,
     database: Database = None,
@@ -123,9 +121,9 @@ def revoke(
     """
     with open_registry(database) as registry:
         if undo:
-            held = registry.lift_revocation(mask_id, camera=camera, reason=reason)
+            held = registry.lift_revocation(mask_id, expect=expect, camera=camera, reason=reason)
         else:
-            held = registry.revoke(mask_id, camera=camera, reason=reason)
+            held = registry.revoke(mask_id, expect=expect, camera=camera, reason=reason)
     if fmt is not Format.TABLE:
         dates = [{"from": iso(v.start_us), "to": iso(v.end_us)} for v in held]
         print_json({"mask_id": mask_id, "revoked": not undo, "dates": dates})

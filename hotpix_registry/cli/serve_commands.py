@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -29,6 +30,19 @@ def serve(
     allow_public: Annotated[
         bool, typer.Option("--allow-public", help="Let everyone who reaches the address read.")
     ] = False,
+    frames_root: Annotated[
+        list[Path] | None,
+        typer.Option("--frames-root", metavar="DIR", help="Take frames by path from here; may be repeated."),
+    ] = None,
+    uploads: Annotated[
+        Path | None,
+        typer.Option(
+            "--uploads",
+            metavar="DIR",
+            help="Keep frames that are sent here; default beside the registry.",
+            show_default=False,
+        ),
+    ] = None,
     database: Database = None,
 ) -> None:
     """Serve masks to pipelines and pages to people, over HTTP.
@@ -43,11 +57,19 @@ def serve(
             + ("and there is no token to ask them for." if read_needs_token else "and anyone could read."),
             next_step="Make a token and say --read-needs-token, or say --allow-public if that is meant.",
         )
+    roots = [folder.expanduser().absolute() for folder in frames_root or ()]
+    if missing := [str(folder) for folder in roots if not folder.is_dir()]:
+        raise UsageError(f"{missing[0]} is no folder.", next_step="Name one that holds frames.")
     from hotpix_registry.web import app
     from hotpix_registry.web.state import ServerSettings
 
     app.serve(
-        ServerSettings(database=database, read_needs_token=read_needs_token),
+        ServerSettings(
+            database=database,
+            read_needs_token=read_needs_token,
+            frames_roots=tuple(map(str, roots)),
+            uploads=None if uploads is None else str(uploads.expanduser().absolute()),
+        ),
         host=host,
         port=port,
         workers=workers,

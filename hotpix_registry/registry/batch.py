@@ -101,10 +101,16 @@ class Batch:
     """What has been read and waits to be judged and written; a dry run only judges."""
 
     def __init__(
-        self, engine: Engine, act: Act, rules_digest: str, camera: str | None, report: IngestReport
+        self,
+        engine: Engine,
+        act: Act,
+        rules_digest: str,
+        camera: str | None,
+        report: IngestReport,
+        reason: str | None = None,
     ) -> None:
         self._engine, self._act, self._rules_digest, self._camera = engine, act, rules_digest, camera
-        self._report = report
+        self._report, self._reason = report, reason
         self._candidates: list[Candidate] = []
         self._passed: list[PassedOver] = []
         self._started = time.monotonic()
@@ -145,7 +151,8 @@ class Batch:
         self._passed, self._started = [], time.monotonic()
 
     def _enter(self, connection: Connection, candidates: Sequence[Candidate]) -> None:
-        tx = queries.open_transaction(connection, self._act, "ingest", now_us=time.time_ns() // 1000)
+        now_us = time.time_ns() // 1000
+        tx = queries.open_transaction(connection, self._act, "ingest", now_us=now_us, reason=self._reason)
         ids = queries.frame_ids(connection, [c.sha256 for c in candidates])
         book = CameraBook(connection, tx)
         new, placed = self._judge(candidates, ids, book)

@@ -241,12 +241,13 @@ def ingest(
     n_combined: int | None,
     dry_run: bool,
     progress: Progress | None,
+    reason: str | None = None,
 ) -> IngestReport:
     """Catalogue files; what was read is written in batches, each one short transaction."""
     with reading(engine) as connection:
         rules = current_rules(connection, kind=kind, n_combined=n_combined)
     report = IngestReport(dry_run=dry_run)
-    batch = Batch(engine, act, rules.digest, camera, report)
+    batch = Batch(engine, act, rules.digest, camera, report, reason)
     for number, verdict in enumerate(_verdicts(engine, files, rules)):
         if progress is not None:
             progress(number, len(files))

@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from starlette.types import Lifespan
 
 from hotpix_registry import __version__
-from hotpix_registry.web import access, answers, health, masks, problems
+from hotpix_registry.web import access, answers, health, masks, problems, writes
 from hotpix_registry.web.protection import Counts, Protection
 from hotpix_registry.web.state import ServerSettings, Service
 
@@ -44,11 +44,13 @@ def create_app(settings: ServerSettings | None = None) -> FastAPI:
     app.include_router(health.router)
     for part in (answers, masks):
         app.include_router(part.router, dependencies=access.reading if settings.read_needs_token else [])
+    app.include_router(writes.router)
     app.add_middleware(
         Protection,
         counts=counts,
         most_in_work=settings.most_in_work,
         most_body_bytes=settings.most_body_bytes,
+        most_at={"/v1/frames/upload": settings.most_upload_bytes},
     )
     return app
 
@@ -56,10 +58,11 @@ def create_app(settings: ServerSettings | None = None) -> FastAPI:
 def _lifespan(settings: ServerSettings, counts: Counts) -> Lifespan[FastAPI]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        from hotpix_registry.registry import Registry
+        from hotpix_registry.registry import Registry, arrivals
 
         with Registry(settings.database, create=False) as registry:
             app.state.service = Service(settings=settings, registry=registry, counts=counts)
+            arrivals.sweep(app.state.service.uploads)
             yield
 
     return lifespan

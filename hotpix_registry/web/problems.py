@@ -15,6 +15,7 @@ from starlette.responses import Response
 from hotpix_registry.errors import HotpixError, UsageError
 
 MEDIA_TYPE = "application/problem+json"
+_CODES = {413: "too-large"}  # Python has renamed this status
 
 
 def problem(
@@ -77,7 +78,7 @@ async def _invalid(_: Request, error: Exception) -> Response:
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    code = HTTPStatus(error.status_code).name.lower().replace("_", "-")
+    code = _CODES.get(error.status_code) or HTTPStatus(error.status_code).name.lower().replace("_", "-")
     detail = error.detail if error.detail != HTTPStatus(error.status_code).phrase else ""
     if error.status_code == HTTPStatus.NOT_FOUND and not detail:
         detail = f"There is nothing at {request.url.path}."

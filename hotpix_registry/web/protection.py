@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -42,11 +43,20 @@ class Counts:
 class Protection:
     """Refuses what is more than the process can hold, with 503 and Retry-After, instead of queueing it."""
 
-    def __init__(self, app: ASGIApp, *, counts: Counts, most_in_work: int, most_body_bytes: int) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        counts: Counts,
+        most_in_work: int,
+        most_body_bytes: int,
+        most_at: Mapping[str, int],
+    ) -> None:
         self._app = app
         self._counts = counts
         self._most_in_work = most_in_work
         self._most_body_bytes = most_body_bytes
+        self._most_at = most_at
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -78,7 +88,7 @@ class Protection:
 
         counts.in_work += 1
         try:
-            await self._app(scope, self._bounded(receive), sending)
+            await self._app(scope, self._bounded(scope, receive), sending)
         finally:
             counts.in_work -= 1
             route = getattr(scope.get("route"), "path", "other")
@@ -89,15 +99,19 @@ class Protection:
                 if taken_s <= bucket:
                     counts.buckets[route, bucket] += 1
 
-    def _bounded(self, receive: Receive) -> Receive:
+    def _bounded(self, scope: Scope, receive: Receive) -> Receive:
+        most = self._most_at.get(scope["path"], self._most_body_bytes)
+        announced = Headers(scope=scope).get("content-length", "")
         taken = 0
 
         async def bounded() -> Message:
             nonlocal taken
+            if announced.isdecimal() and int(announced) > most:  # refused before any of it is read
+                raise HTTPException(413, f"The body has more than {most} bytes.")
             message = await receive()
             taken += len(message.get("body", b""))
-            if taken > self._most_body_bytes:
-                raise HTTPException(413, f"The body has more than {self._most_body_bytes} bytes.")
+            if taken > most:
+                raise HTTPException(413, f"The body has more than {most} bytes.")
             return message
 
         return bounded

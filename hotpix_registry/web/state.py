@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from fastapi import Depends, Request
@@ -25,6 +26,11 @@ class ServerSettings:
     most_in_work: int = 256
     """requests of one process; more are refused with 503 and Retry-After"""
     most_body_bytes: int = 64 << 20
+    most_upload_bytes: int = 1 << 30
+    frames_roots: tuple[str, ...] = ()
+    """folders of the server of which frames are taken by path"""
+    uploads: str | None = None
+    """where frames that are sent are kept; None: beside the registry"""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -35,6 +41,11 @@ class Service:
     registry: Registry
     counts: Counts = field(default_factory=Counts)
     guesses: Guesses = field(default_factory=Guesses)
+
+    @property
+    def uploads(self) -> Path:
+        """Where frames that are sent are kept."""
+        return Path(self.settings.uploads or self.registry.data_folder / "uploads")
 
 
 def _service(request: Request) -> Service:

@@ -12,6 +12,11 @@ from hotpix_registry.web.app import create_app
 from hotpix_registry.web.state import ServerSettings
 
 
+def bearing(secret: str) -> dict[str, str]:
+    """The header with which a token is sent."""
+    return {"Authorization": f"Bearer {secret}"}
+
+
 @pytest.fixture
 def client(registry: Registry, database: str) -> Iterator[TestClient]:
     """Asks the service without following redirects; an error within it fails the test."""

@@ -20,10 +20,19 @@ from hotpix_registry.web.app import create_app
 from hotpix_registry.web.guesses import MOST_ADDRESSES, Guesses, address_of
 from hotpix_registry.web.state import ServerSettings
 from tests.story import CAMERA, import_pixels, register_camera
+from tests.web.conftest import bearing
 
 OPEN = {"/healthz", "/readyz", "/metrics"}
 READS_BY_POST = {"/v1/resolve"}
-WRITES: dict[tuple[str, str], Scope] = {}
+WRITES = {
+    ("POST", "/v1/frames"): Scope.INGEST,
+    ("POST", "/v1/frames/upload"): Scope.INGEST,
+    ("POST", "/v1/masks/{mask_id}/certify"): Scope.CERTIFY,
+    ("POST", "/v1/masks/{mask_id}/revoke"): Scope.CERTIFY,
+    ("POST", "/v1/masks/{mask_id}/decertify"): Scope.CERTIFY,
+    ("POST", "/v1/cameras/{camera}/events"): Scope.CERTIFY,
+    ("POST", "/v1/releases"): Scope.ADMIN,
+}
 
 
 def routes(app: FastAPI) -> Iterator[tuple[str, str]]:
@@ -36,10 +45,6 @@ def routes(app: FastAPI) -> Iterator[tuple[str, str]]:
 
 def url(path: str) -> str:
     return re.sub(r"\{[a-z_]+\}", "1", path)
-
-
-def bearing(secret: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {secret}"}
 
 
 @pytest.fixture

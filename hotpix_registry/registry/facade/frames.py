@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from hotpix_registry.catalogue import queries
 from hotpix_registry.catalogue.engine import reading
@@ -69,6 +69,74 @@ class FrameMethods(Opened):
             dry_run=dry_run,
             progress=progress,
         )
+
+    def ingest_below(
+        self,
+        roots: Sequence[str | Path],
+        paths: Sequence[str],
+        *,
+        recursive: bool = False,
+        camera: str | None = None,
+        kind: Kind | None = None,
+        n_combined: int | None = None,
+        dry_run: bool = False,
+    ) -> IngestReport:
+        """As `ingest`, for somebody else: of absolute paths, and below some folders only.
+
+        Raises
+        ------
+        Forbidden
+            A path, or what a link on its way leads to, lies elsewhere.
+        """
+        from hotpix_registry.registry import arrivals
+
+        return self.ingest(
+            arrivals.found_below(roots, paths, recursive=recursive),
+            camera=camera,
+            kind=kind,
+            n_combined=n_combined,
+            dry_run=dry_run,
+        )
+
+    def take_in(
+        self,
+        path: Path,
+        stream: BinaryIO,
+        folder: Path,
+        *,
+        name: str,
+        sha256: str,
+        camera: str | None = None,
+        kind: Kind | None = None,
+        n_combined: int | None = None,
+    ) -> IngestReport:
+        """Catalogue a file that was sent and written to `path`, which moves it to its place in a folder.
+
+        Raises
+        ------
+        UnreadableFrame
+            It is no readable FITS file, or ingest rejects it; it is not moved.
+        """
+        import os
+
+        from hotpix_registry.registry import arrivals, ingest
+
+        def look(found: Found, only: bool) -> IngestReport:
+            return ingest.ingest(
+                self._engine,
+                self._act(),
+                [found],
+                camera=camera,
+                kind=kind,
+                n_combined=n_combined,
+                dry_run=only,
+                progress=None,
+                reason=f"sent as {name}",
+            )
+
+        stream.flush()
+        os.fsync(stream.fileno())
+        return arrivals.take_in(path, folder, name, sha256, look)
 
     def interpret(self, header: FrameHeader, *, kind: Kind | None = None) -> Facts:
         """What a header means under the keyword profiles that ship with us and the registry's own."""

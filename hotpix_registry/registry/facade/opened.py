@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Self
 
 from sqlalchemy.engine import Connection
@@ -51,6 +52,15 @@ class Opened:
 
     def __str__(self) -> str:
         return databases.describe(self._engine)
+
+    @property
+    def data_folder(self) -> Path:
+        """Where files of this registry are put: beside its own, or in the user's data directory."""
+        if self._engine.dialect.name == "sqlite":
+            return Path(str(self._engine.url.database)).parent
+        import platformdirs
+
+        return platformdirs.user_data_path("hotpix-registry")
 
     @contextmanager
     def _writing(self, action: str, reason: str | None = None) -> Iterator[tuple[Connection, int]]:

@@ -207,6 +207,8 @@ class VersionMethods(Opened):
         ------
         Conflict, RevokedMask, UsageError, UnknownId
         """
+        if force and not reason:
+            raise UsageError("What overrules a gate needs a reason.", next_step="Give it with --reason.")
         with self._writing("certify", reason) as (connection, tx):
             mask, row = _mask_and_camera(connection, mask_id, camera)
             if expect is not None:
@@ -249,16 +251,24 @@ class VersionMethods(Opened):
                 life.check_unmoved(connection, row, mask.series_id, expect, tx)
             return life.decertify(connection, row, mask_id, tx, restore_previous=restore_previous)
 
-    def revoke(self, mask_id: int, *, camera: str | None = None, reason: str) -> list[Validity]:
+    def revoke(
+        self, mask_id: int, *, expect: int | None = None, camera: str | None = None, reason: str
+    ) -> list[Validity]:
         """Declare a mask unusable; returns the dates whose answer is an error from now on."""
         with self._writing("revoke", reason) as (connection, tx):
-            _mask_and_camera(connection, mask_id, camera)
+            mask, row = _mask_and_camera(connection, mask_id, camera)
+            if expect is not None:
+                life.check_unmoved(connection, row, mask.series_id, expect, tx)
             return life.revoke(connection, mask_id, reason, tx)
 
-    def lift_revocation(self, mask_id: int, *, camera: str | None = None, reason: str) -> list[Validity]:
+    def lift_revocation(
+        self, mask_id: int, *, expect: int | None = None, camera: str | None = None, reason: str
+    ) -> list[Validity]:
         """Take a revocation back; returns the dates that the mask answers again."""
         with self._writing("lift revocation", reason) as (connection, tx):
-            _mask_and_camera(connection, mask_id, camera)
+            mask, row = _mask_and_camera(connection, mask_id, camera)
+            if expect is not None:
+                life.check_unmoved(connection, row, mask.series_id, expect, tx)
             return life.lift_revocation(connection, mask_id, tx)
 
     # --- epochs ---------------------------------------------------------------------

@@ -1,0 +1,144 @@
+"""Frames that reach a service: paths that it may read, and files that were sent to it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import secrets
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from hotpix_registry.errors import Forbidden, UnreadableFrame, UsageError
+from hotpix_registry.files import make_folder, storage_error
+from hotpix_registry.registry.batch import IngestReport
+from hotpix_registry.registry.ingest import Found, find_files
+
+_ENDING = re.compile(r"\.(?:fits|fit|fts|fz)(?:\.(?:fz|gz|bz2))?$", re.IGNORECASE)
+_NAME = re.compile(r"[^/\\\x00-\x1f\x7f]{1,200}")
+_ABANDONED_AFTER_S = 86_400
+
+
+# --- paths ------------------------------------------------------------------------------
+
+
+def found_below(roots: Sequence[str | Path], paths: Sequence[str], *, recursive: bool) -> list[Found]:
+    """Files behind absolute paths, folders and globs, all of which lie below some folders.
+
+    Raises
+    ------
+    Forbidden
+        One lies elsewhere, or is a link to elsewhere; nothing is told of whether it exists.
+    UsageError
+        One names nothing.
+    """
+    real_roots = [Path(os.path.realpath(root)) for root in roots]
+    for path in paths:
+        # looked at before anything is looked for: what is elsewhere stays unknown
+        if not os.path.isabs(path) or not _is_below(real_roots, path):
+            raise _elsewhere(path)
+    found = find_files(paths, recursive=recursive)
+    for one in found:
+        if not _is_below(real_roots, one.path):
+            raise _elsewhere(one.path)
+    return found
+
+
+def _is_below(roots: Sequence[Path], path: str) -> bool:
+    real = Path(os.path.realpath(path))
+    return any(real.is_relative_to(root) for root in roots)
+
+
+def _elsewhere(path: str) -> Forbidden:
+    return Forbidden(
+        f"{path} is not in a folder of which this service takes frames.",
+        next_step="Send the file itself, or ask whoever runs the service for --frames-root.",
+    )
+
+
+# --- files that were sent ---------------------------------------------------------------
+
+
+def ending_of(name: str) -> str:
+    """How the name of a FITS file ends, in small letters.
+
+    Raises
+    ------
+    UsageError
+        It is no name of a FITS file, or more than a name.
+    """
+    ending = _ENDING.search(name)
+    if ending is None or not _NAME.fullmatch(name):
+        raise UsageError(
+            f"'{name[:200]}' is no name of a FITS file.",
+            next_step="Use one such as dark_001.fits or dark.fit.gz.",
+        )
+    return ending[0].lower()
+
+
+@contextmanager
+def quarantined(folder: Path) -> Iterator[tuple[Path, BinaryIO]]:
+    """A new file beside those that were taken in; it is gone at the end, unless it was moved.
+
+    Raises
+    ------
+    StorageError
+    """
+    quarantine = make_folder(folder / "quarantine")
+    path = quarantine / secrets.token_hex(16)
+    try:
+        stream = path.open("xb")
+    except OSError as error:
+        raise storage_error(path, error) from error
+    try:
+        with stream:
+            yield path, stream
+    except OSError as error:
+        raise storage_error(path, error) from error
+    finally:
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what a service that was killed had begun to receive."""
+    with contextlib.suppress(OSError):
+        for path in (folder / "quarantine").iterdir():
+            if time.time() - path.stat().st_mtime > _ABANDONED_AFTER_S:
+                path.unlink(missing_ok=True)
+
+
+def take_in(
+    path: Path, folder: Path, name: str, sha256: str, ingest: Callable[[Found, bool], IngestReport]
+) -> IngestReport:
+    """Ingest a file that was sent, from where its digest says that it belongs; else nothing is left of it.
+
+    Parameters
+    ----------
+    ingest
+        takes the file, and whether it is only to be looked at
+
+    Raises
+    ------
+    UnreadableFrame
+        Ingest rejects it.
+    """
+    looked_at = ingest(Found(str(path), True), True)
+    if looked_at.rejected:
+        raise UnreadableFrame(looked_at.rejected[0][1].replace(str(path), name))
+    if not looked_at.accepted + looked_at.known:
+        return looked_at
+    place = folder / sha256[:2] / f"{sha256}{ending_of(name)}"
+    was_there = place.exists()
+    try:
+        make_folder(place.parent)
+        os.replace(path, place)
+        report = ingest(Found(str(place), True), False)
+    except BaseException:
+        if not was_there:
+            place.unlink(missing_ok=True)
+        raise
+    return report
