@@ -29,8 +29,8 @@ from hotpix_registry.cli.output import (
     print_rows,
     say,
 )
-from hotpix_registry.domain import Recipe, Rule
-from hotpix_registry.errors import HotpixError, SomeRefused, UsageError
+from hotpix_registry.domain import Rule
+from hotpix_registry.errors import HotpixError, SomeRefused
 
 if TYPE_CHECKING:
     from hotpix_registry.domain import Frame
@@ -71,7 +71,9 @@ def build(
 ) -> None:
     """Build hot-pixel masks from the catalogued darks of a camera, one for each campaign."""
     span, seconds = parse_nights(nights), parse_exposures(exposures)
-    recipe = _recipe(rule, limit, cutoff)
+    from hotpix_registry.registry.question import parse_recipe
+
+    recipe = parse_recipe(rule, limit, cutoff)
     with open_registry(database) as registry:
         if dry_run:
             _print_plan(registry.plan(camera, nights=span, exposures_s=seconds), fmt)
@@ -95,28 +97,6 @@ def build(
         raise SomeRefused(
             "Only candidates were built.", next_step="Look at them with `show`, then `certify ID`."
         )
-
-
-def _recipe(rule: Rule | None, limit: str | None, cutoff: float | None) -> Recipe | None:
-    if limit is not None and cutoff is not None:
-        raise UsageError("A limit and a cut-off exclude each other.", next_step="Give one of them.")
-    values: dict[str, Any] = {}
-    if rule is not None:
-        values["rule"] = rule
-    if limit is not None and limit != "auto":
-        try:
-            values["limit_e_per_s"] = float(limit)
-        except ValueError:
-            values["limit_e_per_s"] = -1.0
-        if not 0 < values["limit_e_per_s"] <= 1e9:
-            raise UsageError(f"'{limit}' is no limit.", next_step="Write auto, or e-/s such as 4.")
-    if cutoff is not None:
-        values |= {"rule": values.get("rule", Rule.CUTOFF), "cutoff_e_per_s": cutoff}
-    if rule in (Rule.IMPORT, Rule.EDIT):
-        raise UsageError(
-            f"Rule {rule} is not built from darks.", next_step=f"See `hotpix-registry {rule} -h`."
-        )
-    return Recipe(**values) if values else None
 
 
 def _print_plan(plan: Plan, fmt: Format) -> None:

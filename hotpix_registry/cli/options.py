@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from datetime import date
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -148,46 +146,17 @@ def parse_configuration(**given: str | None) -> dict[str, Any]:
 
 
 def parse_nights(text: str | None) -> tuple[str, str] | None:
-    """`2018-08-20..2018-08-25` or one night, as ISO dates.
+    """`2018-08-20..2018-08-25` or one night, as ISO dates."""
+    from hotpix_registry.registry import question
 
-    Raises
-    ------
-    UsageError
-        With what to write instead.
-    """
-    if text is None:
-        return None
-    first, dots, last = text.partition("..")
-    try:
-        a = date.fromisoformat(first.strip())
-        b = date.fromisoformat(last.strip()) if dots else a
-    except ValueError:
-        raise UsageError(
-            f"'{text}' is no range of nights.", next_step="Write 2018-08-20..2018-08-25."
-        ) from None
-    if b < a:
-        raise UsageError(f"The nights {text} end before they begin.", next_step=f"Write {b}..{a}.")
-    return str(a), str(b)
+    return question.parse_nights(text)
 
 
 def parse_exposures(text: str | None) -> list[float] | None:
-    """`90,1000` as seconds.
+    """`90,1000` as seconds."""
+    from hotpix_registry.registry import question
 
-    Raises
-    ------
-    UsageError
-        With what to write instead.
-    """
-    if text is None:
-        return None
-    parts = [part for part in re.split(r"[,\s]+", text.strip()) if part]
-    try:
-        exposures = [float(part.removesuffix("s")) for part in parts]
-    except ValueError:
-        exposures = []
-    if not exposures or not all(0 < e < 1e6 for e in exposures):
-        raise UsageError(f"'{text}' is no list of exposure times.", next_step="Write seconds: 90,1000.")
-    return exposures
+    return question.parse_exposures(text)
 
 
 def parse_numbers(text: str, count: int, what: str, hint: str) -> tuple[int, ...]:

@@ -30,6 +30,9 @@ def serve(
     allow_public: Annotated[
         bool, typer.Option("--allow-public", help="Let everyone who reaches the address read.")
     ] = False,
+    jobs: Annotated[
+        int, typer.Option("--jobs", metavar="N", min=1, max=64, help="Builds that may run at once.")
+    ] = 1,
     frames_root: Annotated[
         list[Path] | None,
         typer.Option("--frames-root", metavar="DIR", help="Take frames by path from here; may be repeated."),
@@ -67,6 +70,7 @@ def serve(
         ServerSettings(
             database=database,
             read_needs_token=read_needs_token,
+            jobs_at_once=jobs,
             frames_roots=tuple(map(str, roots)),
             uploads=None if uploads is None else str(uploads.expanduser().absolute()),
         ),

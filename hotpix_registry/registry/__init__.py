@@ -6,6 +6,7 @@ from hotpix_registry.registry.facade.archive import ArchiveMethods
 from hotpix_registry.registry.facade.cameras import CameraMethods
 from hotpix_registry.registry.facade.frames import FrameMethods
 from hotpix_registry.registry.facade.history import HistoryMethods
+from hotpix_registry.registry.facade.jobs import JobMethods
 from hotpix_registry.registry.facade.keeping import KeepingMethods
 from hotpix_registry.registry.facade.science import ScienceMethods
 from hotpix_registry.registry.facade.story import StoryMethods
@@ -25,6 +26,7 @@ class Registry(
     ScienceMethods,
     StoryMethods,
     AccessMethods,
+    JobMethods,
 ):
     """A registry of hot-pixel masks: dark frames in, masks out.
 

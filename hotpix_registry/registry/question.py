@@ -6,8 +6,10 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Any, Literal
 
+from hotpix_registry.domain import Recipe, Rule
 from hotpix_registry.errors import UsageError
 
 Fallback = Literal["previous", "nearest", "warmer"]
@@ -96,3 +98,77 @@ def configuration_value(name: str, text: str) -> Any:
     if not re.fullmatch(form, text.upper()):
         raise ValueError(f"{text} is none of {form}")
     return text.upper()
+
+
+# --- what is asked of a build ----------------------------------------------------------
+
+
+def parse_nights(text: str | None) -> tuple[str, str] | None:
+    """`2018-08-20..2018-08-25` or one night, as ISO dates.
+
+    Raises
+    ------
+    UsageError
+        With what to write instead.
+    """
+    if text is None:
+        return None
+    first, dots, last = text.partition("..")
+    try:
+        a = date.fromisoformat(first.strip())
+        b = date.fromisoformat(last.strip()) if dots else a
+    except ValueError:
+        raise UsageError(
+            f"'{text}' is no range of nights.", next_step="Write 2018-08-20..2018-08-25."
+        ) from None
+    if b < a:
+        raise UsageError(f"The nights {text} end before they begin.", next_step=f"Write {b}..{a}.")
+    return str(a), str(b)
+
+
+def parse_exposures(text: str | None) -> list[float] | None:
+    """`90,1000` as seconds.
+
+    Raises
+    ------
+    UsageError
+        With what to write instead.
+    """
+    if text is None:
+        return None
+    parts = [part for part in re.split(r"[,\s]+", text.strip()) if part]
+    try:
+        exposures = [float(part.removesuffix("s")) for part in parts]
+    except ValueError:
+        exposures = []
+    if not exposures or not all(0 < e < 1e6 for e in exposures):
+        raise UsageError(f"'{text}' is no list of exposure times.", next_step="Write seconds: 90,1000.")
+    return exposures
+
+
+def parse_recipe(rule: Rule | None, limit: str | None, cutoff: float | None) -> Recipe | None:
+    """The recipe that a rule, a limit (`auto` or e-/s) and a cut-off (e-/s) describe; None: none of them.
+
+    Raises
+    ------
+    UsageError
+    """
+    if limit is not None and cutoff is not None:
+        raise UsageError("A limit and a cut-off exclude each other.", next_step="Give one of them.")
+    values: dict[str, Any] = {}
+    if rule is not None:
+        values["rule"] = rule
+    if limit is not None and limit != "auto":
+        try:
+            values["limit_e_per_s"] = float(limit)
+        except ValueError:
+            values["limit_e_per_s"] = -1.0
+        if not 0 < values["limit_e_per_s"] <= 1e9:
+            raise UsageError(f"'{limit}' is no limit.", next_step="Write auto, or e-/s such as 4.")
+    if cutoff is not None:
+        values |= {"rule": values.get("rule", Rule.CUTOFF), "cutoff_e_per_s": cutoff}
+    if rule in (Rule.IMPORT, Rule.EDIT):
+        raise UsageError(
+            f"Rule {rule} is not built from darks.", next_step=f"See `hotpix-registry {rule} -h`."
+        )
+    return Recipe(**values) if values else None

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict
 from typing import Any
 
@@ -13,7 +14,7 @@ from fastapi import FastAPI
 from starlette.types import Lifespan
 
 from hotpix_registry import __version__
-from hotpix_registry.web import access, answers, health, masks, problems, writes
+from hotpix_registry.web import access, answers, health, jobs, masks, problems, runner, writes
 from hotpix_registry.web.protection import Counts, Protection
 from hotpix_registry.web.state import ServerSettings, Service
 
@@ -42,7 +43,7 @@ def create_app(settings: ServerSettings | None = None) -> FastAPI:
     )
     problems.add_handlers(app)
     app.include_router(health.router)
-    for part in (answers, masks):
+    for part in (answers, masks, jobs):
         app.include_router(part.router, dependencies=access.reading if settings.read_needs_token else [])
     app.include_router(writes.router)
     app.add_middleware(
@@ -63,7 +64,11 @@ def _lifespan(settings: ServerSettings, counts: Counts) -> Lifespan[FastAPI]:
         with Registry(settings.database, create=False) as registry:
             app.state.service = Service(settings=settings, registry=registry, counts=counts)
             arrivals.sweep(app.state.service.uploads)
+            supervision = asyncio.create_task(runner.supervise(app.state.service))
             yield
+            supervision.cancel()
+            with suppress(asyncio.CancelledError):
+                await supervision
 
     return lifespan
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from fastapi import Depends, Request
 from starlette.responses import Response
 
+from hotpix_registry.registry.facade.jobs import HEARTBEAT_S
 from hotpix_registry.web.guesses import Guesses
 from hotpix_registry.web.protection import Counts
 
@@ -27,6 +28,11 @@ class ServerSettings:
     """requests of one process; more are refused with 503 and Retry-After"""
     most_body_bytes: int = 64 << 20
     most_upload_bytes: int = 1 << 30
+    jobs_at_once: int = 1
+    """of all processes on this registry"""
+    most_jobs: int = 20
+    """unfinished ones; more are refused with 503 and Retry-After"""
+    heartbeat_s: float = HEARTBEAT_S
     frames_roots: tuple[str, ...] = ()
     """folders of the server of which frames are taken by path"""
     uploads: str | None = None
@@ -41,6 +47,8 @@ class Service:
     registry: Registry
     counts: Counts = field(default_factory=Counts)
     guesses: Guesses = field(default_factory=Guesses)
+    streams: int = 0
+    """how many listen to jobs"""
 
     @property
     def uploads(self) -> Path:

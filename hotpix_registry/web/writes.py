@@ -9,21 +9,26 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
+from starlette.responses import Response
 
-from hotpix_registry.domain import Kind, Scope, iso
+from hotpix_registry.domain import Kind, Rule, Scope, iso
 from hotpix_registry.errors import UnreadableFrame
 from hotpix_registry.registry import Registry, arrivals
 from hotpix_registry.web.access import needs
+from hotpix_registry.web.jobs import accepted
 from hotpix_registry.web.masks import MaskId
 from hotpix_registry.web.state import TheService
 
 router = APIRouter(prefix="/v1", tags=["writing"])
 
 MayIngest = Annotated[Registry, needs(Scope.INGEST)]
+MayBuild = Annotated[Registry, needs(Scope.BUILD)]
 MayCertify = Annotated[Registry, needs(Scope.CERTIFY)]
 MayKeep = Annotated[Registry, needs(Scope.ADMIN)]
 
 _CHUNK = 1 << 20
+AT_ONCE = 16
+"""files that are catalogued within a request"""
 Text = Annotated[str, Field(max_length=10_000)]
 Why = Annotated[str, Field(min_length=1, max_length=10_000, description="It is kept with the act.")]
 AnyWhy = Annotated[str | None, Field(max_length=10_000, description="Why; it is kept with the act.")]
@@ -85,6 +90,20 @@ class NewRelease(Body):
     note: Text = ""
 
 
+class NewBuild(Body):
+    """The options of `hotpix-registry build`."""
+
+    nights: Annotated[str | None, Field(max_length=100, description="2018-08-20..2018-08-25, or one.")] = None
+    exposures: Annotated[list[float] | str | None, Field(max_length=1000, description="Only these, s.")] = (
+        None
+    )
+    rule: Rule | None = Field(None, description="How measurements become flags; default by what there is.")
+    limit: float | Annotated[str, Field(max_length=100)] | None = Field(
+        None, description="Consistency limit on the shorter exposure: auto, or e-/s."
+    )
+    cutoff: float | None = Field(None, ge=0, le=1e9, description="Cut-off for one exposure time, e-/s.")
+
+
 class FramePaths(Body):
     """The options of `hotpix-registry ingest`; paths are the server's."""
 
@@ -117,17 +136,19 @@ class Sent(BaseModel):
 # --- frames -----------------------------------------------------------------------------
 
 
-@router.post("/frames", summary="Catalogue frames that the server can read")
-def ingest(service: TheService, registry: MayIngest, body: FramePaths) -> dict[str, Any]:
-    """As `hotpix-registry ingest`; only below the folders that the service was started with."""
-    report = registry.ingest_below(
-        service.settings.frames_roots,
-        body.paths,
-        recursive=body.recursive,
-        camera=body.camera,
-        kind=body.type,
-        n_combined=body.ncombine,
-        dry_run=body.dry_run,
+@router.post("/frames", summary="Catalogue frames that the server can read", response_model=None)
+def ingest(service: TheService, registry: MayIngest, body: FramePaths) -> dict[str, Any] | Response:
+    """As `hotpix-registry ingest`; only below the folders that the service was started with.
+
+    A few files are catalogued at once; more become a job (202).
+    """
+    settings = service.settings
+    found = arrivals.found_below(settings.frames_roots, body.paths, recursive=body.recursive)
+    if len(found) > AT_ONCE:
+        request = body.model_dump(mode="json", exclude_defaults=True)
+        return accepted(service, registry.queue_ingest(request, most_waiting=settings.most_jobs))
+    report = registry.ingest(
+        found, camera=body.camera, kind=body.type, n_combined=body.ncombine, dry_run=body.dry_run
     )
     return report.as_dict()
 
@@ -172,6 +193,16 @@ async def upload(
             n_combined=sent.ncombine,
         )
     return report.as_dict() | {"sha256": sha256}
+
+
+# --- builds -----------------------------------------------------------------------------
+
+
+@router.post("/cameras/{camera}/build", status_code=202, summary="Build masks", response_class=Response)
+def build(service: TheService, registry: MayBuild, camera: str, body: NewBuild) -> Response:
+    """As `hotpix-registry build`, in a process of its own: the job tells how far it is and what came."""
+    request = body.model_dump(mode="json", exclude_defaults=True)
+    return accepted(service, registry.queue_build(camera, request, most_waiting=service.settings.most_jobs))
 
 
 # --- masks ------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ READS_BY_POST = {"/v1/resolve"}
 WRITES = {
     ("POST", "/v1/frames"): Scope.INGEST,
     ("POST", "/v1/frames/upload"): Scope.INGEST,
+    ("POST", "/v1/cameras/{camera}/build"): Scope.BUILD,
     ("POST", "/v1/masks/{mask_id}/certify"): Scope.CERTIFY,
     ("POST", "/v1/masks/{mask_id}/revoke"): Scope.CERTIFY,
     ("POST", "/v1/masks/{mask_id}/decertify"): Scope.CERTIFY,

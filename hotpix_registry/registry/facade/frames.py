@@ -80,6 +80,7 @@ class FrameMethods(Opened):
         kind: Kind | None = None,
         n_combined: int | None = None,
         dry_run: bool = False,
+        progress: Progress | None = None,
     ) -> IngestReport:
         """As `ingest`, for somebody else: of absolute paths, and below some folders only.
 
@@ -96,6 +97,7 @@ class FrameMethods(Opened):
             kind=kind,
             n_combined=n_combined,
             dry_run=dry_run,
+            progress=progress,
         )
 
     def take_in(
