@@ -13,6 +13,8 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from hotpix_registry.errors import HotpixError
+
 if TYPE_CHECKING:
     from hotpix_registry.web.state import Service
 
@@ -25,9 +27,10 @@ _TO_END_S = 10.0
 async def supervise(service: Service) -> NoReturn:
     """Start a process whenever a job waits and fewer run than may; end them when the service ends."""
     settings, children = service.settings, list[subprocess.Popen[bytes]]()
+    amiss = ""
     try:
         while True:
-            children = [child for child in children if child.poll() is None]
+            children = [child for child in children if not _has_ended(child)]
             try:
                 if len(children) < settings.jobs_at_once and await asyncio.to_thread(
                     service.registry.a_job_waits,
@@ -35,8 +38,11 @@ async def supervise(service: Service) -> NoReturn:
                     heartbeat_s=settings.heartbeat_s,
                 ):
                     children.append(await asyncio.to_thread(_start, service))
-            except Exception:  # jobs wait until it is over; the service goes on answering
-                log.exception("Jobs cannot be looked at.")
+                amiss = ""
+            except HotpixError as error:  # jobs wait until it is over; the service goes on answering
+                if amiss != str(error):
+                    amiss = str(error)
+                    log.warning("No job can be begun: %s", amiss)
             await asyncio.sleep(_LOOK_EVERY_S)
     finally:
         for child in children:
@@ -46,6 +52,17 @@ async def supervise(service: Service) -> NoReturn:
                 child.wait(_TO_END_S)
             except subprocess.TimeoutExpired:
                 child.kill()
+                child.wait()
+            _has_ended(child)
+
+
+def _has_ended(child: subprocess.Popen[bytes]) -> bool:
+    if child.poll() is None:
+        return False
+    if child.stdin is not None:
+        with contextlib.suppress(BrokenPipeError):
+            child.stdin.close()
+    return True
 
 
 def _start(service: Service) -> subprocess.Popen[bytes]:

@@ -52,7 +52,7 @@ def service(registry: Registry, database: str, darks: Path) -> Iterator[TestClie
         yield client
 
 
-def when[T](look: Callable[[], T | None], *, within_s: float = 90.0) -> T:
+def when(look: Callable[[], Any], *, within_s: float = 90.0) -> Any:
     """What is there after a while."""
     end = time.monotonic() + within_s
     while (found := look()) is None:
