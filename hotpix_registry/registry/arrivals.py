@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from hotpix_registry.errors import Forbidden, UnreadableFrame, UsageError
+from hotpix_registry.errors import Forbidden, StorageError, UnreadableFrame, UsageError
 from hotpix_registry.files import make_folder, storage_error
 from hotpix_registry.registry.batch import IngestReport
 from hotpix_registry.registry.ingest import Found, find_files
@@ -96,6 +96,8 @@ def quarantined(folder: Path) -> Iterator[tuple[Path, BinaryIO]]:
     try:
         with stream:
             yield path, stream
+    except StorageError:
+        raise
     except OSError as error:
         raise storage_error(path, error) from error
     finally:
@@ -126,9 +128,14 @@ def take_in(
     UnreadableFrame
         Ingest rejects it.
     """
-    looked_at = ingest(Found(str(path), True), True)
-    if looked_at.rejected:
-        raise UnreadableFrame(looked_at.rejected[0][1].replace(str(path), name))
+
+    def ingested(file: Path, only_look: bool) -> IngestReport:
+        report = ingest(Found(str(file), True), only_look)
+        if report.rejected:
+            raise UnreadableFrame(report.rejected[0][1].replace(str(file), name))
+        return report
+
+    looked_at = ingested(path, True)
     if not looked_at.accepted + looked_at.known:
         return looked_at
     place = folder / sha256[:2] / f"{sha256}{ending_of(name)}"
@@ -136,9 +143,8 @@ def take_in(
     try:
         make_folder(place.parent)
         os.replace(path, place)
-        report = ingest(Found(str(place), True), False)
+        return ingested(place, False)
     except BaseException:
         if not was_there:
             place.unlink(missing_ok=True)
         raise
-    return report

@@ -199,9 +199,9 @@ async def upload(
 
 
 @router.post("/cameras/{camera}/build", status_code=202, summary="Build masks", response_class=Response)
-def build(service: TheService, registry: MayBuild, camera: str, body: NewBuild) -> Response:
+def build(service: TheService, registry: MayBuild, camera: str, body: NewBuild | None = None) -> Response:
     """As `hotpix-registry build`, in a process of its own: the job tells how far it is and what came."""
-    request = body.model_dump(mode="json", exclude_defaults=True)
+    request = {} if body is None else body.model_dump(mode="json", exclude_defaults=True)
     return accepted(service, registry.queue_build(camera, request, most_waiting=service.settings.most_jobs))
 
 
@@ -209,9 +209,9 @@ def build(service: TheService, registry: MayBuild, camera: str, body: NewBuild) 
 
 
 @router.post("/masks/{mask_id}/certify", summary="Let a mask answer for its dates")
-def certify(registry: MayCertify, mask_id: MaskId, body: Certification) -> dict[str, Any]:
+def certify(registry: MayCertify, mask_id: MaskId, body: Certification | None = None) -> dict[str, Any]:
     """As `hotpix-registry certify`; answers which dates have another mask from now on."""
-    changes = registry.certify(mask_id, **body.model_dump())
+    changes = registry.certify(mask_id, **({} if body is None else body.model_dump()))
     return {"mask_id": mask_id, "changes": [change.as_dict() for change in changes]}
 
 

@@ -144,6 +144,22 @@ def test_of_what_is_refused_nothing_is_left(registry: Registry, service: TestCli
     assert (too_long.status_code, too_long.json()["code"]) == (413, "too-large")
 
 
+def test_a_folder_that_cannot_be_written_is_named(
+    registry: Registry, service: TestClient, tmp_path: Path
+) -> None:
+    content = write_frame(tmp_path / "a.fits").read_bytes()
+    (tmp_path / "uploads").write_text("in the way")
+    got = send(service, content)
+    assert (got.status_code, got.json()["code"]) == (507, "storage")
+    (tmp_path / "uploads").unlink()
+    (tmp_path / "uploads").mkdir()
+    (tmp_path / "uploads" / hashlib.sha256(content).hexdigest()[:2]).write_text("in the way")
+    got = send(service, content)
+    assert (got.status_code, got.json()["detail"].count("cannot be written")) == (507, 1)
+    assert [path.parent for path in kept(tmp_path / "uploads")] == [tmp_path / "uploads"]
+    assert registry.frames() == []
+
+
 def test_what_a_killed_service_had_begun_to_receive_is_swept(
     registry: Registry, service: TestClient, database: str, tmp_path: Path
 ) -> None:
