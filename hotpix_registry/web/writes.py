@@ -227,8 +227,7 @@ def revoke(registry: MayCertify, mask_id: MaskId, body: Revocation) -> dict[str,
 @router.post("/masks/{mask_id}/decertify", summary="Take all dates from a mask")
 def decertify(registry: MayCertify, mask_id: MaskId, body: Decertification) -> dict[str, Any]:
     """As `hotpix-registry decertify`; the mask stays, and can be certified again."""
-    changes = registry.decertify(mask_id, **body.model_dump())
-    return {"mask_id": mask_id, "changes": [change.as_dict() for change in changes]}
+    return {"mask_id": mask_id} | registry.decertify(mask_id, **body.model_dump()).as_dict()
 
 
 # --- cameras and releases ---------------------------------------------------------------
