@@ -16,6 +16,8 @@ from typing import Any, Protocol
 US_PER_S = 1_000_000
 US_PER_DAY = 86_400 * US_PER_S
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH_IN_UTC = datetime(1970, 1, 1)
+_EPOCH_DAY = _EPOCH.toordinal()
 _MJD_OF_1970 = Decimal(40_587)
 _JD_MINUS_MJD = Decimal("2400000.5")
 
@@ -93,7 +95,12 @@ def iso(instant_us: int | None) -> str | None:
     """`2018-08-22T04:00:00Z`, with a fraction only where there is one; None stays None."""
     if instant_us is None:
         return None
-    return to_datetime(instant_us).isoformat().replace("+00:00", "Z")
+    return (_EPOCH_IN_UTC + timedelta(0, 0, instant_us)).isoformat() + "Z"
+
+
+def midnight_us(day: date) -> int:
+    """Microseconds since 1970 of the beginning of a day in UTC."""
+    return (day.toordinal() - _EPOCH_DAY) * US_PER_DAY
 
 
 def mjd_to_us(mjd: Decimal) -> int:
@@ -145,11 +152,10 @@ class Night:
 
     @property
     def validity(self) -> Validity:
-        midnight_us = to_us(datetime(*self.evening.timetuple()[:3], tzinfo=UTC))
+        day_us = midnight_us(self.evening)
         if self.longitude_deg_east is None:
-            return Validity(midnight_us, midnight_us + 2 * US_PER_DAY)
-        noon_us = midnight_us + US_PER_DAY // 2
-        start_us = noon_us - round(self.longitude_deg_east / 360 * US_PER_DAY)
+            return Validity(day_us, day_us + 2 * US_PER_DAY)
+        start_us = day_us + US_PER_DAY // 2 - round(self.longitude_deg_east / 360 * US_PER_DAY)
         return Validity(start_us, start_us + US_PER_DAY)
 
     @property
@@ -206,6 +212,7 @@ def _parse_day_number(prefix: str | None, number: Decimal) -> int:
     return instant_us
 
 
+_FIRST_US, _END_US = midnight_us(date.min), midnight_us(date.max) + US_PER_DAY
 _AFTER_LEAP_SECONDS = ((1, 1, 0, 0), (7, 1, 0, 0))
 """(month, day, hour, minute) UTC of the moment after each"""
 
@@ -214,20 +221,22 @@ def _parse_iso(match: re.Match[str]) -> int:
     day, hour, minute, second, fraction, zone = match.groups()
     if zone is None:
         raise ValueError("it has no time zone; add Z for UTC, or an offset such as -07:00")
-    moment = datetime.fromisoformat(day).replace(tzinfo=UTC)
+    seconds = int(hour) * 3600 + int(minute) * 60 + int(second or 0)
+    instant_us = midnight_us(date.fromisoformat(day)) + seconds * US_PER_S
     if int(hour) > 23 or int(minute) > 59 or int(second or 0) > 60:
         raise ValueError("its time of day is out of range")
-    micro = int(((fraction or "0") + "000000")[:6])
-    moment += timedelta(hours=int(hour), minutes=int(minute), seconds=int(second or 0), microseconds=micro)
-    if zone.upper() != "Z":
+    instant_us += int(((fraction or "0") + "000000")[:6])
+    if zone not in ("Z", "z"):
         digits = zone[1:].replace(":", "").ljust(4, "0")
-        offset = timedelta(hours=int(digits[:2]), minutes=int(digits[2:]))
-        if offset > timedelta(hours=15):
+        offset_us = (int(digits[:2]) * 60 + int(digits[2:])) * 60 * US_PER_S
+        if offset_us > 15 * 3600 * US_PER_S:
             raise ValueError("its offset from UTC is out of range")
-        moment -= -offset if zone[0] == "-" else offset
-    if second == "60" and (moment.month, moment.day, moment.hour, moment.minute) not in _AFTER_LEAP_SECONDS:
+        instant_us += offset_us if zone[0] == "-" else -offset_us
+    if not _FIRST_US <= instant_us < _END_US:
+        raise ValueError("date value out of range")
+    if second == "60" and to_datetime(instant_us).timetuple()[1:5] not in _AFTER_LEAP_SECONDS:
         raise ValueError("no minute of that day had a second 60")
-    return to_us(moment)
+    return instant_us
 
 
 # --- frames -----------------------------------------------------------------
