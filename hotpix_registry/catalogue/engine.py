@@ -19,6 +19,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import URL, Connection, Engine, make_url
 
 from hotpix_registry.catalogue import schema
+from hotpix_registry.catalogue.prompt import failure
 from hotpix_registry.errors import (
     DatabaseUnavailable,
     IntegrityError,
@@ -187,9 +188,9 @@ def translated(engine: Engine) -> Iterator[None]:
     """Turn what a database says of its own state into a sentence; bugs keep their traceback."""
     try:
         yield
-    except (sa.exc.DBAPIError, sqlite3.Error) as error:
-        where = describe(engine)
-        text = str(_origin(error)).strip().partition("\n")[0]
+    except (sa.exc.DBAPIError, sqlite3.Error, failure(engine)) as error:
+        where, own = describe(engine), getattr(error, "orig", error)
+        text = str(own).strip().partition("\n")[0]
         if "readonly" in text or "read-only" in text:
             raise DatabaseUnavailable(
                 f"The registry {where} is read-only.",
@@ -218,7 +219,7 @@ def translated(engine: Engine) -> Iterator[None]:
             raise DatabaseUnavailable(
                 f"The registry {where} was busy for {_BUSY_TIMEOUT_S} s.", next_step="Try again."
             ) from error
-        if _is_unreachable(error):
+        if _is_unreachable(engine, own):
             raise DatabaseUnavailable(
                 f"The registry {where} cannot be reached: {text}.",
                 next_step="Check --database or HOTPIX_DATABASE_URL, and that the server runs.",
@@ -226,17 +227,14 @@ def translated(engine: Engine) -> Iterator[None]:
         raise
 
 
-def _origin(error: sa.exc.DBAPIError | sqlite3.Error) -> BaseException | None:
-    """What the driver said."""
-    return error.orig if isinstance(error, sa.exc.DBAPIError) else error
-
-
-def _is_unreachable(error: sa.exc.DBAPIError | sqlite3.Error) -> bool:
-    if isinstance(_origin(error), sqlite3.Error):
-        return "unable to open database file" in str(_origin(error))
-    state = getattr(_origin(error), "sqlstate", None)
+def _is_unreachable(engine: Engine, error: BaseException) -> bool:
+    if isinstance(error, sqlite3.Error):
+        return "unable to open database file" in str(error)
+    state = getattr(error, "sqlstate", None)
     refused = ("08", "28", "3D", "53", "57")  # connection, log-in, no such database, resources, shut down
-    return isinstance(error, sa.exc.OperationalError) and (state is None or state.startswith(refused))
+    return isinstance(error, engine.dialect.loaded_dbapi.OperationalError) and (
+        state is None or state.startswith(refused)
+    )
 
 
 def describe(engine: Engine) -> str:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Hashable, Iterator
+from copy import copy
 from datetime import date, datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar, cast
 
 from sqlalchemy.engine import Connection
 
 from hotpix_registry.catalogue import queries
+from hotpix_registry.catalogue.prompt import Driver, Prompt
 from hotpix_registry.catalogue.queries import Assignment, CameraRow, Event, MaskRow, Release, Revocation
 from hotpix_registry.domain import US_PER_DAY, Night, Rule, Series, Validity, parse_date, to_us
 from hotpix_registry.errors import UnknownCamera, UnknownId, UsageError
@@ -20,6 +22,7 @@ T = TypeVar("T")
 
 _BATCH = 50
 _MOST_KEPT = 5000
+_NOTHING: Any = object()
 
 
 class Memory:
@@ -29,13 +32,14 @@ class Memory:
     """
 
     def __init__(self) -> None:
-        self._state = -1, dict[Hashable, Any]()
+        self.state = -1, dict[Hashable, Any]()
+        """the newest transaction, and what was kept of its state"""
 
     def of(self, newest_tx: int) -> dict[Hashable, Any]:
-        known_tx, kept = self._state
+        known_tx, kept = self.state
         if known_tx != newest_tx or len(kept) > _MOST_KEPT:
             kept = {}
-            self._state = newest_tx, kept  # at once, since threads of a service share a registry
+            self.state = newest_tx, kept  # at once, since threads of a service share a registry
         return kept
 
 
@@ -51,9 +55,27 @@ class View:
     """
 
     def __init__(self, connection: Connection, at: int | None = None, memory: Memory | None = None) -> None:
-        self.connection, self.at = connection, at
+        self._connection, self.at = connection, at
         self._newest_tx = queries.last_tx(connection)
         self._kept = (memory or Memory()).of(self._newest_tx)
+
+    @property
+    def connection(self) -> Connection:
+        return self._connection
+
+    def moved(self, as_of: int | str | None, release: str | None) -> Self:
+        """The state that `as_of` or `release` means; neither means this one.
+
+        Raises
+        ------
+        UsageError, UnknownId
+            As `moment` does.
+        """
+        if as_of is None and release is None:
+            return self
+        other = copy(self)
+        other.at = self._keep_at(None, _moment, None if as_of is None else str(as_of), release)
+        return other
 
     def _keep(self, read: Callable[..., T], *arguments: Any) -> T:
         """What a query says of this state; asked once."""
@@ -61,10 +83,10 @@ class View:
 
     def _keep_at(self, at: int | None, read: Callable[..., T], *arguments: Any) -> T:
         key = (read, at, *arguments)
-        if key not in self._kept:
-            self._kept[key] = read(self.connection, *arguments, at=at)
-        found: T = self._kept[key]
-        return found
+        found: T | None = self._kept.get(key, _NOTHING)
+        if found is _NOTHING:
+            found = self._kept[key] = read(self.connection, *arguments, at=at)
+        return cast(T, found)
 
     @property
     def tx(self) -> int:
@@ -149,7 +171,8 @@ class View:
         return queries.masks(self.connection, series_id=series_id, at=self.at)
 
     def within(self, series_id: int, interval: Validity) -> list[Assignment]:
-        return queries.assignments_within(self.connection, series_id, interval, at=self.at)
+        """Assignments that touch an interval, in the order of time."""
+        return queries.assignments_within(Driver.of(self.connection), series_id, interval, self.at)[1]
 
     def before(self, series_id: int, instant_us: int) -> Iterator[Assignment]:
         """Assignments that begin before an instant, the nearest first."""
@@ -166,6 +189,36 @@ class View:
         ):
             yield from batch
             instant_us = batch[-1].validity.start_us
+
+
+class Unremembered(Exception):
+    """Something was written since, or something is asked for the first time."""
+
+
+class Remembered(View):
+    """The state of now out of memory alone, except for the dates; no transaction holds it.
+
+    What is asked for the dates says which transaction was the newest then. As long as that is the one of
+    the memory, all is of one state.
+    """
+
+    def __init__(self, prompt: Prompt, memory: Memory) -> None:
+        self._prompt, self.at = prompt, None
+        self._newest_tx, self._kept = memory.state
+
+    @property
+    def connection(self) -> Connection:
+        raise Unremembered
+
+    def within(self, series_id: int, interval: Validity) -> list[Assignment]:
+        newest_tx, found = self._prompt.ask(queries.assignments_within, series_id, interval, self.at)
+        if newest_tx != self._newest_tx:
+            raise Unremembered
+        return found
+
+
+def _moment(connection: Connection, as_of: str | None, release: str | None, *, at: None) -> int | None:
+    return moment(connection, as_of, release)
 
 
 def _registry_id(connection: Connection, *, at: int | None) -> str:

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from hotpix_registry.catalogue import schema as t
+from hotpix_registry.catalogue.prompt import Driver, Prepared
 from hotpix_registry.catalogue.queries.common import chunks, close, holds, insert_id, is_open
 from hotpix_registry.domain import Validity
 
@@ -214,18 +215,21 @@ def assignment_history(connection: Connection, series_ids: Sequence[int]) -> lis
     return [_assignment(row) for row in connection.execute(statement.order_by(t.assignments.c.id))]
 
 
-def _within(at: Any) -> tuple[sa.Select[Any], sa.Select[Any]]:
-    """Of a series, the assignment with the greatest `from` up to a start, and those that begin after it.
+def _within(at: Any) -> Prepared:
+    """The newest transaction, and with it the assignments of a series that may touch an interval.
 
-    Built once: writing a statement anew costs more than running it.
+    The greatest `from` up to the interval's start is one step in the index, however many there are.
     """
-    a, start_us = t.assignments.c, sa.bindparam("start_us", type_=sa.BigInteger())
-    held = sa.select(*_assignment_columns).where(a.series_id == sa.bindparam("series"))
-    held = held.where(holds(t.assignments, at))
-    later = held.where(a.valid_from_us > start_us, a.valid_from_us < sa.bindparam("end_us"))
-    return (
-        held.where(a.valid_from_us <= start_us).order_by(a.valid_from_us.desc()).limit(1),
-        later.order_by(a.valid_from_us),
+    a, newest = t.assignments.c, t.transactions.alias("newest").c
+    start_us, end_us = (sa.bindparam(name, type_=sa.BigInteger()) for name in ("start_us", "end_us"))
+    of_series = sa.and_(a.series_id == sa.bindparam("series"), holds(t.assignments, at))
+    at_start = sa.select(sa.func.max(a.valid_from_us)).where(of_series, a.valid_from_us <= start_us)
+    first_us = sa.func.coalesce(at_start.correlate(None).scalar_subquery(), start_us)
+    touching = sa.and_(of_series, a.valid_from_us >= first_us, a.valid_from_us < end_us)
+    return Prepared(
+        sa.select(newest.tx, *_assignment_columns)
+        .select_from(newest.tx.table.outerjoin(t.assignments, touching))
+        .where(newest.tx == sa.select(sa.func.max(t.transactions.c.tx)).scalar_subquery())
     )
 
 
@@ -233,18 +237,18 @@ _WITHIN_NOW, _WITHIN_THEN = _within(None), _within(sa.bindparam("at"))
 
 
 def assignments_within(
-    connection: Connection, series: int, interval: Validity, *, at: int | None = None
-) -> list[Assignment]:
-    """Assignments of a series that touch an interval, in the order of time.
+    driver: Driver, series: int, interval: Validity, at: int | None = None
+) -> tuple[int, list[Assignment]]:
+    """The newest transaction, and the assignments of a series that touch an interval, in the order of time.
 
-    The greatest `from` up to the interval's start is one step in the index, however many there are.
+    One statement, so that both are of one state even outside of a transaction.
     """
-    at_start, later = _WITHIN_NOW if at is None else _WITHIN_THEN
-    bound = {"series": series, "start_us": interval.start_us, "end_us": interval.end_us, "at": at}
-    rows = [*connection.execute(at_start, bound)]
-    if interval.end_us != interval.start_us + 1:
-        rows += connection.execute(later, bound)
-    return [found for row in rows if (found := _assignment(row)).validity.overlaps(interval)]
+    bound = {"series": series, "start_us": interval.start_us, "end_us": interval.end_us}
+    rows = _WITHIN_NOW.rows(driver, **bound) if at is None else _WITHIN_THEN.rows(driver, at=at, **bound)
+    found = [_assignment(row[1:]) for row in rows if row[1] is not None]
+    if len(found) > 1:
+        found.sort(key=lambda assignment: assignment.validity.start_us)
+    return rows[0][0] if rows else 0, [one for one in found if one.validity.overlaps(interval)]
 
 
 def assignments_before(
@@ -268,8 +272,8 @@ def assignments_after(
 
 
 def _assignment(row: Any) -> Assignment:
-    validity = Validity(row.valid_from_us, row.valid_to_us)
-    return Assignment(row.id, row.series_id, row.mask_id, validity, row.opened_tx, row.closed_tx)
+    number, series, mask_id, from_us, to_us, opened_tx, closed_tx = row
+    return Assignment(number, series, mask_id, Validity(from_us, to_us), opened_tx, closed_tx)
 
 
 def candidates(connection: Connection, series: int, *, at: int | None = None) -> list[tuple[int, int]]:

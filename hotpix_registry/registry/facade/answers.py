@@ -102,9 +102,8 @@ class AnswerMethods(Opened):
             max_age_days=max_age_days,
             allow_revoked=allow_revoked,
         )
-        with reading(self._engine) as connection:
-            view = View(connection, moment(connection, as_of, release), self._memory)
-            return Mask(answer=resolve(view, question, explained=explain), _registry=self)
+        answer = self._look_up(lambda now: resolve(now.moved(as_of, release), question, explained=explain))
+        return Mask(answer=answer, _registry=self)
 
     def replay(self, receipt: str, *, explain: bool = False) -> Mask:
         """The very mask that an answer named in its receipt; warnings say when it was revoked since.

@@ -7,10 +7,10 @@ import getpass
 import os
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 from sqlalchemy.engine import Connection
 
@@ -18,9 +18,13 @@ from hotpix_registry import __version__, settings
 from hotpix_registry.catalogue import engine as databases
 from hotpix_registry.catalogue import queries
 from hotpix_registry.catalogue.engine import reading, writing
+from hotpix_registry.catalogue.prompt import Prompt
 from hotpix_registry.catalogue.queries import Act, CameraRow
+from hotpix_registry.errors import HotpixError
 from hotpix_registry.registry.frames import camera_named
-from hotpix_registry.registry.view import Memory
+from hotpix_registry.registry.view import Memory, Remembered, Unremembered, View
+
+T = TypeVar("T")
 
 
 class Opened:
@@ -29,7 +33,7 @@ class Opened:
     def __init__(self, database: str | None = None, *, create: bool = True) -> None:
         url = databases.parse_url(settings.database_url(database))
         self._engine = databases.open_database(url, create=create)
-        self._memory = Memory()
+        self._memory, self._prompt = Memory(), Prompt(self._engine)
         self._on_behalf_of: Act | None = None
 
     def acting_for(self, actor: str, host: str, software: str) -> Self:
@@ -42,6 +46,7 @@ class Opened:
         return self._on_behalf_of or act()
 
     def close(self) -> None:
+        self._prompt.close()
         self._engine.dispose()
 
     def __enter__(self) -> Self:
@@ -69,6 +74,13 @@ class Opened:
                 connection,
                 queries.open_transaction(connection, self._act(), action, now_us=now_us(), reason=reason),
             )
+
+    def _look_up(self, ask: Callable[[View], T]) -> T:
+        """What is asked of the state of now: out of memory if that will do, else within a transaction."""
+        with suppress(Unremembered, HotpixError, *self._prompt.failures):  # the view below tells errors
+            return ask(Remembered(self._prompt, self._memory))
+        with reading(self._engine) as connection:
+            return ask(View(connection, None, self._memory))
 
     def _camera(self, name: str) -> CameraRow:
         with reading(self._engine) as connection:
