@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any, Protocol
 
 US_PER_S = 1_000_000
@@ -175,6 +176,7 @@ _ISO = re.compile(
 )
 
 
+@lru_cache(maxsize=64)  # a look-up reads its date for the answer and for the receipt
 def parse_date(text: str) -> int | date:
     """Read a `--date`: an instant in microseconds, or the evening's date of a night.
 

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy.engine import Connection
 
 from hotpix_registry.catalogue import queries
-from hotpix_registry.catalogue.queries import Assignment, CameraRow, MaskRow, Revocation
+from hotpix_registry.catalogue.queries import Assignment, CameraRow
 from hotpix_registry.domain import Series, Validity, iso
 from hotpix_registry.errors import (
     AmbiguousMask,
@@ -22,7 +22,7 @@ from hotpix_registry.registry import criteria
 from hotpix_registry.registry.criteria import Weighed, distance_us
 from hotpix_registry.registry.question import Question
 from hotpix_registry.registry.receipt import read_receipt, write_receipt
-from hotpix_registry.registry.view import Memory, View, labelled_us, when
+from hotpix_registry.registry.view import Memory, Standing, View, labelled_us, when
 from hotpix_registry.timeline import epoch_of
 
 
@@ -176,8 +176,8 @@ def _resolve(view: View, question: Question, camera: CameraRow, interval: Validi
         raise _no_mask(view, near, interval, camera, question)
     else:
         assignment, extrapolated = _fall_back(view, agreeing, near, interval, camera, question), True
-    mask = view.mask(assignment.mask_id)
-    revocation = view.revocation(mask.id)
+    standing = view.standing(assignment.mask_id, camera)
+    mask, revocation = standing.mask, standing.revocation
     if revocation is not None and not question.allow_revoked:
         raise RevokedMask(
             f"The mask of camera {camera.name} for {question.date}, mask {mask.id}, was revoked at "
@@ -186,14 +186,14 @@ def _resolve(view: View, question: Question, camera: CameraRow, interval: Validi
                 "Certify another in its place with --supersede, or take it nevertheless with --allow-revoked."
             ),
         )
-    aged = criteria.age_criterion(question, mask, interval, camera)
+    aged = criteria.age_criterion(question, standing.nights, interval)
     if aged is not None and not aged.passed:
         raise NoMask(
             f"The darks of mask {mask.id} of camera {camera.name} lie {aged.found} from {question.date}, "
             f"and {aged.wanted} are allowed.",
             next_step="Take darks and build, or raise --max-age.",
         )
-    return _answer(view, question, camera, assignment, mask, interval, revocation, extrapolated)
+    return _answer(view, question, camera, assignment, standing, interval, extrapolated)
 
 
 # --- series -----------------------------------------------------------------------------
@@ -328,8 +328,9 @@ def _neighbours(
 def _is_usable(
     view: View, row: Assignment, interval: Validity, camera: CameraRow, question: Question
 ) -> bool:
-    aged = criteria.age_criterion(question, view.mask(row.mask_id), interval, camera)
-    is_usable = view.revocation(row.mask_id) is None or question.allow_revoked
+    standing = view.standing(row.mask_id, camera)
+    aged = criteria.age_criterion(question, standing.nights, interval)
+    is_usable = standing.revocation is None or question.allow_revoked
     return is_usable and (aged is None or aged.passed)
 
 
@@ -395,14 +396,14 @@ def _answer(
     question: Question,
     camera: CameraRow,
     assignment: Assignment,
-    mask: MaskRow,
+    standing: Standing,
     interval: Validity,
-    revocation: Revocation | None,
     extrapolated: bool,
 ) -> Answer:
-    series, profile = view.series(camera)[mask.series_id], camera.profile
-    age_days = criteria.age_days(mask, interval, camera)
-    before_darks = criteria.days_before_darks(mask, interval, camera)
+    mask, series, profile = standing.mask, standing.series, camera.profile
+    revocation, revoked_since = standing.revocation, standing.revoked_since
+    age_days = criteria.age_days(standing.nights, interval)
+    before_darks = criteria.days_before_darks(standing.nights, interval)
     stale = age_days > profile.max_age_days
     difference_c = (
         None
@@ -423,20 +424,18 @@ def _answer(
         )
     if revocation is not None:
         warnings.append(f"This mask is revoked: {revocation.reason}")
-    if (source := view.revoked_source(mask)) is not None:
+    if (source := standing.revoked_source) is not None:
         warnings.append(
             f"This mask was made from mask {source.mask_id}, which is revoked: {source.reason.rstrip('.')}; "
             f"`hotpix-registry revoke {mask.id} --reason …` if it is unusable too."
         )
-    revoked_since = view.revoked_since(mask.id)
     if revoked_since is not None:
         warnings.append(
             f"This mask has been revoked since, at {iso(revoked_since.at_us)} by {revoked_since.actor}: "
             f"{revoked_since.reason}"
         )
-    rebuild_reason = view.reason_to_rebuild(mask, camera)
-    if rebuild_reason is not None:
-        warnings.append(rebuild_reason)
+    if standing.reason_to_rebuild is not None:
+        warnings.append(standing.reason_to_rebuild)
     if extrapolated:
         how = f"at {series.set_point_c:g} °C" if question.fallback == "warmer" else f"{question.fallback}"
         warnings.append(f"No mask is valid at {question.date}; this is the {how} one.")
@@ -449,15 +448,15 @@ def _answer(
             f"An exposure of {question.exposure_s:g} s lies outside those tested "
             f"({tested_s[0]:g} to {tested_s[1]:g} s)."
         )
-    waiting = view.newer_candidates(mask)
-    if waiting:
-        warnings.append(f"Newer candidates wait to be certified: {', '.join(map(str, waiting))}.")
+    if standing.newer_candidates:
+        waiting = ", ".join(map(str, standing.newer_candidates))
+        warnings.append(f"Newer candidates wait to be certified: {waiting}.")
     return Answer(
         mask_id=mask.id,
         version=mask.version,
         sha256=mask.sha256,
         camera=camera.name,
-        series=str(series),
+        series=standing.series_name,
         configuration=series.configuration.as_dict(),
         set_point_c=series.set_point_c,
         status="certified" if revocation is None else "revoked",
@@ -476,8 +475,8 @@ def _answer(
         flagged=mask.flagged,
         limit_e_per_s=mask.limit_e_per_s,
         shape=(mask.ny, mask.nx),
-        newer_candidates=tuple(waiting),
-        needs_rebuild=rebuild_reason is not None,
+        newer_candidates=standing.newer_candidates,
+        needs_rebuild=standing.reason_to_rebuild is not None,
         revoked_since=None if revoked_since is None else iso(revoked_since.at_us),
         warnings=tuple(warnings),
         receipt=write_receipt(question, camera.name, view.registry_id, view.tx, mask.id, mask.sha256),

@@ -196,7 +196,8 @@ def _held(camera: CameraRow, mask: MaskRow, validity: Validity, status: str, now
 def _age_days(mask: MaskRow, instant_us: int, camera: CameraRow) -> int:
     """Days from a mask's darks to an instant, negative before them, as answers count them."""
     at = Validity(instant_us, instant_us + 1)
-    return criteria.age_days(mask, at, camera) - criteria.days_before_darks(mask, at, camera)
+    nights = masks.campaign_validity(mask.first_night, mask.last_night, camera)
+    return criteria.age_days(nights, at) - criteria.days_before_darks(nights, at)
 
 
 @dataclass(frozen=True, slots=True)

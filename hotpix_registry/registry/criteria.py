@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from datetime import date
 from typing import Any
 
 from hotpix_registry.catalogue.queries import Assignment, CameraRow, MaskRow
-from hotpix_registry.domain import US_PER_DAY, Night, Series, Validity, iso
+from hotpix_registry.domain import US_PER_DAY, Series, Validity, iso
 from hotpix_registry.registry import masks
 from hotpix_registry.registry.question import Question
 from hotpix_registry.registry.view import View
@@ -168,29 +167,22 @@ def temperature_criterion(question: Question, series: Series, camera: CameraRow)
 # --- masks ------------------------------------------------------------------------------
 
 
-def age_days(mask: MaskRow, interval: Validity, camera: CameraRow) -> int:
+def age_days(nights: Validity, interval: Validity) -> int:
     """Days from the last night of a mask's darks to a date; 0 for dates before that."""
-    longitude = camera.profile.longitude_deg_east
-    last_end_us = Night(date.fromisoformat(mask.last_night), longitude).validity.end_us or 0
-    if interval.start_us < last_end_us:
-        return 0
-    return int((interval.start_us - last_end_us) // US_PER_DAY + 1)
+    last_end_us = nights.end_us or 0
+    return 0 if interval.start_us < last_end_us else (interval.start_us - last_end_us) // US_PER_DAY + 1
 
 
-def days_before_darks(mask: MaskRow, interval: Validity, camera: CameraRow) -> int:
+def days_before_darks(nights: Validity, interval: Validity) -> int:
     """Days from a date to the first night of a mask's darks; 0 for dates after that."""
-    longitude = camera.profile.longitude_deg_east
-    first_us = Night(date.fromisoformat(mask.first_night), longitude).validity.start_us
-    return int(max((first_us - interval.start_us) // US_PER_DAY, 0))
+    return max((nights.start_us - interval.start_us) // US_PER_DAY, 0)
 
 
-def age_criterion(
-    question: Question, mask: MaskRow, interval: Validity, camera: CameraRow
-) -> Criterion | None:
+def age_criterion(question: Question, nights: Validity, interval: Validity) -> Criterion | None:
     """None where no greatest age is asked for."""
     if question.max_age_days is None:
         return None
-    away = max(age_days(mask, interval, camera), days_before_darks(mask, interval, camera))
+    away = max(age_days(nights, interval), days_before_darks(nights, interval))
     return Criterion(
         name="age of the darks",
         wanted=f"at most {question.max_age_days} days",
@@ -307,7 +299,8 @@ def _weigh(
             name="status", wanted=" or ".join(usable), found=status[mask.id], passed=status[mask.id] in usable
         )
     )
-    age = age_criterion(question, mask, interval, camera)
+    nights = masks.campaign_validity(mask.first_night, mask.last_night, camera)
+    age = age_criterion(question, nights, interval)
     criteria += [age] if age is not None else []
     darks = Validity(mask.campaign_start_us, mask.campaign_end_us)
     away_us = distance_us(validity or darks, interval)

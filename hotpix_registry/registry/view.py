@@ -6,17 +6,17 @@ import difflib
 from collections.abc import Callable, Hashable, Iterator
 from copy import copy
 from datetime import date, datetime, timedelta
-from typing import Any, Self, TypeVar, cast
+from typing import Any, NamedTuple, Self, TypeVar, cast
 
 from sqlalchemy.engine import Connection
 
 from hotpix_registry.catalogue import queries
 from hotpix_registry.catalogue.prompt import Driver, Prompt
 from hotpix_registry.catalogue.queries import Assignment, CameraRow, Event, MaskRow, Release, Revocation
-from hotpix_registry.domain import US_PER_DAY, Night, Rule, Series, Validity, parse_date, to_us
+from hotpix_registry.domain import US_PER_DAY, Night, Series, Validity, parse_date, to_us
 from hotpix_registry.errors import UnknownCamera, UnknownId, UsageError
 from hotpix_registry.registry.frames import camera_named, find_camera
-from hotpix_registry.registry.masks import epochs_us, reasons_to_rebuild, sources_of
+from hotpix_registry.registry.masks import campaign_validity, epochs_us, reasons_to_rebuild, sources_of
 
 T = TypeVar("T")
 
@@ -41,6 +41,26 @@ class Memory:
             kept = {}
             self.state = newest_tx, kept  # at once, since threads of a service share a registry
         return kept
+
+
+class Standing(NamedTuple):
+    """What a state of the registry says of a mask."""
+
+    mask: MaskRow
+    series: Series
+    series_name: str
+    nights: Validity
+    """from the start of the first night of its darks to the end of the last"""
+    revocation: Revocation | None
+    """why it is unusable"""
+    revoked_source: Revocation | None
+    """why a mask is unusable that it was made from"""
+    revoked_since: Revocation | None
+    """why it is unusable since a later state"""
+    reason_to_rebuild: str | None
+    """why no build would make it of its frames now, and what to do"""
+    newer_candidates: tuple[int, ...]
+    """later versions of its series that wait to be certified"""
 
 
 class View:
@@ -134,38 +154,50 @@ class View:
         """Where the epochs of a camera begin."""
         return epochs_us(self.events(camera), camera)
 
-    def mask(self, mask_id: int) -> MaskRow:
-        return self._keep(_mask, mask_id)
+    def standing(self, mask_id: int, camera: CameraRow) -> Standing:
+        """What this state says of a mask of a camera, whatever is asked."""
+        key = Standing, self.at, mask_id
+        found: Standing | None = self._kept.get(key)
+        if found is None:
+            found = self._kept[key] = self._standing(mask_id, camera)
+        return found
 
-    def revocation(self, mask_id: int) -> Revocation | None:
-        """Why a mask is unusable in this state."""
-        return self._keep(queries.revocations, None).get(mask_id)
+    def _standing(self, mask_id: int, camera: CameraRow) -> Standing:
+        mask = queries.mask(self.connection, mask_id)
+        assert mask is not None
+        series = self.series(camera)[mask.series_id]
+        revoked, waiting = (
+            self._keep(queries.revocations, None),
+            self._keep(queries.candidates, series.series_id),
+        )
+        return Standing(
+            mask=mask,
+            series=series,
+            series_name=str(series),
+            nights=campaign_validity(mask.first_night, mask.last_night, camera),
+            revocation=revoked.get(mask_id),
+            revoked_source=next((revoked[m] for m in self._ancestors(mask) if m in revoked), None),
+            revoked_since=self._revoked_since(mask_id),
+            reason_to_rebuild=self._reason_to_rebuild(mask, camera),
+            newer_candidates=tuple(number for version, number in waiting if version > mask.version),
+        )
 
-    def revoked_since(self, mask_id: int) -> Revocation | None:
-        """A revocation that came after what the view shows."""
+    def _revoked_since(self, mask_id: int) -> Revocation | None:
         if self.at is None:
             return None
         now = self._keep_at(None, queries.revocations, None).get(mask_id)
         return now if now is not None and now.opened_tx > self.at else None
 
-    def newer_candidates(self, mask: MaskRow) -> list[int]:
-        """Later versions of a mask's series that wait to be certified."""
-        waiting = self._keep(queries.candidates, mask.series_id)
-        return [mask_id for version, mask_id in waiting if version > mask.version]
-
-    def reason_to_rebuild(self, mask: MaskRow, camera: CameraRow) -> str | None:
-        """Why no build would make a mask of its frames now, and what to do."""
+    def _reason_to_rebuild(self, mask: MaskRow, camera: CameraRow) -> str | None:
         events_us = self.epochs_us(camera)
         if not events_us and not self._keep(queries.any_frame_moved):
             return None
-        return self._keep(_reason_to_rebuild, mask.id, events_us)
+        return reasons_to_rebuild(self.connection, [mask], events_us, at=self.at).get(mask.id)
 
-    def revoked_source(self, mask: MaskRow) -> Revocation | None:
-        """Why a mask is unusable that this one was made from."""
-        if mask.rule not in (Rule.EDIT, Rule.PERSIST):
-            return None
-        made_from = self._keep(_ancestors, mask.id)
-        return next((found for one in made_from if (found := self.revocation(one)) is not None), None)
+    def _ancestors(self, mask: MaskRow) -> Iterator[int]:
+        for source in sources_of(self.connection, mask):
+            yield source.id
+            yield from self._ancestors(source)
 
     def masks_of(self, series_id: int) -> list[MaskRow]:
         return queries.masks(self.connection, series_id=series_id, at=self.at)
@@ -226,23 +258,6 @@ def _registry_id(connection: Connection, *, at: int | None) -> str:
         return queries.registry_id(connection)
     known = queries.registry_ids(connection)
     return next((r.registry_id for r in reversed(known) if r.from_tx <= at), known[0].registry_id)
-
-
-def _mask(connection: Connection, mask_id: int, *, at: int | None) -> MaskRow:
-    found = queries.mask(connection, mask_id)
-    assert found is not None, at
-    return found
-
-
-def _ancestors(connection: Connection, mask_id: int, *, at: int | None) -> list[int]:
-    sources = sources_of(connection, _mask(connection, mask_id, at=at))
-    return [n for one in sources for n in (one.id, *_ancestors(connection, one.id, at=at))]
-
-
-def _reason_to_rebuild(
-    connection: Connection, mask_id: int, events_us: tuple[int, ...], *, at: int | None
-) -> str | None:
-    return reasons_to_rebuild(connection, [_mask(connection, mask_id, at=at)], events_us, at=at).get(mask_id)
 
 
 def moment(connection: Connection, as_of: int | str | None, release: str | None) -> int | None:
