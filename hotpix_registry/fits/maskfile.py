@@ -397,7 +397,7 @@ def read_bad(source: bytes | str | Path) -> NDArray[np.bool_]:
 
 
 def read_raw_section(fits_bytes: bytes) -> str | None:
-    """The section of the raw frame that a mask file covers, without reading its pixels; None is all of it."""
+    """The section of the raw frame that a mask file covers, by its primary header; None is all of it."""
     primary = next(blocks.hdus(lambda offset, size: fits_bytes[offset : offset + size]))
     section = primary.values.get("RAWSEC")
     return None if section is None else str(section)

@@ -113,6 +113,19 @@ def unpack(encoding: str, blob: bytes, *, sha256: str) -> bytes:
     return fits_bytes
 
 
+def unpack_header(encoding: str, blob: bytes, *, blob_sha256: str) -> bytes:
+    """The primary header of a blob's mask file, without the work that its images are.
+
+    Raises
+    ------
+    IntegrityError
+        When the blob does not have its digest.
+    """
+    _verify(blob, blob_sha256)
+    _, _, bad_start, _, rest, _, _ = _open(encoding, blob)
+    return rest[:bad_start]
+
+
 def unpack_bad(encoding: str, blob: bytes, *, blob_sha256: str) -> NDArray[np.bool_]:
     """The boolean mask (ny, nx) of a blob, True = masked: the pixels with DQ.BAD.
 
@@ -220,12 +233,16 @@ def _open_verified(
 ) -> tuple[tuple[int, int], NDArray[np.intp], NDArray[np.uint16]]:
     import numpy as np
 
-    if hashlib.sha256(blob).hexdigest() != blob_sha256:
-        raise _damaged()
+    _verify(blob, blob_sha256)
     nx, ny, _, _, _, gaps, flags = _open(encoding, blob)
     positions = np.cumsum(np.frombuffer(gaps, np.uint32), dtype=np.intp)
     positions += np.arange(positions.size)
     return (ny, nx), positions, np.frombuffer(flags, np.uint16)
+
+
+def _verify(blob: bytes, blob_sha256: str) -> None:
+    if hashlib.sha256(blob).hexdigest() != blob_sha256:
+        raise _damaged()
 
 
 def _set_flags(

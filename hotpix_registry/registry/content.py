@@ -76,8 +76,10 @@ def dq(engine: Engine, mask_id: int) -> NDArray[np.uint16]:
 def raw_section(engine: Engine, mask_id: int) -> str | None:
     """FITS section of the raw frame that a mask covers; None is the whole frame."""
     from hotpix_registry.fits.maskfile import read_raw_section
+    from hotpix_registry.fits.packing import unpack_header
 
-    return read_raw_section(file(engine, mask_id))
+    encoding, blob, blob_sha256, _ = _stored(engine, mask_id)
+    return read_raw_section(unpack_header(encoding, blob, blob_sha256=blob_sha256))
 
 
 def numbers(engine: Engine, mask_id: int) -> dict[str, NDArray[Any]]:

@@ -305,6 +305,9 @@ def test_what_is_packed_is_unpacked_bit_for_bit(dq: np.ndarray) -> None:
     packed = packing.pack(fits_bytes)
     assert packed.sha256 == digest(fits_bytes)
     assert packing.unpack(packed.encoding, packed.blob, sha256=packed.sha256) == fits_bytes
+    header = packing.unpack_header(packed.encoding, packed.blob, blob_sha256=packed.blob_sha256)
+    assert fits_bytes.startswith(header)
+    assert header.rstrip().endswith(b"END")
     bad = packing.unpack_bad(packed.encoding, packed.blob, blob_sha256=packed.blob_sha256)
     np.testing.assert_array_equal(bad, (dq & 1).astype(bool))
     plane = packing.unpack_dq(packed.encoding, packed.blob, blob_sha256=packed.blob_sha256)
@@ -344,8 +347,9 @@ def test_a_single_changed_byte_is_noticed_by_every_read(position: int, change: i
         assert "are damaged" in error.message
     with pytest.raises(IntegrityError, match="are damaged"):
         packing.unpack_bad(packed.encoding, bytes(blob), blob_sha256=packed.blob_sha256)
-    with pytest.raises(IntegrityError, match="are damaged"):
-        packing.unpack_dq(packed.encoding, bytes(blob), blob_sha256=packed.blob_sha256)
+    for read in (packing.unpack_dq, packing.unpack_header):
+        with pytest.raises(IntegrityError, match="are damaged"):
+            read(packed.encoding, bytes(blob), blob_sha256=packed.blob_sha256)
 
 
 def test_the_blob_of_another_mask_is_noticed() -> None:
