@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Literal
+from typing import Any, Literal
 
 from hotpix_registry.cameras import CameraProfile
 from hotpix_registry.domain import Frame, Series
@@ -52,6 +52,18 @@ class Campaign:
     def inputs(self) -> list[tuple[Frame, Role]]:
         sets = (*self.sets, *([self.biases] if self.biases else []))
         return [(frame, dark_set.role) for dark_set in sets for frame in dark_set.frames]
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "series": str(self.series),
+            "first_night": self.first_night,
+            "last_night": self.last_night,
+            "inputs": [
+                {"frame_id": f.frame_id, "role": role, "exptime_s": f.exptime_s, "path": f.name}
+                for f, role in self.inputs
+            ],
+            "refused": [{"frame_id": f.frame_id, "path": f.name, "reason": r} for f, r in self.refused],
+        }
 
 
 def plan(

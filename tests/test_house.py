@@ -18,7 +18,7 @@ LAYERS = [
     {"report"},
     {"plots", "simulate"},
     {"catalogue", "science", "fits", "planning", "timeline"},
-    {"cameras", "files"},
+    {"cameras", "files", "tables"},
     {"settings"},
     {"errors"},
     {"domain"},

@@ -11,6 +11,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -113,11 +114,29 @@ def sqlite_uri(path: Path) -> str:
     return f"{path.as_uri()}?mode=ro" + ("&immutable=1" if immutable else "")
 
 
+_shared: ContextVar[Connection | None] = ContextVar("shared", default=None)
+
+
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
     """A transaction that sees one state of the registry."""
+    shared = _shared.get()
+    if shared is not None and shared.engine is engine:
+        yield shared
+        return
     with translated(engine), engine.connect() as connection, connection.begin():
         yield connection
+
+
+@contextmanager
+def reading_once(engine: Engine) -> Iterator[Connection]:
+    """As `reading`, and whatever is read within is read of the same state, by the same connection."""
+    with reading(engine) as connection:
+        before = _shared.set(connection)
+        try:
+            yield connection
+        finally:
+            _shared.reset(before)
 
 
 @contextmanager
@@ -188,6 +207,10 @@ def translated(engine: Engine) -> Iterator[None]:
     """Turn what a database says of its own state into a sentence; bugs keep their traceback."""
     try:
         yield
+    except sa.exc.TimeoutError as error:  # of the pool, whose connections are all in use
+        raise DatabaseUnavailable(
+            f"The registry {describe(engine)} is read by as many as it takes.", next_step="Try again."
+        ) from error
     except (sa.exc.DBAPIError, sqlite3.Error, failure(engine)) as error:
         where, own = describe(engine), getattr(error, "orig", error)
         text = str(own).strip().partition("\n")[0]

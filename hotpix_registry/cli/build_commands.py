@@ -6,7 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -34,7 +34,6 @@ from hotpix_registry.errors import HotpixError, SomeRefused
 
 if TYPE_CHECKING:
     from hotpix_registry.domain import Frame
-    from hotpix_registry.planning import Campaign
     from hotpix_registry.registry.masks import BuildResult, Plan
 
 
@@ -101,12 +100,7 @@ def build(
 
 def _print_plan(plan: Plan, fmt: Format) -> None:
     if fmt is not Format.TABLE:
-        print_json(
-            {
-                "campaigns": [_campaign_dict(campaign) for campaign in plan.campaigns],
-                "strays": [{"frame_id": f.frame_id, "path": f.name, "reason": r} for f, r in plan.strays],
-            }
-        )
+        print_json(plan.as_dict())
         return
     for campaign in plan.campaigns:
         out(f"{campaign.series}, {_span([campaign.first_night, campaign.last_night])}:")
@@ -147,19 +141,6 @@ def _print_reasons(refused: Sequence[tuple[Frame, str]]) -> None:
             nights = _span([frame.night for frame, _ in left_out])
             shown += f", and {len(left_out) - 4} more of {nights}"
         out(f"  left out, {reason}: {shown}")
-
-
-def _campaign_dict(campaign: Campaign) -> dict[str, Any]:
-    return {
-        "series": str(campaign.series),
-        "first_night": campaign.first_night,
-        "last_night": campaign.last_night,
-        "inputs": [
-            {"frame_id": f.frame_id, "role": role, "exptime_s": f.exptime_s, "path": f.name}
-            for f, role in campaign.inputs
-        ],
-        "refused": [{"frame_id": f.frame_id, "path": f.name, "reason": r} for f, r in campaign.refused],
-    }
 
 
 def _print_results(results: list[BuildResult], fmt: Format) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -35,20 +35,7 @@ def cameras(context: typer.Context, fmt: OutputFormat = Format.TABLE, database: 
     if context.invoked_subcommand is not None:
         return
     with open_registry(database) as registry:
-        rows: list[dict[str, Any]] = [
-            {
-                "name": row.name,
-                "aliases": list(row.aliases),
-                "status": "provisional" if row.profile.provisional else "confirmed",
-                "frames": len(registry.frames(camera=row.name)),
-                "masks": len(registry.masks(camera=row.name)),
-                "gain_e_per_adu": row.profile.detector.gain_e_per_adu,
-                "read_noise_e": row.profile.detector.read_noise_e,
-                "longitude_deg_east": row.profile.longitude_deg_east,
-                "summary": row.profile.summary,
-            }
-            for row in registry.cameras()
-        ]
+        rows = registry.list_cameras().items
     columns = {
         "name": "camera",
         "status": "status",

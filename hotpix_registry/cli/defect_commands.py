@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Annotated
 
 import typer
@@ -43,7 +42,7 @@ def defects(
     if camera is None:
         raise UsageError("Which camera?", next_step="Name it with --camera.")
     with open_registry(database) as registry:
-        rows = [dataclasses.asdict(defect) for defect in registry.defects(camera)]
+        rows = registry.list_defects(camera).items
     names = ("defect_id", "x0", "y0", "width", "height", "first_night", "last_night", "reason")
     print_rows(
         rows, fmt, columns={name: name for name in names}, nothing=f"Camera {camera} has no static defects."

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -23,7 +23,7 @@ from hotpix_registry.cli.options import (
     parse_nights,
 )
 from hotpix_registry.cli.output import count, out, print_json, print_rows, print_table, progress_bar, say
-from hotpix_registry.domain import Frame, Kind, iso
+from hotpix_registry.domain import Kind
 from hotpix_registry.errors import NoRegistry, SomeRefused, UsageError
 
 if TYPE_CHECKING:
@@ -217,21 +217,21 @@ def frames(
     exposures = parse_exposures(exposure)
     with open_registry(database) as registry:
         if rejected:
-            rows = [{"path": path, "reason": reason} for path, reason in registry.rejected()]
             print_rows(
-                rows, fmt, columns={"path": "path", "reason": "reason"}, nothing="No file was rejected."
+                registry.list_rejected().items,
+                fmt,
+                columns={"path": "path", "reason": "reason"},
+                nothing="No file was rejected.",
             )
             return
-        found = registry.frames(camera=camera, nights=parse_nights(nights), kind=kind)
-    from hotpix_registry.planning import same_exposure
-
-    rows = [
-        _frame_row(f)
-        for f in found
-        if (exposures is None or any(same_exposure(f.exptime_s, e) for e in exposures))
-        and (temperature is None or _is_near(f, temperature))
-        and (status is None or _status(f) == status)
-    ]
+        rows = registry.list_frames(
+            camera=camera,
+            nights=parse_nights(nights),
+            kind=kind,
+            exposures_s=exposures,
+            temperature_c=temperature,
+            status=status,
+        ).items
     columns = {
         "frame_id": "id",
         "camera": "camera",
@@ -244,43 +244,6 @@ def frames(
         "name": "file",
     }
     print_rows(rows, fmt, columns=columns, nothing="No frames are catalogued that fit.")
-
-
-def _is_near(frame: Frame, temperature_c: float) -> bool:
-    known_c = frame.facts.temperature_c
-    return known_c is not None and abs(known_c - temperature_c) <= 1.0
-
-
-def _status(frame: Frame) -> str:
-    if frame.excluded is not None:
-        return "excluded"
-    if frame.twin_of is not None:
-        return "twin"
-    return "used" if any(Path(path).exists() for path in frame.paths) else "missing"
-
-
-def _frame_row(frame: Frame) -> dict[str, Any]:
-    facts = frame.facts
-    return {
-        "frame_id": frame.frame_id,
-        "camera": frame.camera,
-        "kind": str(frame.kind),
-        "night": frame.night,
-        "exptime_s": frame.exptime_s,
-        "start": iso(frame.start_us),
-        "set_temp_c": facts.set_temp_c,
-        "ccd_temp_c": facts.ccd_temp_c,
-        "shape": list(facts.shape),
-        "n_combined": facts.n_combined,
-        "configuration": facts.configuration.as_dict(),
-        "status": _status(frame),
-        "excluded": frame.excluded,
-        "twin_of": frame.twin_of,
-        "sha256": frame.sha256,
-        "paths": list(frame.paths),
-        "name": Path(frame.name).name,
-        "sources": dict(facts.sources),
-    }
 
 
 FrameNames = Annotated[

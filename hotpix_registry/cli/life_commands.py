@@ -215,10 +215,7 @@ def add_event(
 def list_events(camera: Camera, fmt: OutputFormat = Format.TABLE, database: Database = None) -> None:
     """List the epoch events of a camera."""
     with open_registry(database) as registry:
-        rows: list[dict[str, Any]] = [
-            {"event_id": e.id, "at": iso(e.at_us), "kind": e.kind, "note": e.note, "tx": e.opened_tx}
-            for e in registry.events(camera)
-        ]
+        rows = registry.list_events(camera).items
     columns = {"event_id": "id", "at": "at", "kind": "kind", "note": "note"}
     print_rows(rows, fmt, columns=columns, nothing=f"Camera {camera} has no epoch events.")
 
@@ -258,16 +255,7 @@ def create_release(
 def list_releases(fmt: OutputFormat = Format.TABLE, database: Database = None) -> None:
     """List the releases."""
     with open_registry(database) as registry:
-        rows: list[dict[str, Any]] = [
-            {
-                "name": release.name,
-                "tx": release.at_tx,
-                "at": iso(release.at_us),
-                "created": iso(release.created_us),
-                "note": release.note,
-            }
-            for release in registry.releases()
-        ]
+        rows = registry.list_releases().items
     columns = {name: name for name in ("name", "tx", "at", "created", "note")}
     print_rows(rows, fmt, columns=columns, nothing="There is no release yet.")
 
@@ -299,7 +287,7 @@ def log(
     }
     if fmt is not Format.TABLE:
         for row in rows:
-            del row["deeds"], row["at_us"]
+            del row["deeds"]
     print_rows(rows, fmt, columns=columns, nothing="Nothing has been written yet.")
 
 

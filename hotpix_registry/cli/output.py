@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import shutil
 import sys
@@ -10,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from hotpix_registry import tables
 from hotpix_registry.cli.options import Format
 from hotpix_registry.cli.table import table_lines
 
@@ -53,9 +53,9 @@ def print_rows(
         case Format.JSON:
             print_json(list(rows))
         case Format.CSV:
-            _print_csv(rows, columns)
+            sys.stdout.write(tables.csv_text(rows, list(columns)))
         case Format.ECSV:
-            _print_ecsv(rows, columns)
+            sys.stdout.write(tables.ecsv_text(rows, list(columns)))
         case Format.TABLE if not rows:
             say(nothing)
         case Format.TABLE:
@@ -75,39 +75,6 @@ def _cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
     return str(value)
-
-
-def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        key: json.dumps(value, ensure_ascii=False, default=str)
-        if isinstance(value, list | dict | tuple)
-        else value
-        for key, value in row.items()
-    }
-
-
-def _print_csv(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> None:
-    names = list(rows[0]) if rows else list(columns)
-    writer = csv.DictWriter(sys.stdout, names, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(_flat(row) for row in rows)
-
-
-def _print_ecsv(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> None:
-    from astropy.table import MaskedColumn, Table
-
-    names = list(rows[0]) if rows else list(columns)
-    flat = [_flat(row) for row in rows]
-    table = Table(masked=True)
-    for name in names:
-        values = [row[name] for row in flat]
-        filler = next((type(value)() for value in values if value is not None), "")
-        table[name] = MaskedColumn(
-            [filler if value is None else value for value in values],
-            mask=[value is None for value in values],
-            dtype=None if values else str,
-        )
-    table.write(sys.stdout, format="ascii.ecsv")
 
 
 @contextmanager

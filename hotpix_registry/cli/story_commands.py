@@ -78,19 +78,12 @@ def diff(
 
     A number is a mask. A release, a transaction such as tx12 and a time are states of the registry.
     """
-    from hotpix_registry.registry.compare import DatesChange, is_mask_number
+    from hotpix_registry.registry.compare import DatesChange, check_alike
 
     _check_picture(output)
-    if is_mask_number(a) != is_mask_number(b):
-        number, state = (a, b) if is_mask_number(a) else (b, a)
-        raise UsageError(
-            f"{number} is a mask and {state} a state of the registry; they cannot be compared.",
-            next_step=f"Give two of a kind; tx{number} is the transaction.",
-        )
+    of_masks = check_alike(a, b, camera=camera)
     with open_registry(database) as registry:
-        if is_mask_number(a):
-            if camera is not None:
-                raise UsageError("Masks say themselves of which camera they are.", next_step="Omit --camera.")
+        if of_masks:
             compared = registry.diff_masks(int(a), int(b))
             if output is not None:
                 _draw(output, registry.draw_diff(compared))
@@ -112,8 +105,7 @@ def _print_diff(compared: MaskDiff, fmt: Format) -> None:
     if fmt is Format.JSON:
         print_json(compared.as_dict())
         return
-    rows = [("flag", flag) for flag in compared.flags] + [("preset", one) for one in compared.presets]
-    records = [{"of": of} | one.as_dict() for of, one in rows]
+    records = compared.rows()
     columns = {"of": "", "name": "", "vanished": "vanished", "new": "new", "common": "common"}
     if fmt is not Format.TABLE:
         print_rows(records, fmt, columns=columns, nothing="")

@@ -1,10 +1,12 @@
 """Pictures: of a build, of two masks, of a camera's dates, of its hot pixels over the years."""
 
 from hotpix_registry.plots.build import (
+    PICTURES,
     Numbers,
     departure,
     flag_map,
     histogram,
+    picture,
     pictures,
     save_plots,
     scatter,
@@ -16,6 +18,7 @@ from hotpix_registry.plots.page import png
 from hotpix_registry.plots.story import Bar, Population, coverage_chart, diff_map, trend_chart
 
 __all__ = [
+    "PICTURES",
     "Bar",
     "Numbers",
     "Population",
@@ -24,6 +27,7 @@ __all__ = [
     "diff_map",
     "flag_map",
     "histogram",
+    "picture",
     "pictures",
     "png",
     "save_plots",

@@ -9,6 +9,7 @@ missing or nan, and its picture is left out.
 `hist_short`, `hist_long`              (n,) numbers of pixels
 `points_short`, `points_long`          (m,) dark currents of single pixels
 `points_dq`                            (m,) their data quality
+`points_index`                         (m,) their places in the flat image; missing in older builds
 `ceiling_short_e_per_s`, `…_long_…`    dark current at which each exposure saturates
 `limit`, `limit_low`, `limit_high`     consistency limit with its interval, in the shorter exposure
 `cutoff`                               the cut-off where there is no limit
@@ -88,20 +89,34 @@ def save_plots(
     ]
 
 
+PICTURES = ("histogram", "threshold", "scatter", "limit", "departure", "z", "map")
+"""every picture that a build may have"""
+
+
 def pictures(numbers: Numbers, dq: NDArray[np.uint16], caption: str = "") -> dict[str, Figure]:
     """Draw every picture that the numbers allow; of a mask that no build made, only where its pixels lie."""
-    drawn = {}
-    if "hist_edges" in numbers:
-        drawn = {"histogram": histogram(numbers, caption), "threshold": threshold(numbers, caption)}
-    if _has_pair(numbers):
-        drawn["scatter"] = scatter(numbers, caption)
-        drawn["limit"] = zoom(numbers, caption)
-    if "departure_rate" in numbers and numbers["departure_rate"].size:
-        drawn["departure"] = departure(numbers, caption)
-    if "z_edges" in numbers and numbers["z_counts"].sum():
-        drawn["z"] = z_scores(numbers, caption)
-    drawn["map"] = flag_map(dq, caption)
-    return drawn
+    return {name: figure for name in PICTURES if (figure := picture(name, numbers, dq, caption)) is not None}
+
+
+def picture(name: str, numbers: Numbers, dq: NDArray[np.uint16], caption: str = "") -> Figure | None:
+    """Draw one of `PICTURES`; None where the numbers do not allow it."""
+    has_histogram = "hist_edges" in numbers
+    match name:
+        case "histogram" if has_histogram:
+            return histogram(numbers, caption)
+        case "threshold" if has_histogram:
+            return threshold(numbers, caption)
+        case "scatter" if _has_pair(numbers):
+            return scatter(numbers, caption)
+        case "limit" if _has_pair(numbers):
+            return zoom(numbers, caption)
+        case "departure" if "departure_rate" in numbers and numbers["departure_rate"].size:
+            return departure(numbers, caption)
+        case "z" if "z_edges" in numbers and numbers["z_counts"].sum():
+            return z_scores(numbers, caption)
+        case "map":
+            return flag_map(dq, caption)
+    return None
 
 
 def histogram(numbers: Numbers, caption: str = "") -> Figure:

@@ -8,6 +8,7 @@ from hotpix_registry.registry.facade.frames import FrameMethods
 from hotpix_registry.registry.facade.history import HistoryMethods
 from hotpix_registry.registry.facade.jobs import JobMethods
 from hotpix_registry.registry.facade.keeping import KeepingMethods
+from hotpix_registry.registry.facade.lists import ListMethods
 from hotpix_registry.registry.facade.science import ScienceMethods
 from hotpix_registry.registry.facade.story import StoryMethods
 from hotpix_registry.registry.facade.versions import VersionMethods
@@ -21,6 +22,7 @@ class Registry(
     VersionMethods,
     AnswerMethods,
     HistoryMethods,
+    ListMethods,
     ArchiveMethods,
     KeepingMethods,
     ScienceMethods,

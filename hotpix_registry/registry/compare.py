@@ -38,6 +38,25 @@ def is_mask_number(text: str) -> bool:
     return text.isdecimal() and not is_day(text)
 
 
+def check_alike(a: str, b: str, *, camera: str | None = None) -> bool:
+    """Whether two arguments of `diff` mean masks, and not states of the registry.
+
+    Raises
+    ------
+    UsageError
+        One is a mask and the other a state; or a camera is given for masks.
+    """
+    if is_mask_number(a) != is_mask_number(b):
+        number, state = (a, b) if is_mask_number(a) else (b, a)
+        raise UsageError(
+            f"{number} is a mask and {state} a state of the registry; they cannot be compared.",
+            next_step=f"Give two of a kind; tx{number} is the transaction.",
+        )
+    if is_mask_number(a) and camera is not None:
+        raise UsageError("Masks say themselves of which camera they are.", next_step="Omit the camera.")
+    return is_mask_number(a)
+
+
 def moment_named(connection: Connection, text: str) -> int:
     """The transaction number of a release, of `tx123`, of a time, or of `now`.
 
@@ -274,6 +293,11 @@ class MaskDiff:
     pixels: int
     notes: tuple[str, ...]
     """what keeps the two from being like"""
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Flags and presets as the rows of one table."""
+        rows = [("flag", flag) for flag in self.flags] + [("preset", one) for one in self.presets]
+        return [{"of": of} | one.as_dict() for of, one in rows]
 
     def as_dict(self) -> dict[str, Any]:
         values = {name: getattr(self, name) for name in self.__slots__}

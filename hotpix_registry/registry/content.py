@@ -30,7 +30,7 @@ def file(engine: Engine, mask_id: int, preset: str = "default") -> bytes:
 
     if preset != "default":
         return export(engine, mask_id, "fits", preset)
-    encoding, blob, _, sha256 = _stored(engine, mask_id)
+    encoding, blob, _, sha256 = stored(engine, mask_id)
     return unpack(encoding, blob, sha256=sha256)
 
 
@@ -61,7 +61,7 @@ def array(engine: Engine, mask_id: int, preset: str = "default") -> NDArray[np.b
         from hotpix_registry.fits.exports import preset_mask
 
         return preset_mask(dq(engine, mask_id), preset)
-    encoding, blob, blob_sha256, _ = _stored(engine, mask_id)
+    encoding, blob, blob_sha256, _ = stored(engine, mask_id)
     return unpack_bad(encoding, blob, blob_sha256=blob_sha256)
 
 
@@ -69,7 +69,7 @@ def dq(engine: Engine, mask_id: int) -> NDArray[np.uint16]:
     """(ny, nx) uint16 of `domain.DQ` bits, 0 = good."""
     from hotpix_registry.fits.packing import unpack_dq
 
-    encoding, blob, blob_sha256, _ = _stored(engine, mask_id)
+    encoding, blob, blob_sha256, _ = stored(engine, mask_id)
     return unpack_dq(encoding, blob, blob_sha256=blob_sha256)
 
 
@@ -78,7 +78,7 @@ def raw_section(engine: Engine, mask_id: int) -> str | None:
     from hotpix_registry.fits.maskfile import read_raw_section
     from hotpix_registry.fits.packing import unpack_header
 
-    encoding, blob, blob_sha256, _ = _stored(engine, mask_id)
+    encoding, blob, blob_sha256, _ = stored(engine, mask_id)
     return read_raw_section(unpack_header(encoding, blob, blob_sha256=blob_sha256))
 
 
@@ -110,7 +110,8 @@ def numbers_in(stored: bytes, mask_id: int) -> dict[str, NDArray[Any]]:
         raise damaged_row(f"numbers of the pictures of mask {mask_id}") from None
 
 
-def _stored(engine: Engine, mask_id: int) -> tuple[str, bytes, str, str]:
+def stored(engine: Engine, mask_id: int) -> tuple[str, bytes, str, str]:
+    """(encoding, blob, blob_sha256, sha256) of a mask."""
     with reading(engine) as connection:
         find_mask(connection, mask_id)
         return queries.mask_blob(connection, mask_id)

@@ -70,6 +70,12 @@ class Plan:
     campaigns: tuple[Campaign, ...]
     strays: tuple[tuple[Frame, str], ...]
 
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "campaigns": [campaign.as_dict() for campaign in self.campaigns],
+            "strays": [{"frame_id": f.frame_id, "path": f.name, "reason": r} for f, r in self.strays],
+        }
+
 
 def failed_gates(report: Mapping[str, Any]) -> tuple[str, ...]:
     """What each failed gate of a stored report found, and what it wanted."""
@@ -198,10 +204,10 @@ def statuses(connection: Connection, rows: Sequence[MaskRow], *, at: int | None 
     revoked: declared unusable; certified: holds dates; superseded or decertified: held some, and lost
     the last of them that way; candidate: never held any.
     """
-    series_ids = sorted({row.series_id for row in rows})
-    holding = {a.mask_id for a in queries.assignments(connection, series_ids, at=at)}
-    lost = queries.withdrawals(connection, series_ids, at=at)
-    revoked = queries.revocations(connection, [row.id for row in rows], at=at)
+    ids = [row.id for row in rows]
+    holding = {a.mask_id for a in queries.assignments_of(connection, ids, at=at)}
+    lost = queries.withdrawals(connection, ids, at=at)
+    revoked = queries.revocations(connection, ids, at=at)
 
     def status(mask_id: int) -> str:
         if mask_id in revoked:
@@ -230,7 +236,7 @@ def summaries(
         own = [row for row in rows if row.series_id == series_id]
         reasons |= reasons_to_rebuild(connection, own, instants.get(series_id, ()), at=at)
     held: defaultdict[int, list[Validity]] = defaultdict(list)
-    for assignment in queries.assignments(connection, sorted({row.series_id for row in rows}), at=at):
+    for assignment in queries.assignments_of(connection, [row.id for row in rows], at=at):
         held[assignment.mask_id].append(assignment.validity)
     return [
         {

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hotpix_registry.domain import Night, parse_date
+from hotpix_registry.errors import UnknownId
 
 if TYPE_CHECKING:
     from datetime import date
@@ -16,6 +17,28 @@ if TYPE_CHECKING:
     from hotpix_registry.registry.compare import MaskDiff
     from hotpix_registry.registry.coverage import Coverage, Stretch
     from hotpix_registry.registry.trend import Trend
+
+
+def of_mask(
+    details: Mapping[str, Any], numbers: Mapping[str, NDArray[Any]], dq: NDArray[np.uint16], name: str
+) -> bytes:
+    """One picture of a build; `dq` is (ny, nx) uint16.
+
+    Raises
+    ------
+    UnknownId
+        There is no picture of that name, or the build has no numbers for it.
+    """
+    from hotpix_registry import plots
+
+    caption = f"{details['series']}, darks of {details['first_night']}"
+    figure = plots.picture(name, numbers, dq, caption)
+    if figure is None:
+        raise UnknownId(
+            f"Mask {details['mask_id']} has no picture '{name}'.",
+            next_step=f"Of masks that were built from darks there are {', '.join(plots.PICTURES)}.",
+        )
+    return plots.png(figure)
 
 
 def of_diff(diff: MaskDiff, a: NDArray[np.bool_], b: NDArray[np.bool_]) -> bytes:

@@ -247,6 +247,7 @@ def numbers(f: Findings) -> dict[str, NDArray[Any]]:
         "points_short": f.suspects.short[order].astype(np.float32),
         "points_long": f.suspects.long[order].astype(np.float32),
         "points_dq": f.dq.reshape(-1)[index],
+        "points_index": index.astype(np.int64),
         "short_s": np.float64(short.exptime_s),
         "long_s": np.float64(long.exptime_s),
         "ceiling_short_e_per_s": np.float64(ceiling(short)),

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
@@ -15,7 +13,8 @@ from starlette.responses import RedirectResponse, Response
 from hotpix_registry.registry.answer import Answer
 from hotpix_registry.registry.masks_for import MaskFor
 from hotpix_registry.registry.question import parse_configuration
-from hotpix_registry.web.state import TheRegistry, state_tag, unchanged
+from hotpix_registry.web.lists import json_response, told
+from hotpix_registry.web.state import TheRegistry
 
 router = APIRouter(prefix="/v1", tags=["answers"])
 
@@ -109,10 +108,12 @@ async def mask(request: Request, registry: TheRegistry, camera: str, asked: Aske
     """
     if "application/fits" in request.headers.get("accept", ""):
         return _to_file(registry.mask(camera, asked.date, **asked.arguments()).answer)
-    tag = state_tag(registry)
-    if (same := unchanged(request, tag)) is not None:
-        return same
-    return _told(registry.mask(camera, asked.date, **asked.arguments()).answer, tag)
+    return told(
+        request,
+        registry,
+        lambda: _with_links(registry.mask(camera, asked.date, **asked.arguments()).answer),
+        vary=True,
+    )
 
 
 @router.get("/cameras/{camera}/mask.fits", summary="The file of the right mask for a date")
@@ -124,10 +125,7 @@ async def mask_file(registry: TheRegistry, camera: str, asked: Asked) -> Respons
 @router.get("/receipt", summary="The mask of an earlier answer")
 async def replay(request: Request, registry: TheRegistry, receipt: str, explain: bool = False) -> Response:
     """Replay a receipt: the identical mask for ever; a warning says if it was revoked since."""
-    tag = state_tag(registry)
-    if (same := unchanged(request, tag)) is not None:
-        return same
-    return _told(registry.replay(receipt, explain=explain).answer, tag)
+    return told(request, registry, lambda: _with_links(registry.replay(receipt, explain=explain).answer))
 
 
 @router.post("/resolve", summary="The masks of many frames by their headers")
@@ -145,27 +143,18 @@ def resolve(registry: TheRegistry, body: ResolveRequest) -> Response:
         release=body.release,
         explain=body.explain,
     )
-    return _json({"results": [_result(one) for one in found]})
+    return json_response({"results": [_result(one) for one in found]})
 
 
 def _result(found: MaskFor) -> dict[str, object]:
-    told: dict[str, object] = {"mask": None, "steps": list(found.steps)}
+    result: dict[str, object] = {"mask": None, "steps": list(found.steps)}
     if found.answer is not None:
-        told["mask"] = _with_links(found.answer)
+        result["mask"] = _with_links(found.answer)
     if found.error is not None:
-        told |= found.error.as_dict()
+        result |= found.error.as_dict()
     if found.geometry:
-        told["geometry"] = [dataclasses.asdict(criterion) for criterion in found.geometry]
-    return told
-
-
-def _told(answer: Answer, tag: str) -> Response:
-    return _json(_with_links(answer), {"ETag": tag, "Cache-Control": "no-cache"})
-
-
-def _json(value: object, headers: Mapping[str, str] | None = None) -> Response:
-    content = json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
-    return Response(content, media_type="application/json", headers=headers)
+        result["geometry"] = [dataclasses.asdict(criterion) for criterion in found.geometry]
+    return result
 
 
 def _with_links(answer: Answer) -> dict[str, object]:

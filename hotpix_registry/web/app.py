@@ -14,7 +14,19 @@ from fastapi import FastAPI
 from starlette.types import Lifespan
 
 from hotpix_registry import __version__
-from hotpix_registry.web import access, answers, health, jobs, masks, problems, runner, writes
+from hotpix_registry.web import (
+    access,
+    answers,
+    cameras,
+    frames,
+    health,
+    history,
+    jobs,
+    masks,
+    problems,
+    runner,
+    writes,
+)
 from hotpix_registry.web.protection import Counts, Protection
 from hotpix_registry.web.state import ServerSettings, Service
 
@@ -43,7 +55,7 @@ def create_app(settings: ServerSettings | None = None) -> FastAPI:
     )
     problems.add_handlers(app)
     app.include_router(health.router)
-    for part in (answers, masks, jobs):
+    for part in (answers, cameras, masks, frames, history, jobs):
         app.include_router(part.router, dependencies=access.reading if settings.read_needs_token else [])
     app.include_router(writes.router)
     app.add_middleware(

@@ -69,10 +69,10 @@ TheService = Annotated[Service, Depends(_service)]
 TheRegistry = Annotated["Registry", Depends(_registry)]
 
 
-def state_tag(registry: Registry) -> str:
-    """ETag of everything that may change: the registry's name and the number of its newest transaction."""
-    registry_id, tx = registry.state()
-    return f'W/"{registry_id}-{tx}"'
+def tag_of(state: tuple[str, int], also: str = "") -> str:
+    """ETag of what hangs on the registry's state, and of what else it hangs on, such as a format."""
+    registry_id, tx = state
+    return f'W/"{registry_id}-{tx}{also and "-"}{also}"'
 
 
 def unchanged(request: Request, tag: str) -> Response | None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import heapq
 import zlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from itertools import islice
+from typing import Any, Literal, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -65,10 +67,15 @@ def forget_passed_over(connection: Connection, paths: Sequence[str]) -> None:
         connection.execute(t.passed_over.delete().where(t.passed_over.c.path.in_(chunk)))
 
 
-def passed_over(connection: Connection, outcome: str) -> list[sa.Row[Any]]:
+def passed_over(
+    connection: Connection, outcome: str, *, after: str | None = None, limit: int | None = None
+) -> list[sa.Row[Any]]:
+    """What the last ingest of each file did not take in, by path; the next ones after a path."""
     c = t.passed_over.c
     statement = sa.select(c.path, c.frame_type, c.reason).where(c.outcome == outcome).order_by(c.path)
-    return list(connection.execute(statement))
+    if after is not None:
+        statement = statement.where(c.path > after)
+    return list(connection.execute(statement.limit(limit)))
 
 
 def frame_ids(connection: Connection, digests: Sequence[str]) -> dict[str, int]:
@@ -275,29 +282,73 @@ def frames(
     kind: str | None = None,
 ) -> list[Frame]:
     """Catalogued frames in the order of time, as they are understood now."""
-    r, f = t.readings.c, t.frames.c
-    name = camera_name(r.camera_id)
-    statement = (
-        sa.select(r.frame_id, f.sha256, name, r.series_id, r.night, r.facts, r.twin_of)
-        .join(t.frames, f.id == r.frame_id)
-        .where(is_open(t.readings))
-        .order_by(r.start_us, r.frame_id)
-    )
+    r = t.readings.c
+    statement = _listed(nights, kind)
     if camera_id is not None:
         statement = statement.where(r.camera_id == camera_id)
-    if nights is not None:
-        statement = statement.where(r.night.between(*nights))
-    if kind is not None:
-        statement = statement.where(r.kind == kind)
     if ids is not None:
         rows = [
             row for chunk in chunks(ids) for row in connection.execute(statement.where(r.frame_id.in_(chunk)))
         ]
     else:
         rows = list(connection.execute(statement))
-    wanted = None if camera_id is None and ids is None else [row.frame_id for row in rows]
+    return _assembled(connection, rows, every=camera_id is None and ids is None)
+
+
+def frames_after(
+    connection: Connection,
+    after: tuple[int, int] | None,
+    *,
+    limit: int,
+    camera_id: int | None = None,
+    nights: tuple[str, str] | None = None,
+    kind: str | None = None,
+    exptimes_s: tuple[float, float] | None = None,
+) -> list[Frame]:
+    """The next catalogued frames in the order of time, after a (start_us, frame_id).
+
+    Parameters
+    ----------
+    exptimes_s
+        the shortest and the longest exposure time
+    """
+    r = t.readings.c
+    statement = _listed(nights, kind).limit(limit)
+    if after is not None:
+        start_us, frame_id = after
+        later = sa.or_(r.start_us > start_us, r.frame_id > frame_id)
+        statement = statement.where(r.start_us >= start_us, later)
+    if exptimes_s is not None:
+        statement = statement.where(r.exptime_s.between(*exptimes_s))
+    # camera by camera, since the index that knows the order of time begins with the camera
+    cameras = (
+        [camera_id] if camera_id is not None else connection.execute(sa.select(t.cameras.c.id)).scalars()
+    )
+    found = (connection.execute(statement.where(r.camera_id == one)).all() for one in list(cameras))
+    merged = heapq.merge(*found, key=lambda row: (row.start_us, row.frame_id))
+    return _assembled(connection, list(islice(merged, limit)))
+
+
+def _listed(nights: tuple[str, str] | None, kind: str | None) -> sa.Select[Any]:
+    r, f = t.readings.c, t.frames.c
+    name = camera_name(r.camera_id)
+    statement = (
+        sa.select(r.frame_id, f.sha256, name, r.series_id, r.night, r.facts, r.twin_of, r.start_us)
+        .join(t.frames, f.id == r.frame_id)
+        .where(is_open(t.readings))
+        .order_by(r.start_us, r.frame_id)
+    )
+    if nights is not None:
+        statement = statement.where(r.night.between(*nights))
+    if kind is not None:
+        statement = statement.where(r.kind == kind)
+    return statement
+
+
+def _assembled(connection: Connection, rows: Sequence[Any], *, every: bool = False) -> list[Frame]:
+    wanted = None if every else [row.frame_id for row in rows]
     paths = _paths(connection, wanted)
-    excluded = _excluded(connection)
+    excluded = _excluded(connection, wanted)
     return [
         Frame(
             frame_id=row.frame_id,
@@ -312,6 +363,17 @@ def frames(
         )
         for row in rows
     ]
+
+
+def frames_by(
+    connection: Connection, column: Literal["camera_id", "series_id"], camera_id: int | None = None
+) -> dict[int, int]:
+    """Camera, or series, → how many frames it has."""
+    r = t.readings.c
+    statement = sa.select(r[column], sa.func.count()).where(is_open(t.readings)).group_by(r[column])
+    if camera_id is not None:
+        statement = statement.where(r.camera_id == camera_id)
+    return {row[0]: row[1] for row in connection.execute(statement)}
 
 
 def _paths(connection: Connection, ids: Sequence[int] | None) -> dict[int, list[str]]:
@@ -399,10 +461,15 @@ def moved_inputs(
     return found
 
 
-def _excluded(connection: Connection) -> dict[int, str]:
+def _excluded(connection: Connection, ids: Sequence[int] | None) -> dict[int, str]:
     c = t.overrides.c
     statement = sa.select(c.frame_id, c.reason).where(c.field == "excluded", is_open(t.overrides))
-    return {row.frame_id: row.reason for row in connection.execute(statement)}
+    parts = (None,) if ids is None else chunks(ids)
+    return {
+        row.frame_id: row.reason
+        for part in parts
+        for row in connection.execute(statement if part is None else statement.where(c.frame_id.in_(part)))
+    }
 
 
 def put_override(

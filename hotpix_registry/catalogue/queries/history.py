@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from hotpix_registry.catalogue import schema as t
-from hotpix_registry.catalogue.queries.common import close, holds, insert_id
+from hotpix_registry.catalogue.queries.common import chunks, close, holds, insert_id
 
 # --- epoch events -----------------------------------------------------------------------
 
@@ -106,22 +106,28 @@ _transaction_columns = [t.transactions.c[name] for name in Transaction._fields]
 
 
 def transactions(
-    connection: Connection, *, numbers: Sequence[int] | None = None, newest: int | None = None
+    connection: Connection,
+    *,
+    numbers: Sequence[int] | None = None,
+    newest: int | None = None,
+    before: int | None = None,
 ) -> list[Transaction]:
-    """Transactions in their order: those of some numbers, or the newest ones."""
+    """Transactions in their order: those of some numbers, or the newest ones, of all or before one."""
     x = t.transactions.c
-    statement = sa.select(*_transaction_columns).order_by(x.tx.desc())
-    if numbers is not None:
-        statement = statement.where(x.tx.between(min(numbers, default=0), max(numbers, default=0)))
-    if newest is not None:
-        statement = statement.limit(newest)
-    rows = [Transaction(*row) for row in connection.execute(statement)]
-    wanted = None if numbers is None else set(numbers)
-    return [row for row in reversed(rows) if wanted is None or row.tx in wanted]
+    statement = sa.select(*_transaction_columns).order_by(x.tx.desc()).limit(newest)
+    if before is not None:
+        statement = statement.where(x.tx < before)
+    parts = (None,) if numbers is None else chunks(numbers)
+    rows = [
+        Transaction(*row)
+        for part in parts
+        for row in connection.execute(statement if part is None else statement.where(x.tx.in_(part)))
+    ]
+    return sorted(rows)
 
 
-def touched(connection: Connection, first_tx: int) -> dict[int, list[str]]:
-    """Transaction from a number on → what it wrote about masks, events, releases and access."""
+def touched(connection: Connection, first_tx: int, last_tx: int | None = None) -> dict[int, list[str]]:
+    """Transaction from a number on, up to another → what it wrote about masks, events, releases, access."""
     a, m, v, e, r = t.assignments.c, t.masks.c, t.revocations.c, t.events.c, t.releases.c
     k, j = t.tokens.c, t.jobs.c
     statements: list[tuple[str, sa.Select[Any]]] = [
@@ -142,6 +148,8 @@ def touched(connection: Connection, first_tx: int) -> dict[int, list[str]]:
     ]
     told: dict[int, list[str]] = {}
     for words, statement in statements:
+        if last_tx is not None:
+            statement = statement.where(statement.selected_columns[0] <= last_tx)
         for tx, subject in connection.execute(statement.distinct().order_by(*statement.selected_columns)):
             told.setdefault(tx, []).append(words.format(subject))
     return told

@@ -84,9 +84,19 @@ def masks(
     *,
     series_id: int | None = None,
     at: int | None = None,
+    after: tuple[int, int] | None = None,
+    limit: int | None = None,
 ) -> list[MaskRow]:
-    """Mask versions of a camera, of a series or of all, as far as they were there at a transaction."""
-    statement = sa.select(*_summary_columns).order_by(t.masks.c.series_id, t.masks.c.version)
+    """Mask versions of a camera, of a series or of all, as far as they were there at a transaction.
+
+    Parameters
+    ----------
+    after
+        only what follows this (series id, version)
+    """
+    statement = sa.select(*_summary_columns).order_by(t.masks.c.series_id, t.masks.c.version).limit(limit)
+    if after is not None:
+        statement = statement.where(sa.tuple_(t.masks.c.series_id, t.masks.c.version) > after)
     if camera_id is not None:
         statement = statement.join(t.series).where(t.series.c.camera_id == camera_id)
     if series_id is not None:
@@ -94,6 +104,13 @@ def masks(
     if at is not None:
         statement = statement.where(t.masks.c.created_tx <= at)
     return [MaskRow(*row) for row in connection.execute(statement)]
+
+
+def masks_by_series(connection: Connection) -> dict[int, int]:
+    """Series → how many mask versions it has."""
+    m = t.masks.c
+    statement = sa.select(m.series_id, sa.func.count()).group_by(m.series_id)
+    return {row[0]: row[1] for row in connection.execute(statement)}
 
 
 def version_before(connection: Connection, mask_id: int) -> int | None:
@@ -209,10 +226,41 @@ def assignments(
     return [_assignment(row) for row in connection.execute(statement)]
 
 
-def assignment_history(connection: Connection, series_ids: Sequence[int]) -> list[Assignment]:
-    """Every assignment that some series ever had, in the order of writing."""
-    statement = sa.select(*_assignment_columns).where(t.assignments.c.series_id.in_(series_ids))
-    return [_assignment(row) for row in connection.execute(statement.order_by(t.assignments.c.id))]
+def assignments_of(
+    connection: Connection, mask_ids: Sequence[int], *, at: int | None = None
+) -> list[Assignment]:
+    """Assignments of some masks as they are, or were at a transaction, in the order of time."""
+    held = sa.select(*_assignment_columns).where(holds(t.assignments, at))
+    rows = [
+        _assignment(row)
+        for chunk in chunks(mask_ids)
+        for row in connection.execute(held.where(t.assignments.c.mask_id.in_(chunk)))
+    ]
+    return sorted(rows, key=lambda row: row.validity.start_us)
+
+
+def assignment_history(
+    connection: Connection,
+    series_ids: Sequence[int] | None = None,
+    *,
+    mask_id: int | None = None,
+    after: int = 0,
+    limit: int | None = None,
+) -> list[Assignment]:
+    """Every assignment that some series, a mask, or all ever had, in the order of writing.
+
+    Parameters
+    ----------
+    after
+        only those with a greater id
+    """
+    a = t.assignments.c
+    statement = sa.select(*_assignment_columns).where(a.id > after).order_by(a.id).limit(limit)
+    if series_ids is not None:
+        statement = statement.where(a.series_id.in_(series_ids))
+    if mask_id is not None:
+        statement = statement.where(a.mask_id == mask_id)
+    return [_assignment(row) for row in connection.execute(statement)]
 
 
 def _within(at: Any) -> Prepared:
@@ -288,20 +336,21 @@ def candidates(connection: Connection, series: int, *, at: int | None = None) ->
     return [(row.version, row.id) for row in connection.execute(statement.where(~held.exists(), ~revoked))]
 
 
-def withdrawals(
-    connection: Connection, series_ids: Sequence[int], *, at: int | None = None
-) -> dict[int, str]:
-    """Mask of some series that ever lost dates → the act that last took some."""
+def withdrawals(connection: Connection, mask_ids: Sequence[int], *, at: int | None = None) -> dict[int, str]:
+    """Those of some masks that ever lost dates → the act that last took some."""
     a, x = t.assignments.c, t.transactions.c
     statement = (
         sa.select(a.mask_id, x.action)
         .join_from(t.assignments, t.transactions, x.tx == a.closed_tx)
-        .where(a.series_id.in_(series_ids))
         .order_by(a.closed_tx)
     )
     if at is not None:
         statement = statement.where(a.closed_tx <= at)
-    return {row.mask_id: row.action for row in connection.execute(statement)}
+    return {
+        row.mask_id: row.action
+        for chunk in chunks(mask_ids)
+        for row in connection.execute(statement.where(a.mask_id.in_(chunk)))
+    }
 
 
 def last_change(connection: Connection, series_id: int, camera_id: int) -> int:

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from hotpix_registry.catalogue import queries
 from hotpix_registry.catalogue.engine import reading
-from hotpix_registry.registry import content, masks
+from hotpix_registry.registry import content, masks, pictures
 from hotpix_registry.registry.answer import Answer, replay, resolve
 from hotpix_registry.registry.facade.opened import Opened
 from hotpix_registry.registry.question import Fallback, Question
-from hotpix_registry.registry.view import View, moment
 
 if TYPE_CHECKING:
     import numpy as np
@@ -120,15 +119,6 @@ class AnswerMethods(Opened):
                 answer=replay(connection, receipt, explained=explain, memory=self._memory), _registry=self
             )
 
-    def masks(
-        self, *, camera: str | None = None, as_of: int | str | None = None, release: str | None = None
-    ) -> list[dict[str, Any]]:
-        """Mask versions, each with its series, its status and its validity."""
-        with reading(self._engine) as connection:
-            at = moment(connection, as_of, release)
-            camera_id = None if camera is None else View(connection, at).camera(camera).camera_id
-            return masks.summaries(connection, queries.masks(connection, camera_id, at=at), at=at)
-
     def show(self, mask_id: int) -> dict[str, Any]:
         """Everything known about one mask version: recipe, inputs, report, software, who and when."""
         with reading(self._engine) as connection:
@@ -182,3 +172,26 @@ class AnswerMethods(Opened):
     def mask_numbers(self, mask_id: int) -> dict[str, NDArray[Any]]:
         """What the plots of a build draw, by name."""
         return content.numbers(self._engine, mask_id)
+
+    def draw(self, mask_id: int, name: str) -> bytes:
+        """One picture of a build, as PNG; `plots.PICTURES` has their names.
+
+        Raises
+        ------
+        UnknownId
+            There is no such mask, or its build has no such picture.
+        """
+        return pictures.of_mask(self.show(mask_id), self.mask_numbers(mask_id), self.mask_dq(mask_id), name)
+
+    def pixel(self, mask_id: int, x: int, y: int) -> dict[str, Any]:
+        """A pixel of a mask, 0-based: dark current, flags, and its flags in all versions of the series.
+
+        Raises
+        ------
+        UnknownId, IntegrityError
+        UsageError
+            The mask has no such pixel.
+        """
+        from hotpix_registry.registry import pixel
+
+        return pixel.pixel(self._engine, mask_id, x, y)

@@ -167,11 +167,6 @@ class FrameMethods(Opened):
             camera_id = None if camera is None else named_camera(connection, camera).camera_id
             return queries.frames(connection, camera_id=camera_id, nights=nights, kind=kind)
 
-    def rejected(self) -> list[tuple[str, str]]:
-        """(path, reason) of files that the last ingest of each rejected."""
-        with reading(self._engine) as connection:
-            return [(row.path, row.reason) for row in queries.passed_over(connection, "rejected")]
-
     def exclude(self, frames: Sequence[str], *, reason: str) -> list[int]:
         """Take frames out of all later builds; returns their ids."""
         from hotpix_registry.registry import camera_book
