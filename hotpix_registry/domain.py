@@ -190,11 +190,13 @@ def parse_date(text: str) -> int | date:
     text = text.strip()
     try:
         if match := _BARE_DATE.fullmatch(text):
-            return date(*map(int, match.groups()))
+            evening = date(*map(int, match.groups()))
+            _check_calendar(to_us(datetime(*evening.timetuple()[:3], tzinfo=UTC)))
+            return evening
         if match := _NUMBER.fullmatch(text):
-            return _parse_day_number(match[1], Decimal(match[2]))
+            return _check_calendar(_parse_day_number(match[1], Decimal(match[2])))
         if match := _ISO.fullmatch(text):
-            return _parse_iso(match)
+            return _check_calendar(_parse_iso(match))
     except (ValueError, OverflowError) as error:
         raise ValueError(f"'{text}' cannot be read as a date: {error}") from None
     raise ValueError(
@@ -203,15 +205,24 @@ def parse_date(text: str) -> int | date:
     )
 
 
+def _check_calendar(instant_us: int) -> int:
+    """An instant whose night, anywhere on Earth, lies in the years 1 to 9999."""
+    if not _FIRST_US <= instant_us <= _LAST_US:
+        raise ValueError("its night is not within the years 1 to 9999")
+    return instant_us
+
+
+_FIRST_US = to_us(datetime(1, 1, 4, tzinfo=UTC))
+_LAST_US = to_us(datetime(9999, 12, 28, tzinfo=UTC))
+
+
 def _parse_day_number(prefix: str | None, number: Decimal) -> int:
     prefix = (prefix or "").upper()
     if prefix == "JD" or (not prefix and 2_300_000 <= number < 2_700_000):
         number -= _JD_MINUS_MJD
     elif not prefix and not 10_000 <= number < 300_000:
         raise ValueError("as a day number it is neither an MJD nor a JD")
-    instant_us = mjd_to_us(number)
-    to_datetime(instant_us)
-    return instant_us
+    return mjd_to_us(number)
 
 
 _FIRST_US, _END_US = midnight_us(date.min), midnight_us(date.max) + US_PER_DAY

@@ -69,6 +69,8 @@ def test_a_bare_date_is_a_night(text: str) -> None:
         ("yesterday", "is not a date"),
         ("", "is not a date"),
         ("JD99999999999", "date"),
+        ("9999-12-31", "its night is not within the years 1 to 9999"),
+        ("0001-01-01T00:00:00Z", "its night is not within the years 1 to 9999"),
     ],
 )
 def test_what_is_no_date_says_why(text: str, why: str) -> None:

@@ -13,12 +13,20 @@ from starlette.responses import RedirectResponse, Response
 from hotpix_registry.registry.answer import Answer
 from hotpix_registry.registry.masks_for import MaskFor
 from hotpix_registry.registry.question import parse_configuration
+from hotpix_registry.web import schemas as s
 from hotpix_registry.web.lists import json_response, told
+from hotpix_registry.web.schemas import answers
 from hotpix_registry.web.state import TheRegistry
 
 router = APIRouter(prefix="/v1", tags=["answers"])
 
 MOST_HEADERS = 10_000
+TO_FILE: dict[int | str, dict[str, Any]] = {
+    303: {
+        "description": "To the immutable file of the mask.",
+        "headers": {"Location": {"schema": {"type": "string"}}},
+    }
+}
 HeaderValue = str | bool | int | float | None
 
 
@@ -100,7 +108,9 @@ class ResolveRequest(BaseModel):
     explain: bool = False
 
 
-@router.get("/cameras/{camera}/mask", summary="The right mask for a date")
+@router.get(
+    "/cameras/{camera}/mask", summary="The right mask for a date", responses=answers(s.LinkedAnswer) | TO_FILE
+)
 async def mask(request: Request, registry: TheRegistry, camera: str, asked: Asked) -> Response:
     """Answer with all that a pipeline should know before it trusts the mask, and links to its files.
 
@@ -116,19 +126,29 @@ async def mask(request: Request, registry: TheRegistry, camera: str, asked: Aske
     )
 
 
-@router.get("/cameras/{camera}/mask.fits", summary="The file of the right mask for a date")
+@router.get(
+    "/cameras/{camera}/mask.fits",
+    summary="The file of the right mask for a date",
+    responses=TO_FILE,
+    status_code=303,
+    response_class=Response,
+)
 async def mask_file(registry: TheRegistry, camera: str, asked: Asked) -> Response:
     """Redirect (303) to the immutable file of the mask."""
     return _to_file(registry.mask(camera, asked.date, **asked.arguments()).answer)
 
 
-@router.get("/receipt", summary="The mask of an earlier answer")
+@router.get("/receipt", summary="The mask of an earlier answer", responses=answers(s.LinkedAnswer))
 async def replay(request: Request, registry: TheRegistry, receipt: str, explain: bool = False) -> Response:
     """Replay a receipt: the identical mask for ever; a warning says if it was revoked since."""
     return told(request, registry, lambda: _with_links(registry.replay(receipt, explain=explain).answer))
 
 
-@router.post("/resolve", summary="The masks of many frames by their headers")
+@router.post(
+    "/resolve",
+    summary="The masks of many frames by their headers",
+    responses=answers(s.Resolved, unchanged=False),
+)
 def resolve(registry: TheRegistry, body: ResolveRequest) -> Response:
     """One reading of the registry for all headers, one result each, in their order."""
     found = registry.masks_for_headers(

@@ -8,6 +8,7 @@ import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI
@@ -27,7 +28,8 @@ from hotpix_registry.web import (
     runner,
     writes,
 )
-from hotpix_registry.web.protection import Counts, Protection
+from hotpix_registry.web.protection import Counts, HeadAsGet, Protection
+from hotpix_registry.web.schemas import PROBLEMS, Problem
 from hotpix_registry.web.state import ServerSettings, Service
 
 ENVIRONMENT = "HOTPIX_SERVER_SETTINGS"
@@ -51,13 +53,17 @@ def create_app(settings: ServerSettings | None = None) -> FastAPI:
         lifespan=_lifespan(settings, counts),
         docs_url=None,  # its page would come from a CDN
         redoc_url=None,
+        redirect_slashes=False,
+        responses=PROBLEMS,
         generate_unique_id_function=lambda route: route.name,
     )
     problems.add_handlers(app)
+    app.openapi = partial(_described, app)  # type: ignore[method-assign]
     app.include_router(health.router)
     for part in (answers, cameras, masks, frames, history, jobs):
         app.include_router(part.router, dependencies=access.reading if settings.read_needs_token else [])
     app.include_router(writes.router)
+    app.add_middleware(HeadAsGet)
     app.add_middleware(
         Protection,
         counts=counts,
@@ -66,6 +72,18 @@ def create_app(settings: ServerSettings | None = None) -> FastAPI:
         most_at={"/v1/frames/upload": settings.most_upload_bytes},
     )
     return app
+
+
+def _described(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document, with the schema of problems, which no route gives as its own answer."""
+    if app.openapi_schema is None:
+        described = FastAPI.openapi(app)
+        schemas = described["components"]["schemas"]
+        problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+        schemas |= {name: schema for name, schema in problem.pop("$defs").items() if name not in schemas}
+        schemas["Problem"] = problem
+        app.openapi_schema = described
+    return app.openapi_schema
 
 
 def _lifespan(settings: ServerSettings, counts: Counts) -> Lifespan[FastAPI]:

@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from hotpix_registry.registry.pages import Page
 from hotpix_registry.registry.question import parse_exposures, parse_nights
+from hotpix_registry.web import schemas as s
 from hotpix_registry.web.lists import (
     Form,
     Formatted,
@@ -17,9 +18,11 @@ from hotpix_registry.web.lists import (
     form_of,
     json_bytes,
     listed,
+    tabled,
     told,
     told_by_content,
 )
+from hotpix_registry.web.schemas import answers
 from hotpix_registry.web.state import TheRegistry
 
 router = APIRouter(prefix="/v1/cameras", tags=["cameras"])
@@ -27,7 +30,7 @@ router = APIRouter(prefix="/v1/cameras", tags=["cameras"])
 Paged = Annotated[Paging, Query()]
 
 
-@router.get("", summary="Cameras")
+@router.get("", summary="Cameras", responses=tabled(s.Listed[s.CameraRecord]))
 def cameras(request: Request, registry: TheRegistry, asked: Paged) -> Response:
     """Registered cameras by name, with how many frames and masks each has."""
     columns = ("name", "aliases", "status", "frames", "masks")
@@ -40,7 +43,7 @@ def cameras(request: Request, registry: TheRegistry, asked: Paged) -> Response:
     )
 
 
-@router.get("/{camera}", summary="The profile of a camera")
+@router.get("/{camera}", summary="The profile of a camera", responses=answers(s.CameraProfileRecord))
 def camera(request: Request, registry: TheRegistry, camera: str) -> Response:
     """How it is recognised, its detector, site and policies, as `cameras show` prints them."""
 
@@ -51,7 +54,7 @@ def camera(request: Request, registry: TheRegistry, camera: str) -> Response:
     return told(request, registry, read)
 
 
-@router.get("/{camera}/series", summary="The series of a camera")
+@router.get("/{camera}/series", summary="The series of a camera", responses=tabled(s.Listed[s.SeriesRecord]))
 def series(request: Request, registry: TheRegistry, camera: str, asked: Paged) -> Response:
     """Configurations and set points that the camera's darks were taken with."""
     columns = ("series_id", "camera", "series", "configuration", "set_point_c", "frames", "masks")
@@ -64,7 +67,9 @@ def series(request: Request, registry: TheRegistry, camera: str, asked: Paged) -
     )
 
 
-@router.get("/{camera}/events", summary="The epoch events of a camera")
+@router.get(
+    "/{camera}/events", summary="The epoch events of a camera", responses=tabled(s.Listed[s.EventRecord])
+)
 def events(request: Request, registry: TheRegistry, camera: str, asked: Paged) -> Response:
     """What ended the life of earlier masks, in the order of time."""
     return listed(
@@ -76,7 +81,9 @@ def events(request: Request, registry: TheRegistry, camera: str, asked: Paged) -
     )
 
 
-@router.get("/{camera}/defects", summary="The static defects of a camera")
+@router.get(
+    "/{camera}/defects", summary="The static defects of a camera", responses=tabled(s.Listed[s.DefectRecord])
+)
 def defects(request: Request, registry: TheRegistry, camera: str, asked: Paged) -> Response:
     """Boxes of pixels, 0-based, that every later build takes in as MANUAL."""
     return listed(
@@ -93,7 +100,9 @@ class CoverageQuery(Formatted):
     release: str | None = None
 
 
-@router.get("/{camera}/coverage", summary="Which dates of a camera have a mask")
+@router.get(
+    "/{camera}/coverage", summary="Which dates of a camera have a mask", responses=tabled(s.CoverageRecord)
+)
 def coverage(
     request: Request, registry: TheRegistry, camera: str, asked: Annotated[CoverageQuery, Query()]
 ) -> Response:
@@ -114,7 +123,9 @@ class TrendQuery(Formatted):
     temperature: float | None = Field(None, description="Only series at this set point, °C.")
 
 
-@router.get("/{camera}/trend", summary="Hot pixels through the years")
+@router.get(
+    "/{camera}/trend", summary="Hot pixels through the years", responses=tabled(s.Listed[s.TrendRecord])
+)
 def trend(
     request: Request, registry: TheRegistry, camera: str, asked: Annotated[TrendQuery, Query()]
 ) -> Response:
@@ -145,7 +156,7 @@ class PlanQuery(BaseModel):
     exposures: str | None = Field(None, description="Exposure times in seconds: 90,1000.")
 
 
-@router.get("/{camera}/plan", summary="What a build would take in")
+@router.get("/{camera}/plan", summary="What a build would take in", responses=answers(s.PlanRecord))
 def plan(
     request: Request, registry: TheRegistry, camera: str, asked: Annotated[PlanQuery, Query()]
 ) -> Response:

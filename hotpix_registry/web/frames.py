@@ -11,7 +11,8 @@ from starlette.responses import Response
 from hotpix_registry.domain import Kind
 from hotpix_registry.errors import UsageError
 from hotpix_registry.registry.question import parse_exposures, parse_nights
-from hotpix_registry.web.lists import Paging, listed
+from hotpix_registry.web import schemas as s
+from hotpix_registry.web.lists import Paging, listed, tabled
 from hotpix_registry.web.state import TheRegistry
 
 router = APIRouter(prefix="/v1/frames", tags=["frames"])
@@ -29,7 +30,7 @@ class FrameQuery(Paging):
     rejected: bool = Field(False, description="The files that ingest rejected, and why, instead.")
 
 
-@router.get("", summary="Frames")
+@router.get("", summary="Frames", responses=tabled(s.Listed[s.FrameRecord] | s.Listed[s.RejectedFile]))
 def frames(request: Request, registry: TheRegistry, asked: Annotated[FrameQuery, Query()]) -> Response:
     """Catalogued darks, biases and masters in the order of time.
 

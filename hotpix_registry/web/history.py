@@ -9,8 +9,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from hotpix_registry.errors import UsageError
+from hotpix_registry.registry.compare import DatesChange, check_alike
 from hotpix_registry.registry.pages import Page
-from hotpix_registry.web.lists import Form, Formatted, Paging, form_of, listed, told
+from hotpix_registry.web import schemas as s
+from hotpix_registry.web.lists import Form, Formatted, Paging, form_of, listed, tabled, told
+from hotpix_registry.web.schemas import answers
 from hotpix_registry.web.state import TheRegistry
 
 router = APIRouter(prefix="/v1", tags=["history"])
@@ -23,7 +26,9 @@ class HistoryQuery(Paging):
     mask_id: int | None = Field(None, ge=1, lt=2**31, description="Only this mask.")
 
 
-@router.get("/history", summary="Every interval that masks ever held")
+@router.get(
+    "/history", summary="Every interval that masks ever held", responses=tabled(s.Listed[s.HistoryRecord])
+)
 def history(request: Request, registry: TheRegistry, asked: Annotated[HistoryQuery, Query()]) -> Response:
     """Who gave a mask its dates, when and why, and who took them, in the order of writing."""
     return listed(
@@ -37,7 +42,7 @@ def history(request: Request, registry: TheRegistry, asked: Annotated[HistoryQue
     )
 
 
-@router.get("/log", summary="Who wrote what")
+@router.get("/log", summary="Who wrote what", responses=tabled(s.Listed[s.LogRecord]))
 def log(request: Request, registry: TheRegistry, asked: Paged) -> Response:
     """Transactions, the newest first: who, when, from where, with what, why, and what it did to masks."""
     return listed(
@@ -49,7 +54,7 @@ def log(request: Request, registry: TheRegistry, asked: Paged) -> Response:
     )
 
 
-@router.get("/releases", summary="Named states of the registry")
+@router.get("/releases", summary="Named states of the registry", responses=tabled(s.Listed[s.ReleaseRecord]))
 def releases(request: Request, registry: TheRegistry, asked: Paged) -> Response:
     """Releases, oldest first; what they name never changes."""
     return listed(
@@ -70,14 +75,16 @@ class DiffQuery(Formatted):
     camera: str | None = Field(None, description="Of two states, only this camera.")
 
 
-@router.get("/diff", summary="Two masks, or two states of the registry, compared")
+@router.get(
+    "/diff",
+    summary="Two masks, or two states of the registry, compared",
+    responses=tabled(s.MaskDiffRecord | s.Listed[DatesChange]),
+)
 def diff(request: Request, registry: TheRegistry, asked: Annotated[DiffQuery, Query()]) -> Response:
     """Of two masks the pixels by flag; of two states a list of the dates that are answered otherwise.
 
     As a table, the flags and presets, or the dates.
     """
-    from hotpix_registry.registry.compare import DatesChange, check_alike
-
     if not check_alike(asked.a, asked.b, camera=asked.camera):
         changes = registry.diff_states
         return listed(
@@ -104,11 +111,11 @@ class AffectedQuery(Formatted):
     camera: str | None = Field(None, description="Only this camera.")
 
 
-@router.get("/affected", summary="Dates that get another mask now than they did")
+@router.get(
+    "/affected", summary="Dates that get another mask now than they did", responses=tabled(s.AffectedRecord)
+)
 def affected(request: Request, registry: TheRegistry, asked: Annotated[AffectedQuery, Query()]) -> Response:
     """What today's registry answers otherwise than an earlier state of it. As a table, the dates."""
-    from hotpix_registry.registry.compare import DatesChange
-
     if form_of(request, asked.format) is Form.JSON:
         return told(
             request,
@@ -143,7 +150,7 @@ class CiteQuery(BaseModel):
     as_of: str | None = Field(None, description="A time or a transaction number.")
 
 
-@router.get("/cite", summary="The sentence for a paper")
+@router.get("/cite", summary="The sentence for a paper", responses=answers(s.CitationRecord))
 def cite(request: Request, registry: TheRegistry, asked: Annotated[CiteQuery, Query()]) -> Response:
     """A sentence for the methods section, BibTeX, and the masks: of a date, a receipt, or a release."""
     from hotpix_registry.registry.question import parse_configuration

@@ -15,6 +15,7 @@ from starlette.responses import Response
 from hotpix_registry import tables
 from hotpix_registry.registry import Registry
 from hotpix_registry.registry.pages import Page
+from hotpix_registry.web.schemas import answers
 from hotpix_registry.web.state import tag_of, unchanged
 
 MOST_RECORDS = 1000
@@ -57,11 +58,9 @@ class Paging(Formatted):
     )
 
 
-def media_types(*more: str) -> dict[str, Any]:
-    """The other forms of a list, for its description."""
-    return {MEDIA_TYPES[form].partition(";")[0]: {"schema": {"type": "string"}} for form in Form} | {
-        name: {"schema": {"type": "string"}} for name in more
-    }
+def tabled(model: Any) -> dict[int | str, dict[str, Any]]:
+    """The answers of a route that tells JSON of a model, or a table."""
+    return answers(model, *(MEDIA_TYPES[form] for form in Form if form is not Form.JSON))
 
 
 def preferred(request: Request, known: Mapping[str, str]) -> str | None:

@@ -17,7 +17,9 @@ from starlette.responses import FileResponse, Response
 
 from hotpix_registry import __version__
 from hotpix_registry.files import cache_file
-from hotpix_registry.web.lists import Paging, listed, preferred, told, told_by_content
+from hotpix_registry.web import schemas as s
+from hotpix_registry.web.lists import Paging, listed, preferred, tabled, told, told_by_content
+from hotpix_registry.web.schemas import answers, of_files
 from hotpix_registry.web.state import TheRegistry, TheService, unchanged
 
 router = APIRouter(prefix="/v1/masks", tags=["masks"])
@@ -77,7 +79,7 @@ class MasksQuery(Paging):
     release: str | None = None
 
 
-@router.get("", summary="Mask versions")
+@router.get("", summary="Mask versions", responses=tabled(s.Listed[s.MaskRecord]))
 def masks(request: Request, registry: TheRegistry, asked: Annotated[MasksQuery, Query()]) -> Response:
     """Mask versions, series by series, each with its status and the dates that it holds."""
     columns = ("mask_id", "version", "camera", "series", "status", "needs_rebuild", "valid")
@@ -96,10 +98,20 @@ def masks(request: Request, registry: TheRegistry, asked: Annotated[MasksQuery, 
     )
 
 
-@router.get("/{mask_id}", summary="Everything known about a mask version")
+@router.get("/{mask_id}", summary="Everything known about a mask version", responses=answers(s.MaskDetails))
 def show(request: Request, registry: TheRegistry, mask_id: MaskId) -> Response:
     """Recipe, inputs by digest, report, software, who made it and when."""
     return told(request, registry, lambda: registry.show(mask_id))
+
+
+@router.get(
+    "/{mask_id}/provenance",
+    summary="The provenance of a mask as W3C PROV-JSON",
+    responses=answers(s.Provenance),
+)
+def provenance(request: Request, registry: TheRegistry, mask_id: MaskId) -> Response:
+    """Mask, frames by sha256, recipe and profile; build, certifications, revocations; people, software."""
+    return told(request, registry, lambda: registry.provenance(mask_id))
 
 
 class ReportForm(StrEnum):
@@ -128,7 +140,11 @@ class ReportQuery(BaseModel):
     )
 
 
-@router.get("/{mask_id}/report", summary="Whether to trust a mask, and why")
+@router.get(
+    "/{mask_id}/report",
+    summary="Whether to trust a mask, and why",
+    responses=answers(s.ReportRecord, "text/html", "text/plain"),
+)
 def report(
     request: Request, registry: TheRegistry, mask_id: MaskId, asked: Annotated[ReportQuery, Query()]
 ) -> Response:
@@ -145,7 +161,12 @@ def report(
     return told_by_content(request, content.encode(), _REPORT_TYPES[form], headers)
 
 
-@router.get("/{mask_id}/plots/{name}.png", summary="A picture of a build", response_class=Response)
+@router.get(
+    "/{mask_id}/plots/{name}.png",
+    summary="A picture of a build",
+    responses=of_files("image/png"),
+    response_class=Response,
+)
 def plot(request: Request, registry: TheRegistry, mask_id: MaskId, name: PlotName) -> Response:
     """Of a mask that no build made, there is the map only."""
     details = registry.show(mask_id)
@@ -164,7 +185,7 @@ class PixelQuery(BaseModel):
     y: int = Field(ge=0, lt=2**31, description="Row, 0-based.")
 
 
-@router.get("/{mask_id}/pixel", summary="One pixel of a mask")
+@router.get("/{mask_id}/pixel", summary="One pixel of a mask", responses=answers(s.PixelRecord))
 def pixel(
     request: Request, registry: TheRegistry, mask_id: MaskId, asked: Annotated[PixelQuery, Query()]
 ) -> Response:
@@ -175,7 +196,13 @@ def pixel(
     return told(request, registry, lambda: registry.pixel(mask_id, asked.x, asked.y))
 
 
-@router.api_route("/{mask_id}/file.{form}", methods=["GET", "HEAD"], summary="The file of a mask")
+@router.get(
+    "/{mask_id}/file.{form}",
+    summary="The file of a mask",
+    responses=of_files(*_MEDIA_TYPES.values(), "application/octet-stream")
+    | {206: {"description": "The range that was asked for."}},
+    response_class=Response,
+)
 def file(
     request: Request, service: TheService, mask_id: MaskId, form: FileFormat, preset: Preset = "default"
 ) -> Response:

@@ -82,6 +82,8 @@ async def _http_error(request: Request, error: Exception) -> Response:
     detail = error.detail if error.detail != HTTPStatus(error.status_code).phrase else ""
     if error.status_code == HTTPStatus.NOT_FOUND and not detail:
         detail = f"There is nothing at {request.url.path}."
+    if detail and not detail.endswith("."):
+        detail += "."
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         detail = f"{request.method} is not possible at {request.url.path}."
     return problem(
@@ -89,7 +91,17 @@ async def _http_error(request: Request, error: Exception) -> Response:
     )
 
 
+async def _bug(_: Request, __: Exception) -> Response:
+    return problem(
+        500,
+        "bug",
+        "The service made a mistake; it is not yours.",
+        next_step="Its log has the traceback for whoever runs it.",
+    )
+
+
 def add_handlers(app: FastAPI) -> None:
+    app.add_exception_handler(Exception, _bug)  # which is raised again, for the log
     app.add_exception_handler(HotpixError, _hotpix_error)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)

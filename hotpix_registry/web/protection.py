@@ -40,6 +40,25 @@ class Counts:
     buckets: Counter[tuple[str, float]] = field(default_factory=Counter)
 
 
+class HeadAsGet:
+    """Answers HEAD as GET without the body."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self._app(scope, receive, send)
+            return
+
+        async def without_body(message: Message) -> None:
+            if message["type"] == "http.response.body":
+                message = message | {"body": b""}
+            await send(message)
+
+        await self._app(scope | {"method": "GET"}, receive, without_body)
+
+
 class Protection:
     """Refuses what is more than the process can hold, with 503 and Retry-After, instead of queueing it."""
 

@@ -416,6 +416,22 @@ def revocations(
     return found
 
 
+class RevocationPast(NamedTuple):
+    """A revocation that is, or was and has been lifted."""
+
+    id: int
+    reason: str
+    opened_tx: int
+    closed_tx: int | None
+
+
+def revocation_history(connection: Connection, mask_id: int) -> list[RevocationPast]:
+    """Every revocation that a mask ever had, in the order of writing."""
+    r = t.revocations.c
+    statement = sa.select(r.id, r.reason, r.opened_tx, r.closed_tx).where(r.mask_id == mask_id).order_by(r.id)
+    return [RevocationPast(*row) for row in connection.execute(statement)]
+
+
 def add_revocation(connection: Connection, mask_id: int, reason: str, tx: int) -> None:
     insert_id(connection, t.revocations, mask_id=mask_id, reason=reason, opened_tx=tx)
 

@@ -124,6 +124,30 @@ class AnswerMethods(Opened):
         with reading(self._engine) as connection:
             return masks.details(connection, mask_id)
 
+    def provenance(self, mask_id: int) -> dict[str, Any]:
+        """What a mask was made of, by which acts, by whom and with what, as W3C PROV-JSON.
+
+        Raises
+        ------
+        UnknownId
+        """
+        from hotpix_registry.registry.provenance import provenance
+
+        with reading(self._engine) as connection:
+            row = masks.find_mask(connection, mask_id)
+            details = masks.details(connection, mask_id)
+            dates = queries.assignment_history(connection, mask_id=mask_id)
+            revocations = queries.revocation_history(connection, mask_id)
+            numbers = {row.created_tx} | {
+                tx
+                for one in (*dates, *revocations)
+                for tx in (one.opened_tx, one.closed_tx)
+                if tx is not None
+            }
+            acts = {act.tx: act for act in queries.transactions(connection, numbers=sorted(numbers))}
+            registry_id = queries.registry_id(connection)
+        return provenance(details, registry_id, acts[row.created_tx], dates, revocations, acts)
+
     def report(self, mask_id: int, *, against: int | None = None) -> Report:
         """What a person reads to decide whether to trust a mask.
 
