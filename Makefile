@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint benchmark benchmark-detection benchmark-lookup clean
+.PHONY: demo test lint benchmark benchmark-detection benchmark-lookup benchmark-service clean
 
 demo: $(READY)
 	rm -rf demo
@@ -23,12 +23,16 @@ lint: $(READY)
 
 benchmark: $(READY)
 	$(BIN)/python -m tests.benchmarks.speed $(if $(QUICK),--quick)
+	$(BIN)/python -m tests.benchmarks.service $(if $(QUICK),--seconds 0.5)
 
 benchmark-detection: $(READY)
 	$(BIN)/python -m tests.benchmarks.detection
 
 benchmark-lookup: $(READY)
 	$(BIN)/python -m tests.benchmarks.lookup
+
+benchmark-service: $(READY)
+	$(BIN)/python -m tests.benchmarks.service
 
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "hotpix-registry needs Python 3.11 or newer; set PYTHON=/path/to/python3.11")'

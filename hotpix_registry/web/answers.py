@@ -6,17 +6,19 @@ import dataclasses
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
-from fastapi import APIRouter, Query, Request
-from pydantic import BaseModel, ConfigDict, Field
+from fastapi import APIRouter, Depends, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.responses import RedirectResponse, Response
 
+from hotpix_registry.registry import Mask
 from hotpix_registry.registry.answer import Answer
 from hotpix_registry.registry.masks_for import MaskFor
 from hotpix_registry.registry.question import parse_configuration
 from hotpix_registry.web import schemas as s
-from hotpix_registry.web.lists import json_response, told
+from hotpix_registry.web.lists import json_response
 from hotpix_registry.web.schemas import answers
-from hotpix_registry.web.state import TheRegistry
+from hotpix_registry.web.state import TheRegistry, tag_of, unchanged
 
 router = APIRouter(prefix="/v1", tags=["answers"])
 
@@ -82,7 +84,39 @@ class MaskQuery(BaseModel):
         }
 
 
-Asked = Annotated[MaskQuery, Query()]
+async def _asked(request: Request) -> MaskQuery:
+    """The query of a look-up, in one step: FastAPI's way of field by field costs more than the answer."""
+    given: dict[str, str] = {}
+    twice = []
+    for name, value in request.query_params.multi_items():
+        if name in given:
+            twice.append({"type": "twice", "loc": ("query", name), "msg": "Given more than once"})
+        given[name] = value
+    if twice:
+        raise RequestValidationError(twice)
+    try:
+        return MaskQuery.model_validate(given)
+    except ValidationError as error:
+        raise RequestValidationError(
+            [one | {"loc": ("query", *one["loc"])} for one in error.errors(include_url=False)]
+        ) from None
+
+
+def _parameters(model: type[BaseModel]) -> dict[str, Any]:
+    """How OpenAPI describes the query that a model reads."""
+    schema = model.model_json_schema()
+    required = schema.get("required", ())
+    return {
+        "parameters": [
+            {"name": name, "in": "query", "required": name in required, "schema": own}
+            | ({"description": own["description"]} if "description" in own else {})
+            for name, own in schema["properties"].items()
+        ]
+    }
+
+
+Asked = Annotated[MaskQuery, Depends(_asked)]
+ASKED = _parameters(MaskQuery)
 
 
 class ResolveRequest(BaseModel):
@@ -109,7 +143,10 @@ class ResolveRequest(BaseModel):
 
 
 @router.get(
-    "/cameras/{camera}/mask", summary="The right mask for a date", responses=answers(s.LinkedAnswer) | TO_FILE
+    "/cameras/{camera}/mask",
+    summary="The right mask for a date",
+    responses=answers(s.LinkedAnswer) | TO_FILE,
+    openapi_extra=ASKED,
 )
 async def mask(request: Request, registry: TheRegistry, camera: str, asked: Asked) -> Response:
     """Answer with all that a pipeline should know before it trusts the mask, and links to its files.
@@ -118,18 +155,14 @@ async def mask(request: Request, registry: TheRegistry, camera: str, asked: Aske
     """
     if "application/fits" in request.headers.get("accept", ""):
         return _to_file(registry.mask(camera, asked.date, **asked.arguments()).answer)
-    return told(
-        request,
-        registry,
-        lambda: _with_links(registry.mask(camera, asked.date, **asked.arguments()).answer),
-        vary=True,
-    )
+    return _told(request, registry.mask(camera, asked.date, **asked.arguments()))
 
 
 @router.get(
     "/cameras/{camera}/mask.fits",
     summary="The file of the right mask for a date",
     responses=TO_FILE,
+    openapi_extra=ASKED,
     status_code=303,
     response_class=Response,
 )
@@ -141,7 +174,7 @@ async def mask_file(registry: TheRegistry, camera: str, asked: Asked) -> Respons
 @router.get("/receipt", summary="The mask of an earlier answer", responses=answers(s.LinkedAnswer))
 async def replay(request: Request, registry: TheRegistry, receipt: str, explain: bool = False) -> Response:
     """Replay a receipt: the identical mask for ever; a warning says if it was revoked since."""
-    return told(request, registry, lambda: _with_links(registry.replay(receipt, explain=explain).answer))
+    return _told(request, registry.replay(receipt, explain=explain))
 
 
 @router.post(
@@ -175,6 +208,15 @@ def _result(found: MaskFor) -> dict[str, object]:
     if found.geometry:
         result["geometry"] = [dataclasses.asdict(criterion) for criterion in found.geometry]
     return result
+
+
+def _told(request: Request, mask: Mask) -> Response:
+    """The answer under the ETag of the state that gave it, or 304."""
+    tag = tag_of(mask.state)
+    if (same := unchanged(request, tag)) is not None:
+        return same
+    headers = {"ETag": tag, "Cache-Control": "no-cache", "Vary": "Accept"}
+    return json_response(_with_links(mask.answer), headers)
 
 
 def _with_links(answer: Answer) -> dict[str, object]:

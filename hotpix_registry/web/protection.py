@@ -53,10 +53,11 @@ class HeadAsGet:
 
         async def without_body(message: Message) -> None:
             if message["type"] == "http.response.body":
-                message = message | {"body": b""}
+                message["body"] = b""
             await send(message)
 
-        await self._app(scope | {"method": "GET"}, receive, without_body)
+        scope["method"] = "GET"
+        await self._app(scope, receive, without_body)
 
 
 class Protection:

@@ -56,13 +56,14 @@ class Service:
         return Path(self.settings.uploads or self.registry.data_folder / "uploads")
 
 
-def _service(request: Request) -> Service:
+async def _service(request: Request) -> Service:  # async: others are sent to threads, each time
     service: Service = request.app.state.service
     return service
 
 
-def _registry(request: Request) -> Registry:
-    return _service(request).registry
+async def _registry(request: Request) -> Registry:
+    service: Service = request.app.state.service
+    return service.registry
 
 
 TheService = Annotated[Service, Depends(_service)]

@@ -13,6 +13,7 @@ from hotpix_registry.registry import content, masks, pictures
 from hotpix_registry.registry.answer import Answer, replay, resolve
 from hotpix_registry.registry.facade.opened import Opened
 from hotpix_registry.registry.question import Fallback, Question
+from hotpix_registry.registry.view import View
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,6 +27,8 @@ class Mask:
     """A mask as a pipeline uses it: the answer, the boolean array, the flags, the file."""
 
     answer: Answer
+    state: tuple[str, int]
+    """the registry's name and its newest transaction, when it answered"""
     _registry: AnswerMethods = field(repr=False)
 
     @property
@@ -101,8 +104,12 @@ class AnswerMethods(Opened):
             max_age_days=max_age_days,
             allow_revoked=allow_revoked,
         )
-        answer = self._look_up(lambda now: resolve(now.moved(as_of, release), question, explained=explain))
-        return Mask(answer=answer, _registry=self)
+
+        def ask(now: View) -> Mask:
+            answer = resolve(now.moved(as_of, release), question, explained=explain)
+            return Mask(answer=answer, state=(now.registry_id, now.tx), _registry=self)
+
+        return self._look_up(ask)
 
     def replay(self, receipt: str, *, explain: bool = False) -> Mask:
         """The very mask that an answer named in its receipt; warnings say when it was revoked since.
@@ -115,9 +122,9 @@ class AnswerMethods(Opened):
             The registry answers otherwise than the receipt says: one of the two has been tampered with.
         """
         with reading(self._engine) as connection:
-            return Mask(
-                answer=replay(connection, receipt, explained=explain, memory=self._memory), _registry=self
-            )
+            now = View(connection, memory=self._memory)
+            answer = replay(connection, receipt, explained=explain, memory=self._memory)
+            return Mask(answer=answer, state=(now.registry_id, now.tx), _registry=self)
 
     def show(self, mask_id: int) -> dict[str, Any]:
         """Everything known about one mask version: recipe, inputs, report, software, who and when."""
@@ -138,12 +145,9 @@ class AnswerMethods(Opened):
             details = masks.details(connection, mask_id)
             dates = queries.assignment_history(connection, mask_id=mask_id)
             revocations = queries.revocation_history(connection, mask_id)
-            numbers = {row.created_tx} | {
-                tx
-                for one in (*dates, *revocations)
-                for tx in (one.opened_tx, one.closed_tx)
-                if tx is not None
-            }
+            spans = [(one.opened_tx, one.closed_tx) for one in dates]
+            spans += [(one.opened_tx, one.closed_tx) for one in revocations]
+            numbers = {row.created_tx} | {tx for span in spans for tx in span if tx is not None}
             acts = {act.tx: act for act in queries.transactions(connection, numbers=sorted(numbers))}
             registry_id = queries.registry_id(connection)
         return provenance(details, registry_id, acts[row.created_tx], dates, revocations, acts)
