@@ -13,15 +13,16 @@ PACKAGE = Path(__file__).parents[1] / "hotpix_registry"
 
 LAYERS = [
     {"cli", "web", "__main__"},
-    {"client"},
+    {"remote"},
     {"registry"},
+    {"client"},
     {"report"},
     {"plots", "simulate"},
     {"catalogue", "science", "fits", "planning", "timeline"},
     {"cameras", "files", "tables"},
     {"settings"},
     {"errors"},
-    {"domain"},
+    {"domain", "answers"},
 ]
 BELOW_ONLY = {"catalogue", "science", "fits"}
 

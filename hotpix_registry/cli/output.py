@@ -14,7 +14,7 @@ from hotpix_registry.cli.options import Format
 from hotpix_registry.cli.table import table_lines
 
 if TYPE_CHECKING:
-    from hotpix_registry.registry.criteria import Weighed
+    from hotpix_registry.answers import Weighed
     from hotpix_registry.registry.masks import MaskChange
 
 

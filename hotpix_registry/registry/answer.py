@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 from sqlalchemy.engine import Connection
 
+from hotpix_registry.answers import Answer, Weighed
 from hotpix_registry.catalogue import queries
 from hotpix_registry.catalogue.queries import Assignment, CameraRow
 from hotpix_registry.domain import Series, Validity, iso
@@ -19,63 +19,11 @@ from hotpix_registry.errors import (
     UsageError,
 )
 from hotpix_registry.registry import criteria
-from hotpix_registry.registry.criteria import Weighed, distance_us
+from hotpix_registry.registry.criteria import distance_us
 from hotpix_registry.registry.question import Question
 from hotpix_registry.registry.receipt import read_receipt, write_receipt
 from hotpix_registry.registry.view import Memory, Standing, View, labelled_us, when
 from hotpix_registry.timeline import epoch_of
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """The mask of a date, and everything a pipeline should know before it trusts it."""
-
-    mask_id: int
-    version: int
-    sha256: str
-    camera: str
-    series: str
-    configuration: dict[str, Any]
-    set_point_c: float | None
-    status: str
-    """certified, or revoked where that was allowed"""
-    rule: str
-    preset: str
-    valid_from: str
-    valid_to: str | None
-    first_night: str
-    last_night: str
-    temperature_difference_c: float | None
-    age_days: int
-    stale: bool
-    extrapolated: bool
-    exposures_tested_s: tuple[float, float] | None
-    """shortest and longest; None for an imported mask"""
-    exposure_tested: bool | None
-    """whether the science frame's exposure lies within those tested; None when that cannot be said"""
-    flagged: int
-    limit_e_per_s: float | None
-    shape: tuple[int, int]
-    """(ny, nx)"""
-    newer_candidates: tuple[int, ...]
-    """masks of the series that wait to be certified"""
-    needs_rebuild: bool
-    """darks on both sides of an epoch event went into it, or frames that belong to another camera now"""
-    revoked_since: str | None
-    """when the mask was revoked, for an answer as of a time before that"""
-    warnings: tuple[str, ...]
-    receipt: str
-    tx: int
-    """the newest transaction that the answer has seen"""
-    registry_id: str
-    explanation: tuple[Weighed, ...] = ()
-    """only when asked for: each mask that might have answered, by each criterion"""
-
-    def as_dict(self) -> dict[str, Any]:
-        values = {name: getattr(self, name) for name in self.__slots__ if name != "explanation"}
-        if self.explanation:
-            values["explanation"] = [weighed.as_dict() for weighed in self.explanation]
-        return values
 
 
 def resolve(view: View, question: Question, *, explained: bool = False) -> Answer:

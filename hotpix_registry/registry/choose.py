@@ -8,12 +8,13 @@ from typing import Any
 
 from sqlalchemy.engine import Connection, Engine
 
+from hotpix_registry.answers import Answer
 from hotpix_registry.catalogue import queries
 from hotpix_registry.catalogue.engine import reading
 from hotpix_registry.domain import Facts, parse_date
 from hotpix_registry.errors import AmbiguousMask, RevokedMask, UsageError
 from hotpix_registry.registry import masks
-from hotpix_registry.registry.answer import Answer, replay, resolve
+from hotpix_registry.registry.answer import replay, resolve
 from hotpix_registry.registry.question import Fallback, Question
 from hotpix_registry.registry.science_frames import question_of
 from hotpix_registry.registry.view import Memory, View, moment

@@ -13,13 +13,13 @@ from pathlib import PurePath
 from typing import Any
 
 from hotpix_registry import __version__
+from hotpix_registry.answers import Answer
 from hotpix_registry.catalogue import queries
 from hotpix_registry.catalogue.queries import CameraRow, Release
 from hotpix_registry.domain import Night, Rule, iso, parse_date
 from hotpix_registry.errors import NoMask
 from hotpix_registry.planning import same_exposure
 from hotpix_registry.registry import bibliography, masks
-from hotpix_registry.registry.answer import Answer
 from hotpix_registry.registry.view import View
 
 _GUIDE = "the chapter “Identifying hot pixels” of the CCD Data Reduction Guide (Craig)"

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
+from hotpix_registry.answers import Criterion, Weighed
 from hotpix_registry.catalogue.queries import Assignment, CameraRow, MaskRow
 from hotpix_registry.domain import US_PER_DAY, Series, Validity, iso
 from hotpix_registry.registry import masks
@@ -26,46 +26,6 @@ _PART_NAMES = {
 def option_of(name: str) -> str:
     """The option that gives a part of a configuration."""
     return "--bayer" if name == "bayer_pattern" else "--" + name.replace("_", "-")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Criterion:
-    """One thing that was compared."""
-
-    name: str
-    wanted: str
-    found: str
-    tolerance: str = ""
-    passed: bool
-
-    def as_dict(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in self.__slots__}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Weighed:
-    """A mask that might answer, and how it was weighed."""
-
-    series: str
-    mask_id: int | None
-    """None: the series has no mask"""
-    version: int | None
-    valid_from: str | None
-    valid_to: str | None
-    distance_days: float
-    """from the date to what the mask holds, or to its darks; 0 where it holds the date"""
-    criteria: tuple[Criterion, ...]
-    chosen: bool = False
-    sort_key: tuple[float, ...] = field(default=(), repr=False)
-
-    @property
-    def passed(self) -> bool:
-        return all(criterion.passed for criterion in self.criteria)
-
-    def as_dict(self) -> dict[str, Any]:
-        return {
-            name: getattr(self, name) for name in self.__slots__ if name not in ("criteria", "sort_key")
-        } | {"passed": self.passed, "criteria": [criterion.as_dict() for criterion in self.criteria]}
 
 
 # --- series -----------------------------------------------------------------------------

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.engine import Engine
 
+from hotpix_registry.answers import Answer
 from hotpix_registry.domain import Facts
 from hotpix_registry.errors import GeometryMismatch, HotpixError
-from hotpix_registry.registry.answer import Answer, resolve
+from hotpix_registry.registry.answer import resolve
 from hotpix_registry.registry.fitting import Fitter
 from hotpix_registry.registry.science_frames import ScienceFrame, question_of
 from hotpix_registry.registry.view import View

@@ -11,8 +11,8 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.responses import RedirectResponse, Response
 
+from hotpix_registry.answers import Answer
 from hotpix_registry.registry import Mask
-from hotpix_registry.registry.answer import Answer
 from hotpix_registry.registry.masks_for import MaskFor
 from hotpix_registry.registry.question import parse_configuration
 from hotpix_registry.web import schemas as s

@@ -6,8 +6,8 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from hotpix_registry.answers import Criterion
 from hotpix_registry.registry.compare import DatesChange, FlagDiff, FrameChange
-from hotpix_registry.registry.criteria import Criterion
 from hotpix_registry.registry.trend import Campaign as TrendCampaign
 from hotpix_registry.web.problems import MEDIA_TYPE
 

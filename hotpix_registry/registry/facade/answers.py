@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hotpix_registry.answers import Answer
 from hotpix_registry.catalogue import queries
 from hotpix_registry.catalogue.engine import reading
 from hotpix_registry.registry import content, masks, pictures
-from hotpix_registry.registry.answer import Answer, replay, resolve
+from hotpix_registry.registry.answer import replay, resolve
 from hotpix_registry.registry.facade.opened import Opened
 from hotpix_registry.registry.question import Fallback, Question
 from hotpix_registry.registry.view import View
