@@ -171,7 +171,25 @@ class StorageError(HotpixError, OSError):
     code, exit_code, http_status = "storage", 1, 507
 
 
+class ServerUnreachable(HotpixError):
+    """No registry answers at the address of a server."""
+
+    code, exit_code, http_status = "server-unreachable", 7, 502
+
+
 class SomeRefused(HotpixError):
     """Some inputs were refused; the rest was done."""
 
     code, exit_code, http_status = "some-refused", 8, 207
+
+
+def error_named(code: str, message: str, *, next_step: str = "", exit_code: int = 1) -> HotpixError:
+    """The error that a server tells by its code; one that is not known here keeps code and exit code."""
+    waiting: list[type[HotpixError]] = [HotpixError]
+    for known in waiting:
+        if known.code == code:
+            return known(message, next_step=next_step)
+        waiting += known.__subclasses__()
+    error = HotpixError(message, next_step=next_step)
+    error.code, error.exit_code = code, exit_code  # type: ignore[misc]
+    return error

@@ -37,12 +37,16 @@ _ABANDONED_AFTER_S = 86_400
 
 
 def write_atomic(
-    path: str | Path, content: bytes | Iterable[bytes], *, mode_of: str | Path | None = None
+    path: str | Path,
+    content: bytes | Iterable[bytes],
+    *,
+    mode_of: str | Path | None = None,
+    lasting: bool = True,
 ) -> Path:
     """Write a file so that its name shows the whole new content or what was there before.
 
     The bytes go to a temporary file beside it, reach the disk, and take the name in one step. The new file
-    has the permissions of `mode_of`.
+    has the permissions of `mode_of`. One that need not outlast a power failure is not waited for.
 
     Raises
     ------
@@ -63,8 +67,9 @@ def write_atomic(
         try:
             with temporary.open("xb") as file:
                 file.writelines(pieces)
-                file.flush()
-                os.fsync(file.fileno())
+                if lasting:
+                    file.flush()
+                    os.fsync(file.fileno())
             if mode_of is not None:
                 shutil.copymode(mode_of, temporary)
             temporary.replace(path)
@@ -72,7 +77,8 @@ def write_atomic(
             with contextlib.suppress(OSError):
                 temporary.unlink()
             raise
-        _sync_folder(path.parent)
+        if lasting:
+            _sync_folder(path.parent)
     except OSError as error:
         raise storage_error(path, error) from error
     return path
@@ -190,7 +196,7 @@ def cache_folder() -> Path:
     return settings.cache_dir()
 
 
-def cache_file(sha256: str, produce: Callable[[], bytes]) -> Path:
+def cache_file(sha256: str, produce: Callable[[], bytes], *, folder: Path | None = None) -> Path:
     """Return the path of a cached `.fits` file with this sha256, writing it when it is not there.
 
     What is already there is verified by reading it, and replaced when it is corrupt. Any number of
@@ -200,6 +206,8 @@ def cache_file(sha256: str, produce: Callable[[], bytes]) -> Path:
     ----------
     produce
         makes the bytes; called only when they are needed
+    folder
+        another cache than that of the settings
 
     Raises
     ------
@@ -210,7 +218,7 @@ def cache_file(sha256: str, produce: Callable[[], bytes]) -> Path:
     """
     if re.fullmatch(r"[0-9a-f]{64}", sha256) is None:
         raise ValueError(f"'{sha256}' is no sha256")
-    path = cache_folder() / sha256[:2] / f"{sha256}.fits"
+    path = (folder or cache_folder()) / sha256[:2] / f"{sha256}.fits"
     if _sha256_of_file(path) == sha256:
         return path
     content = produce()

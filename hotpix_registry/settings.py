@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hotpix_registry.errors import UsageError
 
-KEYS = ("database_url", "cache_dir", "server_url")
+KEYS = ("database_url", "cache_dir", "server_url", "server_token")
 
 
 def data_dir(name: str) -> Path:

@@ -73,7 +73,8 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test touches the user's cache, registry or settings."""
     monkeypatch.setenv("HOTPIX_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.delenv("HOTPIX_DATABASE_URL", raising=False)
-    monkeypatch.delenv("HOTPIX_CONFIG", raising=False)
+    for name in ("HOTPIX_CONFIG", "HOTPIX_SERVER_URL", "HOTPIX_SERVER_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture

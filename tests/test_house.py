@@ -93,10 +93,16 @@ def imported_by(code: str, *arguments: str) -> set[str]:
         "import hotpix_registry",
         "from hotpix_registry import Registry",
         "import hotpix_registry.cli",
+        "from hotpix_registry import Client; Client('http://127.0.0.1:1')",
     ],
 )
 def test_nothing_heavy_is_imported_before_it_is_needed(code: str) -> None:
     assert not HEAVY & imported_by(f"{code}; import sys; print(*sys.modules)")
+
+
+def test_the_client_needs_no_database_library() -> None:
+    code = "from hotpix_registry import Client; Client('http://127.0.0.1:1'); import sys; print(*sys.modules)"
+    assert not {"sqlalchemy", "urllib3", "pydantic", "fastapi"} & imported_by(code)
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["mask", "--help"], ["frames", "--help"]])

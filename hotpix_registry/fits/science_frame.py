@@ -9,7 +9,7 @@ from __future__ import annotations
 import bz2
 import textwrap
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -60,6 +60,22 @@ class Provenance:
             *self.steps,
         )
         return [line for text in sentences for line in textwrap.wrap(text, 72)]
+
+    def stands_in(self, header: Mapping[str, Any]) -> bool:
+        """Whether a header names this mask already; another receipt leads to the same one."""
+        return all(header.get(keyword) == value for keyword, value, _ in self.cards if keyword != "HPXRCPT")
+
+    def enter(self, header: Any) -> None:
+        """Name the mask in astropy's header, or in a plain dict."""
+        is_fits = hasattr(header, "add_history")
+        for keyword, value, comment in self.cards:
+            if value is not None:
+                header[keyword] = (value, comment) if is_fits else value
+        if is_fits:
+            for line in self.history:
+                header.add_history(line)
+        else:
+            header["HISTORY"] = "\n".join([*filter(None, [header.get("HISTORY")]), *self.history])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,17 +237,12 @@ def _plan(
         edit.appended.append(new_extension("DQ", dq, n_axes))
     else:
         _join_planes(source, edit, flags, dq, bad)
-    edit.changed = bool(edit.appended or edit.data or edit.whole) or not _is_named(layout.image, provenance)
+    edit.changed = bool(edit.appended or edit.data or edit.whole) or not provenance.stands_in(
+        layout.image.values
+    )
     if edit.changed:
         _edit_headers(source, edit, provenance)
     return edit
-
-
-def _is_named(image: HDU, provenance: Provenance) -> bool:
-    """Whether the frame names this mask already; another receipt leads to the same one."""
-    return all(
-        image.values.get(keyword) == value for keyword, value, _ in provenance.cards if keyword != "HPXRCPT"
-    )
 
 
 def _join_mask(source: Bytes, edit: _Edit, unit: HDU, bad: NDArray[np.bool_]) -> None:

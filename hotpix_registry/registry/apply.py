@@ -32,6 +32,7 @@ from hotpix_registry.registry.choose import Choose, Chosen
 from hotpix_registry.registry.fitting import Origin, geometry_of
 from hotpix_registry.registry.frames import camera_named
 from hotpix_registry.registry.ingest import Rules, current_rules, find_files
+from hotpix_registry.registry.science_frames import not_science
 
 if TYPE_CHECKING:
     import numpy as np
@@ -250,10 +251,8 @@ class Applier:
 
 
 def _check_is_science(facts: Facts) -> None:
-    if facts.kind is not None or facts.frame_type == "dark mask":
-        raise UnreadableFrame(
-            f"The file is a {facts.kind or 'mask'}, no science frame.", next_step="Leave it out."
-        )
+    if (kind := not_science(facts)) is not None:
+        raise UnreadableFrame(f"The file is a {kind}, no science frame.", next_step="Leave it out.")
 
 
 def _check_is_free(output: Path) -> None:

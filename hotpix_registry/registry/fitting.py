@@ -61,8 +61,12 @@ class Fitter:
         from hotpix_registry.fits.exports import adapted_file
 
         plan = self.plan(mask_id, facts, allow_binning=allow_binning)
-        frame = self._key(mask_id, facts, allow_binning)[2]
+        frame = self.frame_geometry(mask_id, facts)
         return adapted_file(content.file(self._engine, mask_id), plan, frame)
+
+    def frame_geometry(self, mask_id: int, facts: Facts) -> Geometry:
+        """What is known of where the frame's pixels lie."""
+        return geometry_of(facts, self.origin(mask_id).camera)
 
     def path(
         self, mask_id: int, facts: Facts, *, allow_binning: bool = False, preset: str = "default"

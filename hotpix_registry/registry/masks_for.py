@@ -15,11 +15,11 @@ from hotpix_registry.domain import Facts
 from hotpix_registry.errors import GeometryMismatch, HotpixError
 from hotpix_registry.registry.answer import resolve
 from hotpix_registry.registry.fitting import Fitter
-from hotpix_registry.registry.science_frames import ScienceFrame, question_of
+from hotpix_registry.registry.science_frames import ScienceFrame, not_science, question_of
 from hotpix_registry.registry.view import View
 
 if TYPE_CHECKING:
-    from hotpix_registry.fits.adapt import Criterion
+    from hotpix_registry.fits.adapt import Adaptation, Criterion, Geometry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,9 +33,19 @@ class MaskFor:
     """how the mask is adapted to the frame"""
     geometry: tuple[Criterion, ...] = ()
     """what of the geometry was compared"""
+    adaptation: Adaptation | None = field(default=None, repr=False)
+    """the plan behind the steps"""
+    frame_geometry: Geometry | None = field(default=None, repr=False)
     _facts: Facts | None = field(default=None, repr=False)
     _fitter: Fitter | None = field(default=None, repr=False)
     _allow_binning: bool = False
+
+    @property
+    def frame_type(self) -> str | None:
+        """What the header says that the frame is, where it is no science frame."""
+        if self._facts is None:
+            return None
+        return not_science(self._facts)
 
     @property
     def path(self) -> Path:
@@ -108,13 +118,15 @@ def _fitted(
         try:
             plan = fitter.plan(answer.mask_id, facts, allow_binning=allow_binning)
         except GeometryMismatch as error:
-            yield MaskFor(frame=frame.path, answer=answer, error=error, geometry=error.criteria)
+            yield MaskFor(frame=frame.path, answer=answer, error=error, geometry=error.criteria, _facts=facts)
             continue
         yield MaskFor(
             frame=frame.path,
             answer=answer,
             steps=plan.sentences,
             geometry=plan.criteria,
+            adaptation=plan,
+            frame_geometry=fitter.frame_geometry(answer.mask_id, facts),
             _facts=facts,
             _fitter=fitter,
             _allow_binning=allow_binning,

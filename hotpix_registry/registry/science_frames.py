@@ -81,6 +81,13 @@ def facts_of_headers(headers: Sequence[Mapping[str, Any]], rules: Rules) -> list
     return frames
 
 
+def not_science(facts: Facts) -> str | None:
+    """What a frame is by its header that takes no mask: a dark, a bias, a master of them, or a mask."""
+    if facts.kind is not None:
+        return str(facts.kind)
+    return "mask" if facts.frame_type == "dark mask" else None
+
+
 def question_of(
     view: View, facts: Facts, camera: str | None = None, *, allow_binning: bool = False, **asked: Any
 ) -> Question:

@@ -207,6 +207,15 @@ def _result(found: MaskFor) -> dict[str, object]:
         result |= found.error.as_dict()
     if found.geometry:
         result["geometry"] = [dataclasses.asdict(criterion) for criterion in found.geometry]
+    if found.frame_type is not None:
+        result["frame_type"] = found.frame_type
+    if found.adaptation is not None and found.frame_geometry is not None and found.steps:
+        # what a client needs to lay the mask over the frame itself
+        result["adaptation"] = {
+            "steps": [dataclasses.asdict(step) for step in found.adaptation.steps],
+            "mask_shape": found.adaptation.mask_shape,
+            "frame": dataclasses.asdict(found.frame_geometry),
+        }
     return result
 
 

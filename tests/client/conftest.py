@@ -1,0 +1,115 @@
+"""Real servers on loopback: the service on the registry of the test, and one that says what a test wants."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+
+from hotpix_registry import Client
+from hotpix_registry.registry import Registry
+from hotpix_registry.web.app import create_app
+from hotpix_registry.web.state import ServerSettings
+from tests.story import import_pixels, register_camera
+
+
+@contextmanager
+def serving(database: str) -> Iterator[str]:
+    """The service on a database, on a free port; gives its URL."""
+    config = uvicorn.Config(create_app(ServerSettings(database=database)), port=0, log_level="warning")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        for _ in range(3000):
+            if server.started or not thread.is_alive():
+                break
+            time.sleep(0.01)
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(timeout=30)
+
+
+@pytest.fixture
+def mask_id(registry: Registry, tmp_path: Path) -> int:
+    """A mask of two pixels, (5, 0) and (6, 1), from 2021-03-04 on."""
+    register_camera(registry, tmp_path)
+    return import_pixels(registry, tmp_path, "2021-03-04", [5, 70])
+
+
+@pytest.fixture
+def url(registry: Registry, database: str, mask_id: int) -> Iterator[str]:
+    with serving(database) as address:
+        yield address
+
+
+@pytest.fixture
+def client(url: str) -> Iterator[Client]:
+    with Client(url) as opened:
+        yield opened
+
+
+Said = tuple[int, dict[str, str], bytes]
+
+
+@dataclass(slots=True)
+class Scripted:
+    """A server that says what it is told to, in that order, and the last for ever."""
+
+    says: list[Said] = field(default_factory=list)
+    heard: list[str] = field(default_factory=list)
+    """method and path of each request"""
+    url: str = ""
+
+    def say(self, status: int, content: bytes | Any, **headers: str) -> None:
+        if not isinstance(content, bytes):
+            content = json.dumps(content).encode()
+            headers = {"Content_Type": "application/json"} | headers
+        self.says.append((status, {k.replace("_", "-"): v for k, v in headers.items()}, content))
+
+    def next(self) -> Said:
+        return self.says.pop(0) if len(self.says) > 1 else self.says[0]
+
+
+@pytest.fixture
+def scripted() -> Iterator[Scripted]:
+    script = Scripted()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def answer(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            script.heard.append(f"{self.command} {self.path}")
+            status, headers, content = script.next()
+            self.send_response(status)
+            for name, value in ({"Content-Length": str(len(content))} | headers).items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(content)
+
+        do_GET = do_POST = answer  # noqa: N815
+
+        log_message: Callable[..., None] = lambda *_: None
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    script.url = f"http://127.0.0.1:{server.server_port}"
+    try:
+        yield script
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
