@@ -32,6 +32,21 @@ def database_url(given: str | None) -> str:
     return str(platformdirs.user_data_path("hotpix-registry") / "registry.sqlite")
 
 
+def server_url(database: str | None) -> str | None:
+    """The server that is asked instead of a database: unless a database is named as near to the user.
+
+    A flag is nearer than the environment, and that than hotpix.toml; of one place the database is taken.
+    """
+    if database:
+        return None
+    if os.environ.get("HOTPIX_DATABASE_URL"):
+        return None
+    if named := os.environ.get("HOTPIX_SERVER_URL"):
+        return named
+    values = _from_file()
+    return None if "database_url" in values else values.get("server_url")
+
+
 def cache_dir() -> Path:
     """Where served masks are kept as files; may be emptied at any time."""
     if chosen := setting("cache_dir"):

@@ -4,12 +4,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from hotpix_registry import settings
+
 if TYPE_CHECKING:
     from hotpix_registry.registry import Registry
 
 
-def open_registry(database: str | None, *, create: bool = False) -> Registry:
-    """The registry at `--database`, or where settings say; close it, or use it in a `with`."""
+def open_registry(database: str | None, *, create: bool = False, itself: bool = False) -> Registry:
+    """The registry at `--database`, or where settings say, on a server too; use it in a `with`.
+
+    Parameters
+    ----------
+    itself
+        only the database will do
+    """
+    server = None if itself else settings.server_url(database)
+    if server is not None:
+        from hotpix_registry.remote import RemoteRegistry
+
+        return RemoteRegistry(server)
     from hotpix_registry.registry import Registry
 
     return Registry(database, create=create)

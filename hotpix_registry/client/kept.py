@@ -43,7 +43,7 @@ def find(folder: Path, key: str) -> Kept | None:
 def keep(folder: Path, key: str, told: dict[str, Any], etag: str | None = None) -> None:
     """Write an answer whole or not at all; a cache that cannot be written keeps nothing."""
     at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    content = canonical_json({"key": key, "at": at, "etag": etag, "told": told}).encode()
+    content = json.dumps({"key": key, "at": at, "etag": etag, "told": told}).encode()
     path = _path(folder, key)
     with contextlib.suppress(StorageError):
         make_folder(path.parent)

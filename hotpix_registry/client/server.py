@@ -20,8 +20,9 @@ RETRIES = 4
 LONGEST_WAIT_S = 30.0
 """between two attempts, whatever Retry-After says"""
 _BACK_OFF_S = 0.2
-_MAY_PASS = (429, 502, 503, 504)
-"""what a server, or a proxy before it, says when the same may go well later"""
+_AWAY = (502, 503, 504)
+"""what a server, or a proxy before it, says when it cannot answer now"""
+_TOO_MANY = 429
 _DOWN_FOR_S = 20.0
 
 
@@ -100,7 +101,7 @@ class Server:
         except HTTPError as error:
             self._down_until = time.monotonic() + _DOWN_FOR_S
             raise self._unreachable(_reason(error, self._timeout_s)) from error
-        if reply.status in _MAY_PASS:
+        if reply.status in _AWAY:
             self._down_until = time.monotonic() + _DOWN_FOR_S
             told = _problem(reply) or {}
             raise self._unreachable(f"{reply.status}, {told.get('detail') or reply.reason}".rstrip("."))
@@ -198,7 +199,7 @@ def _retries() -> Retry:
         connect=2,
         backoff_factor=_BACK_OFF_S,
         backoff_jitter=_BACK_OFF_S,
-        status_forcelist=_MAY_PASS,
+        status_forcelist=(*_AWAY, _TOO_MANY),
         allowed_methods=None,  # what is posted here asks, and changes nothing
         raise_on_status=False,
     )

@@ -9,6 +9,7 @@ from hotpix_registry.registry.facade.history import HistoryMethods
 from hotpix_registry.registry.facade.jobs import JobMethods
 from hotpix_registry.registry.facade.keeping import KeepingMethods
 from hotpix_registry.registry.facade.lists import ListMethods
+from hotpix_registry.registry.facade.parts import PartMethods
 from hotpix_registry.registry.facade.science import ScienceMethods
 from hotpix_registry.registry.facade.story import StoryMethods
 from hotpix_registry.registry.facade.versions import VersionMethods
@@ -17,6 +18,8 @@ __all__ = ["Mask", "Registry"]
 
 
 class Registry(
+    StoryMethods,
+    ScienceMethods,
     FrameMethods,
     CameraMethods,
     VersionMethods,
@@ -25,10 +28,9 @@ class Registry(
     ListMethods,
     ArchiveMethods,
     KeepingMethods,
-    ScienceMethods,
-    StoryMethods,
     AccessMethods,
     JobMethods,
+    PartMethods,
 ):
     """A registry of hot-pixel masks: dark frames in, masks out.
 

@@ -9,11 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from sqlalchemy.engine import Engine
-
 from hotpix_registry.cameras import recognise
-from hotpix_registry.catalogue import queries
-from hotpix_registry.catalogue.engine import reading
 from hotpix_registry.catalogue.queries import CameraRow
 from hotpix_registry.domain import Facts
 from hotpix_registry.errors import (
@@ -27,11 +23,10 @@ from hotpix_registry.errors import (
     UsageError,
 )
 from hotpix_registry.fits import headers
-from hotpix_registry.registry import content
 from hotpix_registry.registry.choose import Choose, Chosen
 from hotpix_registry.registry.fitting import Origin, geometry_of
 from hotpix_registry.registry.frames import camera_named
-from hotpix_registry.registry.ingest import Rules, current_rules, find_files
+from hotpix_registry.registry.ingest import find_files
 from hotpix_registry.registry.science_frames import not_science
 
 if TYPE_CHECKING:
@@ -39,6 +34,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hotpix_registry.fits.adapt import Adaptation, Geometry
+    from hotpix_registry.registry.facade.science import ScienceMethods
 
 Status = Literal["applied", "unchanged", "refused"]
 
@@ -124,14 +120,18 @@ class Applier:
     """One run over science frames: each mask is read once, and adapted once for each geometry."""
 
     def __init__(
-        self, engine: Engine, *, allow_binning: bool = False, camera: str | None = None, dry_run: bool = False
+        self,
+        registry: ScienceMethods,
+        *,
+        allow_binning: bool = False,
+        camera: str | None = None,
+        dry_run: bool = False,
     ) -> None:
-        self._engine = engine
+        self._registry = registry
         self._allow_binning = allow_binning
         self._dry_run = dry_run
-        with reading(engine) as connection:
-            self._rules: Rules = current_rules(connection)
-            self._cameras = queries.cameras(connection)
+        self._rules = registry.header_rules()
+        self._cameras = registry.cameras()
         self._camera = None if camera is None else camera_named(self._cameras, camera)
         self._masks: dict[int, _Mask] = {}
 
@@ -221,7 +221,7 @@ class Applier:
     def _mask(self, chosen: Chosen) -> _Mask:
         if chosen.mask_id not in self._masks:
             self._masks.clear()  # one at a time: a plane of a large detector is 100 MB
-            self._masks[chosen.mask_id] = _Mask.load(self._engine, chosen.mask_id)
+            self._masks[chosen.mask_id] = _Mask.load(self._registry, chosen.mask_id)
         return self._masks[chosen.mask_id]
 
     def _check_camera(self, path: Path, facts: Facts, mask: _Mask) -> None:
@@ -298,8 +298,8 @@ class _Mask:
     _bad: tuple[str, NDArray[np.bool_]] | None = None
 
     @classmethod
-    def load(cls, engine: Engine, mask_id: int) -> _Mask:
-        return cls(Origin.of(engine, mask_id), content.dq(engine, mask_id))
+    def load(cls, registry: ScienceMethods, mask_id: int) -> _Mask:
+        return cls(registry.origin(mask_id), registry.mask_dq(mask_id))
 
     @property
     def mask_id(self) -> int:

@@ -82,21 +82,14 @@ def raw_section(engine: Engine, mask_id: int) -> str | None:
     return read_raw_section(unpack_header(encoding, blob, blob_sha256=blob_sha256))
 
 
-def numbers(engine: Engine, mask_id: int) -> dict[str, NDArray[Any]]:
+def numbers_in(stored: bytes, mask_id: int) -> dict[str, NDArray[Any]]:
     """What the plots of a build draw, by name; empty for a mask that no build made.
 
     Raises
     ------
     IntegrityError
-        They are damaged.
+        The bytes of the mask's row are damaged.
     """
-    with reading(engine) as connection:
-        find_mask(connection, mask_id)
-        return numbers_in(queries.mask_numbers(connection, mask_id), mask_id)
-
-
-def numbers_in(stored: bytes, mask_id: int) -> dict[str, NDArray[Any]]:
-    """The same, from the bytes of a mask's row."""
     import io
     import zipfile
     import zlib

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from sqlalchemy.engine import Engine
 
 from hotpix_registry.cameras import CameraProfile, recognise
@@ -301,8 +302,21 @@ def _known(
 # --- one frame ----------------------------------------------------------------------------
 
 
-def identify(engine: Engine, catalogue: Catalogue, path: Path) -> Identification:
-    """Compare a frame with a catalogue, and with its own header.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """A frame as it is compared: what its header means, and where its hottest pixels are."""
+
+    path: str
+    sha256: str
+    facts: Facts
+    shape: tuple[int, int]
+    """(ny, nx) of the pixels that were looked at"""
+    y: list[int]
+    x: list[int]
+
+
+def see(path: Path, rules: Rules) -> Seen:
+    """Read a frame.
 
     Raises
     ------
@@ -310,8 +324,20 @@ def identify(engine: Engine, catalogue: Catalogue, path: Path) -> Identification
     """
     with naming(path):
         header = headers.read_header(path)
-    facts = catalogue.rules.interpret(header)
+    facts = rules.interpret(header)
     pixels = _hot_pixels(path, facts)
+    try:
+        sha256 = sha256_of(str(path))
+    except OSError as error:
+        raise UnreadableFrame(f"{path} cannot be read: {os.strerror(error.errno or 0)}.") from None
+    y, x = pixels.y.tolist(), pixels.x.tolist()
+    return Seen(path=str(path), sha256=sha256, facts=facts, shape=pixels.shape, y=y, x=x)
+
+
+def identify(engine: Engine, catalogue: Catalogue, seen: Seen) -> Identification:
+    """Compare a frame with a catalogue, and with its own header."""
+    facts = seen.facts
+    pixels = HotPixels(seen.shape, np.array(seen.y, np.int64), np.array(seen.x, np.int64))
     found = [(mask, lies) for mask in catalogue.masks if (lies := overlap(pixels, mask.pixels)) is not None]
     comparisons = sum(lies.orientations for _, lies in found)
     candidates = _candidates(found, comparisons)
@@ -325,7 +351,7 @@ def identify(engine: Engine, catalogue: Catalogue, path: Path) -> Identification
         epoch = _epoch(pixels, candidates[0], found, comparisons, beside)
     by_header = recognise(facts, [row.profile for row in catalogue.cameras])
     return Identification(
-        path=str(path),
+        path=seen.path,
         verdict=verdict,
         hot_pixels=len(pixels),
         candidates=candidates,
@@ -338,7 +364,7 @@ def identify(engine: Engine, catalogue: Catalogue, path: Path) -> Identification
         header_night=None if facts.start_us is None else profile.night_of(facts.start_us),
         header_type=facts.frame_type,
         header_kind=None if facts.kind is None else str(facts.kind),
-        frame=_catalogued(engine, path),
+        frame=_catalogued(engine, seen.sha256),
     )
 
 
@@ -476,11 +502,7 @@ def _campaigns(masks: Sequence[KnownMask]) -> int:
     return len({(mask.first_night, mask.last_night) for mask in masks})
 
 
-def _catalogued(engine: Engine, path: Path) -> Frame | None:
-    try:
-        sha256 = sha256_of(str(path))
-    except OSError as error:
-        raise UnreadableFrame(f"{path} cannot be read: {os.strerror(error.errno or 0)}.") from None
+def _catalogued(engine: Engine, sha256: str) -> Frame | None:
     with reading(engine) as connection:
         ids = queries.frame_ids(connection, [sha256])
         return next(iter(queries.frames(connection, ids=list(ids.values()))), None) if ids else None

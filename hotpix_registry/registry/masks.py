@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sqlalchemy.engine import Connection
 
@@ -15,10 +15,8 @@ from hotpix_registry.catalogue import queries
 from hotpix_registry.catalogue.queries import CameraRow, Event, MaskRow
 from hotpix_registry.domain import Frame, Night, Rule, Validity, iso
 from hotpix_registry.errors import UnknownId
+from hotpix_registry.planning import Campaign
 from hotpix_registry.registry.frames import find_camera
-
-if TYPE_CHECKING:
-    from hotpix_registry.planning import Campaign
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy.engine import Engine
 
 from hotpix_registry.catalogue import queries
@@ -15,8 +17,10 @@ from hotpix_registry.fits.packing import unpack_flagged
 from hotpix_registry.registry import content, masks
 
 
-def pixel(engine: Engine, mask_id: int, x: int, y: int) -> dict[str, Any]:
-    """A pixel of a mask, 0-based, x first.
+def pixel(
+    engine: Engine, mask_id: int, x: int, y: int, numbers: Mapping[str, NDArray[Any]]
+) -> dict[str, Any]:
+    """A pixel of a mask, 0-based, x first; `numbers` are those of its build.
 
     Raises
     ------
@@ -59,7 +63,7 @@ def pixel(engine: Engine, mask_id: int, x: int, y: int) -> dict[str, Any]:
         "dq": own["dq"],
         "flags": own["flags"],
         "masked": own["masked"],
-        "dark_current": _dark_current(content.numbers(engine, mask_id), place),
+        "dark_current": _dark_current(numbers, place),
         "versions": through,
     }
 

@@ -25,6 +25,7 @@ from hotpix_registry.web import (
     jobs,
     masks,
     problems,
+    reading,
     runner,
     writes,
 )
@@ -60,7 +61,7 @@ def create_app(settings: ServerSettings | None = None) -> FastAPI:
     problems.add_handlers(app)
     app.openapi = partial(_described, app)  # type: ignore[method-assign]
     app.include_router(health.router)
-    for part in (answers, cameras, masks, frames, history, jobs):
+    for part in (answers, cameras, masks, frames, history, jobs, reading):
         app.include_router(part.router, dependencies=access.reading if settings.read_needs_token else [])
     app.include_router(writes.router)
     app.add_middleware(HeadAsGet)

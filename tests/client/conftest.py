@@ -4,40 +4,18 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 
 from hotpix_registry import Client
 from hotpix_registry.registry import Registry
-from hotpix_registry.web.app import create_app
-from hotpix_registry.web.state import ServerSettings
+from tests.serving import serving
 from tests.story import import_pixels, register_camera
-
-
-@contextmanager
-def serving(database: str) -> Iterator[str]:
-    """The service on a database, on a free port; gives its URL."""
-    config = uvicorn.Config(create_app(ServerSettings(database=database)), port=0, log_level="warning")
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        for _ in range(3000):
-            if server.started or not thread.is_alive():
-                break
-            time.sleep(0.01)
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join(timeout=30)
 
 
 @pytest.fixture

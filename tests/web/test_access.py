@@ -23,7 +23,7 @@ from tests.story import CAMERA, import_pixels, register_camera
 from tests.web.conftest import bearing
 
 OPEN = {"/healthz", "/readyz", "/metrics"}
-READS_BY_POST = {"/v1/resolve"}
+READS_BY_POST = {"/v1/resolve", "/v1/reading/{method}"}
 WRITES = {
     ("POST", "/v1/frames"): Scope.INGEST,
     ("POST", "/v1/frames/upload"): Scope.INGEST,

@@ -12,7 +12,7 @@ from hotpix_registry.catalogue import queries
 from hotpix_registry.catalogue.engine import reading
 from hotpix_registry.registry import content, masks, pictures
 from hotpix_registry.registry.answer import replay, resolve
-from hotpix_registry.registry.facade.opened import Opened
+from hotpix_registry.registry.facade.parts import PartMethods
 from hotpix_registry.registry.question import Fallback, Question
 from hotpix_registry.registry.view import View
 
@@ -48,7 +48,7 @@ class Mask:
         return self._registry.mask_path(self.answer.mask_id, preset=self.answer.preset)
 
 
-class AnswerMethods(Opened):
+class AnswerMethods(PartMethods):
     """Answers: the mask of a date; its file, arrays and report."""
 
     def mask(
@@ -160,10 +160,9 @@ class AnswerMethods(Opened):
         """
         from hotpix_registry.report import make_report
 
-        with reading(self._engine) as connection:
-            details = masks.details(connection, mask_id)
-            other_id = queries.version_before(connection, mask_id) if against is None else against
-            other = None if other_id is None else masks.details(connection, other_id)
+        details = self.show(mask_id)
+        other_id = self.version_before(mask_id) if against is None else against
+        other = None if other_id is None else self.show(other_id)
         return make_report(
             details,
             self.mask_numbers(mask_id),
@@ -200,7 +199,7 @@ class AnswerMethods(Opened):
 
     def mask_numbers(self, mask_id: int) -> dict[str, NDArray[Any]]:
         """What the plots of a build draw, by name."""
-        return content.numbers(self._engine, mask_id)
+        return content.numbers_in(self.stored_numbers(mask_id), mask_id)
 
     def draw(self, mask_id: int, name: str) -> bytes:
         """One picture of a build, as PNG; `plots.PICTURES` has their names.
@@ -223,4 +222,4 @@ class AnswerMethods(Opened):
         """
         from hotpix_registry.registry import pixel
 
-        return pixel.pixel(self._engine, mask_id, x, y)
+        return pixel.pixel(self._engine, mask_id, x, y, self.mask_numbers(mask_id))

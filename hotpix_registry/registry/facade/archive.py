@@ -10,7 +10,7 @@ from hotpix_registry.errors import HotpixError
 from hotpix_registry.registry.facade.opened import Opened
 
 if TYPE_CHECKING:
-    from hotpix_registry.registry.identify import Identification
+    from hotpix_registry.registry.identify import Identification, Seen
 
 
 class ArchiveMethods(Opened):
@@ -48,8 +48,16 @@ class ArchiveMethods(Opened):
         catalogue = identify.load_catalogue(self._engine, camera)
         for path in paths:
             try:
-                yield identify.identify(self._engine, catalogue, Path(path))
+                seen = identify.see(Path(path), catalogue.rules)
+                yield identify.identify(self._engine, catalogue, seen)
             except HotpixError as error:
                 if failed is None:
                     raise
                 failed(str(path), error)
+
+    def identify_seen(self, frames: Sequence[Seen], *, camera: str | None = None) -> list[Identification]:
+        """As `identify_each`, of frames that were read elsewhere."""
+        from hotpix_registry.registry import identify
+
+        catalogue = identify.load_catalogue(self._engine, camera)
+        return [identify.identify(self._engine, catalogue, seen) for seen in frames]

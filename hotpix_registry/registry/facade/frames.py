@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -9,7 +10,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from hotpix_registry.catalogue import queries
 from hotpix_registry.catalogue.engine import reading
 from hotpix_registry.domain import Facts, Frame, Kind
-from hotpix_registry.registry.facade.opened import Opened, named_camera
+from hotpix_registry.registry.facade.opened import named_camera
+from hotpix_registry.registry.facade.parts import PartMethods
 
 if TYPE_CHECKING:
     from ccdproc import ImageFileCollection
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int], None]
 
 
-class FrameMethods(Opened):
+class FrameMethods(PartMethods):
     """Frames: ingest, list, exclude, correct."""
 
     def ingest(
@@ -142,10 +144,7 @@ class FrameMethods(Opened):
 
     def interpret(self, header: FrameHeader, *, kind: Kind | None = None) -> Facts:
         """What a header means under the keyword profiles that ship with us and the registry's own."""
-        from hotpix_registry.registry import ingest
-
-        with reading(self._engine) as connection:
-            return ingest.current_rules(connection, kind=kind).interpret(header)
+        return dataclasses.replace(self.header_rules(), kind=kind).interpret(header)
 
     def reread(self, *, progress: Progress | None = None) -> int:
         """Read the stored headers anew under today's profiles; returns how many frames now mean otherwise."""

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from hotpix_registry.catalogue.engine import reading
 from hotpix_registry.files import make_folder
-from hotpix_registry.registry.facade.opened import Opened
+from hotpix_registry.registry.facade.answers import AnswerMethods
+from hotpix_registry.registry.facade.cameras import CameraMethods
 from hotpix_registry.registry.question import Fallback
 from hotpix_registry.registry.view import View, moment
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from hotpix_registry.registry.science_frames import ScienceFrame
 
 
-class ScienceMethods(Opened):
+class ScienceMethods(CameraMethods, AnswerMethods):
     """Science frames: the mask of each, and masks written into them."""
 
     def apply(
@@ -66,7 +67,6 @@ class ScienceMethods(Opened):
             No one mask answers for the date; with `auto` the frame is refused instead.
         """
         from hotpix_registry.registry import apply
-        from hotpix_registry.registry.choose import chooser
 
         named = [files] if isinstance(files, str | Path) else files
         pairs, folder = apply.targets(
@@ -75,8 +75,7 @@ class ScienceMethods(Opened):
             in_place=in_place,
             dry_run=dry_run,
         )
-        choose = chooser(
-            self._engine,
+        choose = self._chooser(
             mask,
             camera=camera,
             temperature_c=temperature_c,
@@ -87,9 +86,8 @@ class ScienceMethods(Opened):
             allow_revoked=allow_revoked,
             as_of=as_of,
             release=release,
-            memory=self._memory,
         )
-        applier = apply.Applier(self._engine, allow_binning=allow_binning, camera=camera, dry_run=dry_run)
+        applier = apply.Applier(self, allow_binning=allow_binning, camera=camera, dry_run=dry_run)
         if folder is not None and not dry_run:
             make_folder(folder)
         return applier.run(pairs, choose, progress)

@@ -11,7 +11,9 @@ from hotpix_registry.errors import NoMask, UsageError
 from hotpix_registry.registry import compare, content, masks, pictures
 from hotpix_registry.registry.answer import replay, resolve
 from hotpix_registry.registry.compare import Affected, DatesChange, MaskDiff
-from hotpix_registry.registry.facade.opened import Opened, now_us
+from hotpix_registry.registry.facade.answers import AnswerMethods
+from hotpix_registry.registry.facade.opened import now_us
+from hotpix_registry.registry.facade.versions import VersionMethods
 from hotpix_registry.registry.question import Question
 from hotpix_registry.registry.view import View, find_release, moment
 
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 Progress = Callable[[str, int, int], None]
 
 
-class StoryMethods(Opened):
+class StoryMethods(VersionMethods, AnswerMethods):
     """What changed, what is covered, how hot pixels come and go, and how to cite a mask."""
 
     def diff_masks(self, a: int, b: int) -> MaskDiff:
@@ -42,7 +44,7 @@ class StoryMethods(Opened):
 
     def draw_diff(self, diff: MaskDiff) -> bytes:
         """The picture of a comparison, as PNG: what the preset `default` masks."""
-        a, b = (content.array(self._engine, mask["mask_id"]) for mask in (diff.a, diff.b))
+        a, b = (self.mask_array(mask["mask_id"]) for mask in (diff.a, diff.b))
         return pictures.of_diff(diff, a, b)
 
     def diff_states(self, a: str, b: str, *, camera: str | None = None) -> list[DatesChange]:
@@ -154,9 +156,7 @@ class StoryMethods(Opened):
 
     def draw_trends(self, camera: str, trends: Sequence[Trend]) -> bytes:
         """The picture of trends and of the camera's epoch events, as PNG."""
-        with reading(self._engine) as connection:
-            view = View(connection)
-            events = [(event.at_us, event.kind) for event in view.events(view.camera(camera))]
+        events = [(event.at_us, event.kind) for event in self.events(camera)]
         return pictures.of_trends(trends, events)
 
     # --- citing ---------------------------------------------------------------------
@@ -218,15 +218,12 @@ class StoryMethods(Opened):
         def files() -> Iterator[tuple[str, bytes]]:
             yield from cite.documents(citation)
             for mask_id, name in cite.mask_names(citation).items():
-                yield name, self._mask_bytes(mask_id)
+                yield name, self.mask_file(mask_id)
             answer = citation.answer
             if answer is not None and answer.preset != "default":
-                yield "mask-served.fits", self._mask_bytes(answer.mask_id, answer.preset)
+                yield "mask-served.fits", self.mask_file(answer.mask_id, preset=answer.preset)
 
         return bundle.write(Path(path), files())
-
-    def _mask_bytes(self, mask_id: int, preset: str = "default") -> bytes:
-        return content.file(self._engine, mask_id, preset)
 
     def _pixels(self, mask_id: int, flag: str) -> Pixels:
         import numpy as np

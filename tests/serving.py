@@ -1,0 +1,31 @@
+"""The service on loopback, for tests that ask it over HTTP."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import uvicorn
+
+from hotpix_registry.web.app import create_app
+from hotpix_registry.web.state import ServerSettings
+
+
+@contextmanager
+def serving(database: str) -> Iterator[str]:
+    """The service on a database, on a free port; gives its URL."""
+    config = uvicorn.Config(create_app(ServerSettings(database=database)), port=0, log_level="warning")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        for _ in range(3000):
+            if server.started or not thread.is_alive():
+                break
+            time.sleep(0.01)
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(timeout=30)
