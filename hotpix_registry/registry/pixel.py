@@ -83,7 +83,7 @@ def _told(dq: int) -> dict[str, Any]:
     }
 
 
-def _dark_current(numbers: dict[str, Any], place: int) -> list[dict[str, float]]:
+def _dark_current(numbers: Mapping[str, Any], place: int) -> list[dict[str, float]]:
     """Of each exposure time that was compared; none for a normal pixel, of which no numbers are kept."""
     known = np.flatnonzero(numbers.get("points_index", np.empty(0)) == place)
     if not known.size:
