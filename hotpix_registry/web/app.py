@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -95,11 +95,11 @@ def _lifespan(settings: ServerSettings, counts: Counts) -> Lifespan[FastAPI]:
         with Registry(settings.database, create=False) as registry:
             app.state.service = Service(settings=settings, registry=registry, counts=counts)
             arrivals.sweep(app.state.service.uploads)
-            supervision = asyncio.create_task(runner.supervise(app.state.service))
+            ending = asyncio.Event()
+            supervision = asyncio.create_task(runner.supervise(app.state.service, ending))
             yield
-            supervision.cancel()
-            with suppress(asyncio.CancelledError):
-                await supervision
+            ending.set()
+            await supervision
 
     return lifespan
 

@@ -24,12 +24,15 @@ _LOOK_EVERY_S = 1.0
 _TO_END_S = 10.0
 
 
-async def supervise(service: Service) -> NoReturn:
-    """Start a process whenever a job waits and fewer run than may; end them when the service ends."""
+async def supervise(service: Service, ending: asyncio.Event) -> None:
+    """Start a process whenever a job waits and fewer run than may; end them when the service ends.
+
+    It is told to end rather than cancelled: a look at the registry, or a start, that has begun is awaited.
+    """
     settings, children = service.settings, list[subprocess.Popen[bytes]]()
     amiss = ""
     try:
-        while True:
+        while not ending.is_set():
             children = [child for child in children if not _has_ended(child)]
             try:
                 if len(children) < settings.jobs_at_once and await asyncio.to_thread(
@@ -43,7 +46,8 @@ async def supervise(service: Service) -> NoReturn:
                 if amiss != str(error):
                     amiss = str(error)
                     log.warning("No job can be begun: %s", amiss)
-            await asyncio.sleep(_LOOK_EVERY_S)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(ending.wait(), _LOOK_EVERY_S)
     finally:
         for child in children:
             child.terminate()
