@@ -14,6 +14,7 @@ from hotpix_registry.catalogue.queries import CameraRow
 from hotpix_registry.domain import Configuration, Facts, Kind, Rule, digest
 from hotpix_registry.fits.maskfile import MaskInput
 from hotpix_registry.registry import derived, life, masks
+from hotpix_registry.registry.compute import empty_numbers
 from hotpix_registry.registry.derived import Derived, Packed
 
 SHAPE = (8, 8)
@@ -95,7 +96,7 @@ def mask_values(packed: Packed, camera: CameraRow, *, gates: Sequence[dict[str, 
         "report": {"limit_reason": made.note, "bias_method": "none", "gates": list(gates)},
         "encoding": packed.file.encoding,
         "blob_sha256": packed.file.blob_sha256,
-        "numbers": b"",
+        "numbers": empty_numbers(),
         "blob": packed.file.blob,
     }
 

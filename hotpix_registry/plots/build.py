@@ -98,25 +98,31 @@ def pictures(numbers: Numbers, dq: NDArray[np.uint16], caption: str = "") -> dic
     return {name: figure for name in PICTURES if (figure := picture(name, numbers, dq, caption)) is not None}
 
 
+def picture_names(numbers: Numbers) -> list[str]:
+    """Which of `PICTURES` the numbers allow."""
+    return [name for name in PICTURES if _allows(numbers, name)]
+
+
+def _allows(numbers: Numbers, name: str) -> bool:
+    match name:
+        case "histogram" | "threshold":
+            return "hist_edges" in numbers
+        case "scatter" | "limit":
+            return _has_pair(numbers)
+        case "departure":
+            return "departure_rate" in numbers and bool(numbers["departure_rate"].size)
+        case "z":
+            return "z_edges" in numbers and bool(numbers["z_counts"].sum())
+    return name == "map"
+
+
 def picture(name: str, numbers: Numbers, dq: NDArray[np.uint16], caption: str = "") -> Figure | None:
     """Draw one of `PICTURES`; None where the numbers do not allow it."""
-    has_histogram = "hist_edges" in numbers
-    match name:
-        case "histogram" if has_histogram:
-            return histogram(numbers, caption)
-        case "threshold" if has_histogram:
-            return threshold(numbers, caption)
-        case "scatter" if _has_pair(numbers):
-            return scatter(numbers, caption)
-        case "limit" if _has_pair(numbers):
-            return zoom(numbers, caption)
-        case "departure" if "departure_rate" in numbers and numbers["departure_rate"].size:
-            return departure(numbers, caption)
-        case "z" if "z_edges" in numbers and numbers["z_counts"].sum():
-            return z_scores(numbers, caption)
-        case "map":
-            return flag_map(dq, caption)
-    return None
+    if not _allows(numbers, name):
+        return None
+    if name == "map":
+        return flag_map(dq, caption)
+    return _DRAWN[name](numbers, caption)
 
 
 def histogram(numbers: Numbers, caption: str = "") -> Figure:
@@ -270,6 +276,16 @@ def flag_map(dq: NDArray[np.uint16], caption: str = "") -> Figure:
     ax.set(xlim=(0, nx), ylim=(0, ny), aspect="equal", xlabel="x / pixel", ylabel="y / pixel")
     ax.grid(visible=False)
     return figure
+
+
+_DRAWN = {
+    "histogram": histogram,
+    "threshold": threshold,
+    "scatter": scatter,
+    "limit": zoom,
+    "departure": departure,
+    "z": z_scores,
+}
 
 
 # --- the parts they share ---------------------------------------------------

@@ -242,6 +242,7 @@ def summaries(
             "version": row.version,
             "camera": series[row.series_id].camera,
             "series": str(series[row.series_id]),
+            "set_point_c": series[row.series_id].set_point_c,
             "status": status[row.id],
             "needs_rebuild": row.id in reasons,
             "rebuild_reason": reasons.get(row.id),
@@ -253,6 +254,7 @@ def summaries(
             "limit_e_per_s": row.limit_e_per_s,
             "flagged": row.flagged,
             "pixels": row.nx * row.ny,
+            "shape": [row.ny, row.nx],
             "counts": row.counts,
             "sha256": row.sha256,
             "build_key": row.build_key,
@@ -283,4 +285,11 @@ def details(connection: Connection, mask_id: int) -> dict[str, Any]:
         for frame_id, role in roles
     ]
     built = iso(more.pop("at_us"))
-    return told | {"warnings": row.warnings, "built": built} | more | {"inputs": inputs}
+    revoked = queries.revocations(connection, [mask_id]).get(mask_id)
+    revocation = revoked and {"at": iso(revoked.at_us), "actor": revoked.actor, "reason": revoked.reason}
+    return (
+        told
+        | {"warnings": row.warnings, "built": built, "revocation": revocation}
+        | more
+        | {"inputs": inputs}
+    )

@@ -39,6 +39,13 @@ class Report:
         """'trust', 'look at' or 'do not use'."""
         return str(self.facts["verdict"]["word"])
 
+    @property
+    def picture_names(self) -> list[str]:
+        """Which pictures `pictures` draws."""
+        from hotpix_registry.plots import picture_names
+
+        return picture_names(self._numbers)
+
     def json(self) -> str:
         """The facts, and no NaN among them."""
         return json.dumps(self.facts, indent=2, ensure_ascii=False, allow_nan=False) + "\n"

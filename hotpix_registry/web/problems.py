@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from hotpix_registry.errors import HotpixError, UsageError
+from hotpix_registry.web.rendering import error_page, wants_page
 
 MEDIA_TYPE = "application/problem+json"
 _CODES = {413: "too-large"}  # Python has renamed this status
@@ -25,9 +26,15 @@ def problem(
     *,
     next_step: str = "",
     headers: Mapping[str, str] | None = None,
+    request: Request | None = None,
     **more: Any,
 ) -> Response:
-    """A problem document: `code` is what scripts compare, `detail` and `next_step` what people read."""
+    """A problem document: `code` is what scripts compare, `detail` and `next_step` what people read.
+
+    Whoever asks with a browser for what is no part of the API gets a page in words.
+    """
+    if request is not None and wants_page(request):
+        return error_page(status, detail, next_step, explanation=more.get("explanation", ()), headers=headers)
     document = {
         "type": f"urn:hotpix-registry:problem:{code}",
         "title": HTTPStatus(status).phrase,
@@ -40,8 +47,11 @@ def problem(
     return Response(content, status_code=status, media_type=MEDIA_TYPE, headers=dict(headers or {}))
 
 
-def of_error(error: HotpixError, *, for_people: bool = False) -> Response:
+def of_error(error: HotpixError, request: Request | None = None) -> Response:
     """What a user did wrong, with the explanation of a miss; a browser asks people for their token."""
+    browses = (
+        request is not None and request.method == "GET" and "text/html" in request.headers.get("accept", "")
+    )
     more: dict[str, Any] = {"exit_code": error.exit_code}
     if error.explanation:
         more["explanation"] = [weighed.as_dict() for weighed in error.explanation]
@@ -49,19 +59,24 @@ def of_error(error: HotpixError, *, for_people: bool = False) -> Response:
     if error.retry_after_s or error.http_status == HTTPStatus.SERVICE_UNAVAILABLE:
         headers["Retry-After"] = str(error.retry_after_s or 5)
     if error.http_status == HTTPStatus.UNAUTHORIZED:
-        headers["WWW-Authenticate"] = f'{"Basic" if for_people else "Bearer"} realm="hotpix-registry"'
+        headers["WWW-Authenticate"] = f'{"Basic" if browses else "Bearer"} realm="hotpix-registry"'
     return problem(
-        error.http_status, error.code, error.message, next_step=error.next_step, headers=headers, **more
+        error.http_status,
+        error.code,
+        error.message,
+        next_step=error.next_step,
+        headers=headers,
+        request=request,
+        **more,
     )
 
 
 async def _hotpix_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HotpixError)
-    pages = request.method == "GET" and "text/html" in request.headers.get("accept", "")
-    return of_error(error, for_people=pages)
+    return of_error(error, request)
 
 
-async def _invalid(_: Request, error: Exception) -> Response:
+async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     told = "; ".join(
         f"{'.'.join(str(part) for part in one['loc'][1:]) or one['loc'][0]}: {one['msg']}"
@@ -72,6 +87,7 @@ async def _invalid(_: Request, error: Exception) -> Response:
         UsageError.code,
         f"The request cannot be understood: {told}.",
         next_step="/docs says what each request takes.",
+        request=request,
         exit_code=UsageError.exit_code,
     )
 
@@ -87,16 +103,22 @@ async def _http_error(request: Request, error: Exception) -> Response:
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         detail = f"{request.method} is not possible at {request.url.path}."
     return problem(
-        error.status_code, code, detail, next_step="/docs lists what there is.", headers=error.headers
+        error.status_code,
+        code,
+        detail,
+        next_step="/docs lists what there is.",
+        headers=error.headers,
+        request=request,
     )
 
 
-async def _bug(_: Request, __: Exception) -> Response:
+async def _bug(request: Request, _: Exception) -> Response:
     return problem(
         500,
         "bug",
         "The service made a mistake; it is not yours.",
         next_step="Its log has the traceback for whoever runs it.",
+        request=request,
     )
 
 

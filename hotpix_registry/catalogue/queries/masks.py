@@ -165,6 +165,13 @@ def mask_inputs(connection: Connection, mask_id: int) -> list[tuple[int, str]]:
     return [(row.frame_id, row.role) for row in connection.execute(statement)]
 
 
+def masks_of_frame(connection: Connection, frame_id: int) -> list[tuple[int, str]]:
+    """(mask id, role) of the masks that a frame went into."""
+    c = t.mask_inputs.c
+    statement = sa.select(c.mask_id, c.role).where(c.frame_id == frame_id).order_by(c.mask_id)
+    return [(row.mask_id, row.role) for row in connection.execute(statement)]
+
+
 def mask_blob(connection: Connection, mask_id: int) -> tuple[str, bytes, str, str]:
     """(encoding, blob, blob_sha256, sha256) of a stored mask."""
     m = t.masks.c

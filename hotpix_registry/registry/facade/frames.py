@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from hotpix_registry.catalogue import queries
 from hotpix_registry.catalogue.engine import reading
 from hotpix_registry.domain import Facts, Frame, Kind
+from hotpix_registry.errors import UnknownId
 from hotpix_registry.registry.facade.opened import named_camera
 from hotpix_registry.registry.facade.parts import PartMethods
 
@@ -165,6 +166,28 @@ class FrameMethods(PartMethods):
         with reading(self._engine) as connection:
             camera_id = None if camera is None else named_camera(connection, camera).camera_id
             return queries.frames(connection, camera_id=camera_id, nights=nights, kind=kind)
+
+    def frame(self, frame_id: int) -> dict[str, Any]:
+        """Everything known about one frame: what its header says, corrections, and the masks it went into.
+
+        Raises
+        ------
+        UnknownId
+        """
+        with reading(self._engine) as connection:
+            found = queries.frames(connection, ids=[frame_id] if 0 < frame_id < 2**63 else [])
+            if not found:
+                raise UnknownId(
+                    f"There is no frame {frame_id}.", next_step="`hotpix-registry frames` lists them."
+                )
+            (frame,) = found
+            return {
+                "frame": frame,
+                "series": queries.series(connection).get(frame.series_id or 0),
+                "corrections": queries.overrides(connection, [frame_id]).get(frame_id, {}),
+                "header": queries.headers(connection, [frame_id]).get(frame_id, ""),
+                "masks": queries.masks_of_frame(connection, frame_id),
+            }
 
     def exclude(self, frames: Sequence[str], *, reason: str) -> list[int]:
         """Take frames out of all later builds; returns their ids."""
