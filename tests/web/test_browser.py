@@ -34,20 +34,24 @@ NOTHING_AT_HOME = (
 
 
 @pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a service on a registry with two built masks, on loopback."""
+def registry_file(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A registry with two built masks of one series."""
+    folder = tmp_path_factory.mktemp("service")
+    path = str(folder / "registry.sqlite")
+    with Registry(path) as registry:
+        later = small_camera.NIGHT + timedelta(days=100)
+        registry.ingest(small_camera.write_campaign(folder / "first"))
+        registry.ingest(small_camera.write_campaign(folder / "second", start=later))
+        registry.build(CAMERA, recipe=Recipe(rule=Rule.LIMIT, limit_e_per_s=4.0))
+    return path
+
+
+@pytest.fixture(scope="module")
+def service(registry_file: str) -> Iterator[str]:
+    """The address of a service on that registry, on loopback."""
     import uvicorn
 
-    folder = tmp_path_factory.mktemp("service")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HOTPIX_CACHE_DIR", str(folder / "cache"))
-        database = str(folder / "registry.sqlite")
-        with Registry(database) as registry:
-            later = small_camera.NIGHT + timedelta(days=100)
-            registry.ingest(small_camera.write_campaign(folder / "first"))
-            registry.ingest(small_camera.write_campaign(folder / "second", start=later))
-            registry.build(CAMERA, recipe=Recipe(rule=Rule.LIMIT, limit_e_per_s=4.0))
-    app = create_app(ServerSettings(database=database))
+    app = create_app(ServerSettings(database=registry_file))
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="on"))
     with socket.create_server(("127.0.0.1", 0)) as listening:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
@@ -341,3 +345,44 @@ def test_two_versions_are_compared_on_the_map(browser: Browser, service: str) ->
     browser.wait(lambda: map_is_drawn(browser))
     assert "common" in browser.text("#map fieldset")
     assert "Compared with mask 1" in browser.text("#compare")
+
+
+# --- deciding -----------------------------------------------------------------------------------------
+
+
+def decide(browser: Browser, act: str, token: str, reason: str) -> str:
+    """Fill the form in and press a button; what the page says then."""
+    form = browser.find("form[data-decide]")
+    for name, value in (("token", token), ("reason", reason)):
+        field = form.find_element(By.NAME, name)
+        field.clear()
+        field.send_keys(value)
+    before = browser.text("[data-told]")
+    form.find_element(By.CSS_SELECTOR, f"button[value={act}]").click()
+    browser.wait(lambda: browser.text("[data-told]") not in ("", before))
+    return browser.text("[data-told]")
+
+
+def test_of_two_people_who_decide_the_second_is_told(
+    browser: Browser, service: str, registry_file: str
+) -> None:
+    with Registry(registry_file) as registry:
+        if not hasattr(registry, "create_token"):
+            pytest.skip("nothing writes over HTTP yet")
+        may = registry.create_token("anna", ["certify"]).secret
+        may_not = registry.create_token("bob", ["read"]).secret
+        open_mask(browser, service)
+        assert "certify" in decide(browser, "revoke", may_not, "streaks")
+        registry.certify(2, valid_to="2022-01-01", reason="somebody else was quicker")
+        told = decide(browser, "revoke", may, "streaks")
+        assert "Nothing was written. The series has moved" in told
+        assert registry.show(2)["status"] == "certified"
+        browser.find("[data-told] a").click()
+        browser.wait(lambda: map_is_drawn(browser))
+        assert browser.find("input[name=token]").get_attribute("value") == may
+        assert "It is revoked." in decide(browser, "revoke", may, "streaks <b>everywhere</b>")
+        assert registry.show(2)["status"] == "revoked"
+    open_mask(browser, service)
+    assert "streaks <b>everywhere</b>" in browser.text(".verdict")
+    refused = [line for line in browser.complaints() if "the server responded with a status of 4" in line]
+    assert len(refused) == 2  # which Chromium notes by itself
