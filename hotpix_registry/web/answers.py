@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 from urllib.parse import quote
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.responses import RedirectResponse, Response
 
 from hotpix_registry.answers import Answer
-from hotpix_registry.registry import Mask
+from hotpix_registry.registry import Mask, Registry
 from hotpix_registry.registry.masks_for import MaskFor
 from hotpix_registry.registry.question import parse_configuration
 from hotpix_registry.web import schemas as s
@@ -84,8 +84,14 @@ class MaskQuery(BaseModel):
         }
 
 
-async def _asked(request: Request) -> MaskQuery:
-    """The query of a look-up, in one step: FastAPI's way of field by field costs more than the answer."""
+def _look_up(request: Request, camera: str) -> Mask:
+    """The mask that a query asks for, which is read here: FastAPI's way costs more than the answer."""
+    asked = _asked(request)
+    registry: Registry = request.app.state.service.registry
+    return registry.mask(camera, asked.date, **asked.arguments())
+
+
+def _asked(request: Request) -> MaskQuery:
     given: dict[str, str] = {}
     twice = []
     for name, value in request.query_params.multi_items():
@@ -115,7 +121,6 @@ def _parameters(model: type[BaseModel]) -> dict[str, Any]:
     }
 
 
-Asked = Annotated[MaskQuery, Depends(_asked)]
 ASKED = _parameters(MaskQuery)
 
 
@@ -148,14 +153,15 @@ class ResolveRequest(BaseModel):
     responses=answers(s.LinkedAnswer) | TO_FILE,
     openapi_extra=ASKED,
 )
-async def mask(request: Request, registry: TheRegistry, camera: str, asked: Asked) -> Response:
+async def mask(request: Request, camera: str) -> Response:
     """Answer with all that a pipeline should know before it trusts the mask, and links to its files.
 
     With `Accept: application/fits` a redirect (303) to the immutable file.
     """
+    found = _look_up(request, camera)
     if "application/fits" in request.headers.get("accept", ""):
-        return _to_file(registry.mask(camera, asked.date, **asked.arguments()).answer)
-    return _told(request, registry.mask(camera, asked.date, **asked.arguments()))
+        return _to_file(found.answer)
+    return _told(request, found)
 
 
 @router.get(
@@ -166,9 +172,9 @@ async def mask(request: Request, registry: TheRegistry, camera: str, asked: Aske
     status_code=303,
     response_class=Response,
 )
-async def mask_file(registry: TheRegistry, camera: str, asked: Asked) -> Response:
+async def mask_file(request: Request, camera: str) -> Response:
     """Redirect (303) to the immutable file of the mask."""
-    return _to_file(registry.mask(camera, asked.date, **asked.arguments()).answer)
+    return _to_file(_look_up(request, camera).answer)
 
 
 @router.get("/receipt", summary="The mask of an earlier answer", responses=answers(s.LinkedAnswer))

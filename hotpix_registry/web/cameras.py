@@ -70,7 +70,7 @@ def series(request: Request, registry: TheRegistry, camera: str, asked: Paged) -
 @router.get(
     "/{camera}/events", summary="The epoch events of a camera", responses=tabled(s.Listed[s.EventRecord])
 )
-def events(request: Request, registry: TheRegistry, camera: str, asked: Paged) -> Response:
+def camera_events(request: Request, registry: TheRegistry, camera: str, asked: Paged) -> Response:
     """What ended the life of earlier masks, in the order of time."""
     return listed(
         request,

@@ -109,13 +109,22 @@ class ErrorRecord(_Model):
     next_step: str
 
 
+class Compared(_Model):
+    criterion: str
+    wanted: str
+    found: str
+    verdict: str
+    reason: str
+
+
 class HeaderResult(_Model):
     mask: LinkedAnswer | None
     steps: list[str]
     """how the mask is adapted to the frame"""
     error: ErrorRecord | None = None
     explanation: list[WeighedMask] | None = None
-    geometry: list[Criterion] | None = None
+    geometry: list[Compared] | None = None
+    """what of the frame's geometry was held against the mask's"""
 
 
 class Resolved(_Model):

@@ -136,7 +136,12 @@ class Sent(BaseModel):
 # --- frames -----------------------------------------------------------------------------
 
 
-@router.post("/frames", summary="Catalogue frames that the server can read", response_model=None)
+@router.post(
+    "/frames",
+    summary="Catalogue frames that the server can read",
+    response_model=None,
+    responses={200: {"model": dict[str, Any]}},
+)
 def ingest(service: TheService, registry: MayIngest, body: FramePaths) -> dict[str, Any] | Response:
     """As `hotpix-registry ingest`; only below the folders that the service was started with.
 
