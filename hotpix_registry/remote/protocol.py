@@ -45,18 +45,23 @@ METHODS = {
     "history",
     "identify_seen",
     "keyword_profile_texts",
+    "list_cameras",
+    "list_defects",
+    "list_events",
+    "list_frames",
+    "list_rejected",
+    "list_releases",
     "log",
     "masks",
     "origin",
     "plan",
-    "rejected",
     "releases",
     "show",
     "state",
     "stored_numbers",
     "trend",
     "version_before",
-} | {name for name in dir(Registry) if name.startswith("list_")}
+}
 
 _NAMES = {
     kind.__name__: kind
