@@ -12,7 +12,7 @@ from hotpix_registry import Registry
 from hotpix_registry.cameras import CameraProfile
 from hotpix_registry.catalogue.queries import CameraRow
 from hotpix_registry.domain import parse_date
-from hotpix_registry.errors import Conflict, RevokedMask, UsageError
+from hotpix_registry.errors import Conflict, NoMask, RevokedMask, UsageError
 from hotpix_registry.registry.masks import BuildResult
 from tests.plain_masks import SHAPE, add_camera, add_mask
 
@@ -62,6 +62,17 @@ def test_an_act_that_changes_nothing_leaves_no_transaction(
     edited = registry.edit_mask(mask_id, mask=[(3, 4)], reason="seen in flats")
     assert (again.new, edited.new) == (False, False)
     assert last_tx(registry) == before
+
+
+def test_a_fallback_is_advised_only_where_it_would_help(registry: Registry, aspen: CameraRow) -> None:
+    built(registry, aspen, "2018-08-22")
+    registry.add_event("aspen", "2019-03-04", "warmup", trim=True)
+    with pytest.raises(NoMask) as beyond:
+        registry.mask("aspen", "2019-03-05")
+    assert beyond.value.next_step.startswith("No fallback crosses an epoch event")
+    with pytest.raises(NoMask) as before:
+        registry.mask("aspen", "2001-01-01")
+    assert before.value.next_step == "`--fallback nearest` takes the nearest one."
 
 
 def test_a_refused_act_costs_no_number(registry: Registry, aspen: CameraRow, tmp_path: Path) -> None:

@@ -326,7 +326,10 @@ def _no_mask(
         f"mask {a.mask_id} from {iso(a.validity.start_us)} to {iso(a.validity.end_us) or 'open'}"
         for a in sorted(neighbours, key=lambda a: a.validity.start_us)
     )
-    if question.fallback is None:
+    nearest = replace(question, fallback="nearest")
+    if question.fallback is None and any(
+        True for s in series for _ in _neighbours(view, s, interval, camera, nearest)
+    ):
         next_step = "`--fallback nearest` takes the nearest one."
     else:
         next_step = "No fallback crosses an epoch event, takes a revoked mask or one past --max-age."

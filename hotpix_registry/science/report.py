@@ -63,10 +63,11 @@ def report(f: Findings) -> dict[str, Any]:
     warnings = list(survey.warnings)
     if f.plan.still_chi2 < 0:
         warnings.append("Stuck pixels were not tested: too few repeats, or too little noise in the bulk.")
-    few = [f"{group.exptime_s:g} s" for group in survey.groups if group.exposures < 3]
+    few = [f"{group.exptime_s:g}" for group in survey.groups if group.exposures < 3]
     if few:
+        listed = " and ".join(filter(None, (", ".join(few[:-1]), few[-1])))
         warnings.append(
-            f"Of {' and '.join(few)} there are fewer than three exposures: there a cosmic ray looks like a "
+            f"Of {listed} s there are fewer than three exposures: there a cosmic ray looks like a "
             "hot pixel, and an unstable pixel like a steady one."
         )
     if z_sd is not None and not 0.95 <= z_sd <= 1.05:

@@ -316,7 +316,7 @@ def test_single_frames_work_and_the_report_says_what_they_cannot_show(camera, da
     found = detect(singles, camera.detector, EVIDENCE)
     assert found.counts["BAD"] < 0.002 * found.dq.size
     assert found.report["tests"]["in_time"] == "not tested"
-    assert any("fewer than three" in warning for warning in found.report["warnings"])
+    assert any("there are fewer than three" in warning for warning in found.report["warnings"])
 
 
 def test_a_clamped_black_level_is_told():

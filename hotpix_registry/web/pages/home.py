@@ -99,7 +99,7 @@ def _answered(registry: Registry, given: Mapping[str, str]) -> Answer | None:
 
 def _again(given: Mapping[str, str], error: HotpixError | None) -> list[tuple[str, str]]:
     """Questions that may be answered where this one was not: words and where."""
-    if isinstance(error, NoMask) and "fallback" not in given:
+    if isinstance(error, NoMask) and "--fallback nearest" in error.next_step:
         return [("Ask for the nearest mask instead", f"/?{urlencode({**given, 'fallback': 'nearest'})}")]
     if isinstance(error, RevokedMask) and "receipt" not in given:
         return [("Show the revoked mask all the same", f"/?{urlencode({**given, 'allow_revoked': 'true'})}")]
