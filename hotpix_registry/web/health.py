@@ -39,8 +39,9 @@ async def metrics(service: TheService) -> Response:
         total[route] = total.get(route, 0) + number
     lines.append("# TYPE hotpix_request_seconds histogram")
     for route, seconds in sorted(counts.seconds.items()):
-        for bucket in BUCKETS_S:
-            found = counts.buckets[route, bucket]
+        found = 0
+        for place, bucket in enumerate(BUCKETS_S):
+            found += counts.buckets[route, place]
             lines.append(f'hotpix_request_seconds_bucket{{route="{route}",le="{bucket:g}"}} {found}')
         lines += [
             f'hotpix_request_seconds_bucket{{route="{route}",le="+Inf"}} {total[route]}',

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -15,15 +16,16 @@ from hotpix_registry.web.problems import problem
 
 BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 
-_HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "same-origin",
-    "Content-Security-Policy": (
-        "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; "
-        "frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
+_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"same-origin"),
+    (
+        b"content-security-policy",
+        b"default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; "
+        b"frame-ancestors 'none'; base-uri 'none'; form-action 'self'",
     ),
-}
+)
 _UNCOUNTED = ("/healthz", "/readyz", "/metrics")
 
 
@@ -37,7 +39,8 @@ class Counts:
     """by method, route and status"""
     seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     """time spent, by route"""
-    buckets: Counter[tuple[str, float]] = field(default_factory=Counter)
+    buckets: Counter[tuple[str, int]] = field(default_factory=Counter)
+    """by route and place in `BUCKETS_S`"""
 
 
 class HeadAsGet:
@@ -101,9 +104,9 @@ class Protection:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = MutableHeaders(scope=message)
-                for name, value in _HEADERS.items():
-                    headers.setdefault(name, value)
+                own = message["headers"]
+                names = {name for name, _ in own}
+                message["headers"] = [*own, *(pair for pair in _HEADERS if pair[0] not in names)]
             await send(message)
 
         counts.in_work += 1
@@ -115,9 +118,7 @@ class Protection:
             taken_s = time.perf_counter() - start
             counts.requests[scope["method"], route, status] += 1
             counts.seconds[route] += taken_s
-            for bucket in BUCKETS_S:
-                if taken_s <= bucket:
-                    counts.buckets[route, bucket] += 1
+            counts.buckets[route, bisect_left(BUCKETS_S, taken_s)] += 1
 
     def _bounded(self, scope: Scope, receive: Receive) -> Receive:
         most = self._most_at.get(scope["path"], self._most_body_bytes)
