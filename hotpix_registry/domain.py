@@ -207,13 +207,13 @@ def parse_date(text: str) -> int | date:
 
 def _check_calendar(instant_us: int) -> int:
     """An instant whose night, anywhere on Earth, lies in the years 1 to 9999."""
-    if not _FIRST_US <= instant_us <= _LAST_US:
+    if not _EARLIEST_US <= instant_us <= _LATEST_US:
         raise ValueError("its night is not within the years 1 to 9999")
     return instant_us
 
 
-_FIRST_US = to_us(datetime(1, 1, 4, tzinfo=UTC))
-_LAST_US = to_us(datetime(9999, 12, 28, tzinfo=UTC))
+_EARLIEST_US = to_us(datetime(1, 1, 4, tzinfo=UTC))
+_LATEST_US = to_us(datetime(9999, 12, 28, tzinfo=UTC))
 
 
 def _parse_day_number(prefix: str | None, number: Decimal) -> int:

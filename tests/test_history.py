@@ -288,6 +288,7 @@ class Histories(RuleBasedStateMachine):
                     valid_to=None if end is None else iso(cell_us(end)),
                     supersede=supersede,
                     force=force,
+                    reason="as it is",
                 )
             ),
             number=number,

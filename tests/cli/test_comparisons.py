@@ -123,7 +123,7 @@ def test_cite_prints_a_sentence_and_writes_a_bundle(storied: Hotpix) -> None:
         (("diff", "2021A", "now", "-o", "x.png"), 2, "A picture shows two masks"),
         (("diff", "1", "2", "-o", "x.jpg"), 2, "FILE.png"),
         (("diff", "1", "2", "-o", "no/such/x.png"), 1, "cannot be written"),
-        (("diff", "1", "2", "--camera", "smallcam-48"), 2, "Omit --camera"),
+        (("diff", "1", "2", "--camera", "smallcam-48"), 2, "Omit the camera"),
         (("diff", "2021A", "now", "--camera", "smalcam-48"), 2, "Did you mean smallcam-48?"),
         (("affected", "--since", "yesterday"), 2, "'yesterday' is no release"),
         (("affected", "--since", "2021A", "nowhere.fits"), 2, "nowhere.fits"),
