@@ -122,11 +122,11 @@ class Protection:
 
     def _bounded(self, scope: Scope, receive: Receive) -> Receive:
         most = self._most_at.get(scope["path"], self._most_body_bytes)
-        announced = Headers(scope=scope).get("content-length", "")
         taken = 0
 
         async def bounded() -> Message:
             nonlocal taken
+            announced = "" if taken else Headers(scope=scope).get("content-length", "")
             if announced.isdecimal() and int(announced) > most:  # refused before any of it is read
                 raise HTTPException(413, f"The body has more than {most} bytes.")
             message = await receive()
