@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -202,8 +202,14 @@ def statuses(connection: Connection, rows: Sequence[MaskRow], *, at: int | None 
     revoked: declared unusable; certified: holds dates; superseded or decertified: held some, and lost
     the last of them that way; candidate: never held any.
     """
+    held = queries.assignments_of(connection, [row.id for row in rows], at=at)
+    return _statuses(connection, rows, {assignment.mask_id for assignment in held}, at=at)
+
+
+def _statuses(
+    connection: Connection, rows: Sequence[MaskRow], holding: Collection[int], *, at: int | None
+) -> dict[int, str]:
     ids = [row.id for row in rows]
-    holding = {a.mask_id for a in queries.assignments_of(connection, ids, at=at)}
     lost = queries.withdrawals(connection, ids, at=at)
     revoked = queries.revocations(connection, ids, at=at)
 
@@ -224,7 +230,6 @@ def summaries(
 ) -> list[dict[str, Any]]:
     """Mask versions as `masks` lists them."""
     series = queries.series(connection)
-    status = statuses(connection, rows, at=at)
     instants = queries.event_instants(connection, at=at)
     for camera in queries.cameras(connection, at=at):
         for series_id in queries.series(connection, camera.camera_id) if camera.profile.changes_us else ():
@@ -236,6 +241,7 @@ def summaries(
     held: defaultdict[int, list[Validity]] = defaultdict(list)
     for assignment in queries.assignments_of(connection, [row.id for row in rows], at=at):
         held[assignment.mask_id].append(assignment.validity)
+    status = _statuses(connection, rows, set(held), at=at)
     return [
         {
             "mask_id": row.id,
