@@ -208,6 +208,27 @@ class Affected:
         }
 
 
+def affected(
+    then: View,
+    now: View,
+    frames: Sequence[ScienceFrame],
+    *,
+    camera: str | None = None,
+    progress: Progress | None = None,
+) -> Affected:
+    """What the state `now` answers otherwise than `then`: dates, and of some frames those."""
+    dates = changed_dates(then, now, camera)
+    changed, rejected = changed_frames(then, now, frames, camera=camera, progress=progress)
+    return Affected(
+        since_tx=then.tx,
+        tx=now.tx,
+        dates=tuple(dates),
+        frames=tuple(changed),
+        frames_read=len(frames),
+        rejected=tuple(rejected),
+    )
+
+
 def changed_frames(
     then: View,
     now: View,

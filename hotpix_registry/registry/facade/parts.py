@@ -103,13 +103,4 @@ class PartMethods(Opened):
         read = [ScienceFrame(path=path, facts=facts) for path, facts in frames]
         with reading(self._engine) as connection:
             then, now = View(connection, compare.moment_named(connection, since)), View(connection)
-            dates = compare.changed_dates(then, now, camera)
-            changed, rejected = compare.changed_frames(then, now, read, camera=camera)
-            return compare.Affected(
-                since_tx=then.tx,
-                tx=now.tx,
-                dates=tuple(dates),
-                frames=tuple(changed),
-                frames_read=len(read),
-                rejected=tuple(rejected),
-            )
+            return compare.affected(then, now, read, camera=camera)

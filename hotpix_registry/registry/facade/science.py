@@ -124,16 +124,12 @@ class ScienceMethods(CameraMethods, AnswerMethods):
             The question itself is wrong; what is wrong with a frame stands in its own result.
         """
         from hotpix_registry.registry import ingest
-        from hotpix_registry.registry.ingest import current_rules
         from hotpix_registry.registry.science_frames import read_facts
 
         named = [files] if isinstance(files, str | Path) else files
         found = ingest.find_files([str(file) for file in named], recursive=recursive)
-        with reading(self._engine) as connection:
-            rules = current_rules(connection)
-        frames = read_facts(found, rules, progress=progress)
         return self._masks_for(
-            frames,
+            read_facts(found, self.header_rules(), progress=progress),
             camera=camera,
             allow_binning=allow_binning,
             as_of=as_of,
@@ -160,13 +156,10 @@ class ScienceMethods(CameraMethods, AnswerMethods):
         headers
             keyword → value of each frame's header; astropy's `Header` is such a mapping
         """
-        from hotpix_registry.registry.ingest import current_rules
         from hotpix_registry.registry.science_frames import facts_of_headers
 
-        with reading(self._engine) as connection:
-            rules = current_rules(connection)
         return self._masks_for(
-            facts_of_headers(headers, rules),
+            facts_of_headers(headers, self.header_rules()),
             camera=camera,
             allow_binning=allow_binning,
             as_of=as_of,

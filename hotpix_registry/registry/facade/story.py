@@ -84,23 +84,14 @@ class StoryMethods(VersionMethods, AnswerMethods):
         if files:
             from hotpix_registry.registry import ingest, science_frames
 
-            with reading(self._engine) as connection:
-                rules = ingest.current_rules(connection)
             found = ingest.find_files([str(file) for file in files], recursive=recursive)
-            frames = science_frames.read_facts(found, rules, progress=_labelled(progress, "Reading headers"))
+            frames = science_frames.read_facts(
+                found, self.header_rules(), progress=_labelled(progress, "Reading headers")
+            )
         with reading(self._engine) as connection:
             then, now = View(connection, since_tx), View(connection)
-            dates = compare.changed_dates(then, now, camera)
             asking = _labelled(progress, "Asking for masks")
-            changed, rejected = compare.changed_frames(then, now, frames, camera=camera, progress=asking)
-            return Affected(
-                since_tx=since_tx,
-                tx=now.tx,
-                dates=tuple(dates),
-                frames=tuple(changed),
-                frames_read=len(frames),
-                rejected=tuple(rejected),
-            )
+            return compare.affected(then, now, frames, camera=camera, progress=asking)
 
     def coverage(
         self, camera: str, *, as_of: int | str | None = None, release: str | None = None
