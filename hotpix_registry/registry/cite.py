@@ -16,7 +16,7 @@ from hotpix_registry import __version__
 from hotpix_registry.answers import Answer
 from hotpix_registry.catalogue import queries
 from hotpix_registry.catalogue.queries import CameraRow, Release
-from hotpix_registry.domain import Night, Rule, iso, parse_date
+from hotpix_registry.domain import Night, Rule, and_list, iso, parse_date
 from hotpix_registry.errors import NoMask
 from hotpix_registry.planning import same_exposure
 from hotpix_registry.registry import bibliography, masks
@@ -233,7 +233,7 @@ def _listed(darks: Sequence[str]) -> str:
     if not first.startswith("a "):
         number, _, rest = first.partition(" ")
         first = f"{_count(int(number), 'dark')} {rest}"
-    return " and ".join(part for part in (", ".join([first, *others[:-1]]), *others[-1:]) if part)
+    return and_list([first, *others])
 
 
 def _groups(inputs: Sequence[Mapping[str, Any]]) -> dict[tuple[str, float], list[Mapping[str, Any]]]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from hotpix_registry.answers import Criterion, Weighed
 from hotpix_registry.catalogue.queries import Assignment, CameraRow, MaskRow
-from hotpix_registry.domain import US_PER_DAY, Series, Validity, iso
+from hotpix_registry.domain import US_PER_DAY, Series, Validity, and_list, iso
 from hotpix_registry.registry import masks
 from hotpix_registry.registry.question import Question
 from hotpix_registry.registry.view import View
@@ -83,7 +83,7 @@ def tell_apart(question: Question, choices: Sequence[tuple[Series, Sequence[Assi
             holders.setdefault(value or "not said", []).extend(of_series)
         told.append(f"{name}: " + ", ".join(f"{value} ({_masks(held)})" for value, held in holders.items()))
     enough = [o for (_, o), found in differing.items() if None not in found and len({*found}) == len(found)]
-    options = " or ".join(enough) or _and([option for _, option in differing])
+    options = " or ".join(enough) or and_list([option for _, option in differing])
     if question.preferred:
         next_step = (
             f"The frame's header does not settle it: ask for its date with {options}, "
@@ -103,11 +103,7 @@ def _is_silent(number: int, differing: Collection[Sequence[str | None]]) -> bool
 
 
 def _masks(ids: Sequence[int]) -> str:
-    return f"{'mask' if len(ids) == 1 else 'masks'} {_and([str(i) for i in sorted(ids)])}"
-
-
-def _and(words: Sequence[str]) -> str:
-    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
+    return f"{'mask' if len(ids) == 1 else 'masks'} {and_list([str(i) for i in sorted(ids)])}"
 
 
 def temperature_criterion(question: Question, series: Series, camera: CameraRow) -> Criterion | None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hotpix_registry.domain import and_list
 from hotpix_registry.science import tails
 from hotpix_registry.science.decide import gaussian_z
 from hotpix_registry.science.limit import DepartureCurve, Limit
@@ -65,9 +66,8 @@ def report(f: Findings) -> dict[str, Any]:
         warnings.append("Stuck pixels were not tested: too few repeats, or too little noise in the bulk.")
     few = [f"{group.exptime_s:g}" for group in survey.groups if group.exposures < 3]
     if few:
-        listed = " and ".join(filter(None, (", ".join(few[:-1]), few[-1])))
         warnings.append(
-            f"Of {listed} s there are fewer than three exposures: there a cosmic ray looks like a "
+            f"Of {and_list(few)} s there are fewer than three exposures: there a cosmic ray looks like a "
             "hot pixel, and an unstable pixel like a steady one."
         )
     if z_sd is not None and not 0.95 <= z_sd <= 1.05:
