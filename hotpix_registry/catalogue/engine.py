@@ -380,7 +380,7 @@ def upgrade(engine: Engine, *, to: str = "head", then: Callable[[Connection], No
         config = _alembic()
         config.attributes["connection"] = connection
         command.upgrade(config, to)
-        (then or _identify)(connection)
+        (then or identify)(connection)
 
 
 def _prepare_sqlite(engine: Engine, path: Path) -> None:
@@ -413,7 +413,8 @@ def _prepare_sqlite(engine: Engine, path: Path) -> None:
         connection.close()
 
 
-def _identify(connection: Connection) -> None:
+def identify(connection: Connection) -> None:
+    """Give a registry that has no id yet a new one."""
     if connection.execute(sa.select(schema.registries.c.registry_id)).first() is None:
         # an older schema, which a test makes, has no column from_tx yet
         _add_id(connection)
