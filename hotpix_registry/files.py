@@ -32,6 +32,11 @@ _NEXT_STEPS = {
 }
 
 _TEMPORARY = re.compile(r"\..*\.[0-9a-f]{16}\.tmp(-wal|-shm|-journal)?$")
+_NETWORK = frozenset(
+    {"9p", "afs", "beegfs", "ceph", "cifs", "coda", "davfs", "gfs2", "glusterfs", "gpfs", "lustre", "moosefs"}
+    | {"ncpfs", "nfs", "nfs3", "nfs4", "ocfs2", "panfs", "rclone", "s3fs", "smb", "smb3", "smbfs", "sshfs"}
+    | {"vboxsf", "virtiofs"}
+)
 _MAGIC = b"SQLite format 3\0"
 _ABANDONED_AFTER_S = 86_400
 
@@ -154,6 +159,33 @@ def is_sqlite(path: Path) -> bool:
 def _helpers(path: Path) -> list[Path]:
     """What SQLite writes beside a database while it is in use."""
     return [path.with_name(path.name + ending) for ending in ("-wal", "-shm", "-journal")]
+
+
+def network_file_system(path: str | Path, mounts: str | None = None) -> str | None:
+    """What kind of network file system a path lies on, such as `nfs4`; None on a disk of this machine.
+
+    Parameters
+    ----------
+    mounts
+        the text of Linux's /proc/self/mountinfo; None reads it. Where there is none, a share is known by its
+        name alone (`\\\\server\\share` on Windows).
+    """
+    absolute = os.path.realpath(path)
+    if absolute.startswith("\\\\"):
+        return "smb"
+    if mounts is None:
+        try:
+            mounts = Path("/proc/self/mountinfo").read_text(errors="surrogateescape")
+        except OSError:
+            return None
+    kind, longest = "", -1
+    for line in mounts.splitlines():
+        fields, _, rest = line.partition(" - ")
+        point = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), fields.split(" ")[4])
+        within = point == "/" or absolute == point or absolute.startswith(point + "/")
+        if within and len(point) >= longest:  # of two mounted at one place the later is seen
+            kind, longest = rest.split(" ")[0], len(point)
+    return kind if kind.removeprefix("fuse.") in _NETWORK else None
 
 
 def make_folder(path: str | Path) -> Path:

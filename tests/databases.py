@@ -51,10 +51,10 @@ def give_id(database: str) -> None:
 
 
 @contextmanager
-def running_postgresql() -> Iterator[PostgreSQL]:
-    """A real PostgreSQL of one's own, from PyPI."""
+def running_postgresql(disk: Path | None = None) -> Iterator[PostgreSQL]:
+    """A real PostgreSQL of one's own, from PyPI; on a disk of its own, where that is given."""
     # a short path: the socket's must stay below 108 characters
-    folder = Path(tempfile.mkdtemp(prefix="hp"))
+    folder = Path(tempfile.mkdtemp(prefix="hp", dir=disk))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)  # after the server's own, registered later
     # the server package keeps its lock there, else in a place that users of one machine share
     (folder / "python_PostgresServer").mkdir()
@@ -101,6 +101,9 @@ class PostgreSQL:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
         psutil.wait_procs(processes, timeout=30)
+        self.restart_if_down()
+
+    def restart_if_down(self) -> None:
         self._server.ensure_postgres_running()
         self._admin = self._administer()
 

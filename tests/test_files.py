@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from hotpix_registry.errors import IntegrityError, StorageError
-from hotpix_registry.files import cache_file, cache_folder, write_atomic
+from hotpix_registry.files import cache_file, cache_folder, network_file_system, write_atomic
 
 ROOT = Path(__file__).parents[1]
 CONTENT = b"a mask" * 1000
@@ -270,3 +270,33 @@ def test_nothing_heavy_is_imported_to_write_a_file() -> None:
         "print({'numpy', 'astropy', 'sqlalchemy', 'platformdirs', 'tempfile'} & set(sys.modules) or 'light')"
     )
     assert done.stdout == "light\n", done.stderr
+
+
+MOUNTS = """\
+22 27 0:21 / /proc rw,relatime - proc proc rw
+27 1 254:0 / / rw,relatime - ext4 /dev/vda rw
+40 27 0:40 / /home rw,relatime shared:1 - nfs4 server:/home rw,vers=4.2
+41 40 0:41 / /home/anna/local\\040disk rw - xfs /dev/vdb rw
+42 27 0:42 / /mnt/dome rw - fuse.sshfs dome: rw
+43 27 0:43 / /mnt/over rw - nfs server:/over rw
+44 27 0:44 / /mnt/over rw - tmpfs tmpfs rw
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("/registry.sqlite", None),
+        ("/home/anna/registry.sqlite", "nfs4"),
+        ("/homes/registry.sqlite", None),
+        ("/home/anna/local disk/registry.sqlite", None),
+        ("/mnt/dome/registry.sqlite", "fuse.sshfs"),
+        ("/mnt/over/registry.sqlite", None),
+    ],
+)
+def test_a_network_file_system_is_known_by_its_mount(path: str, kind: str | None) -> None:
+    assert network_file_system(path, MOUNTS) == kind
+
+
+def test_the_file_system_of_the_tests_is_asked_of_the_system(tmp_path: Path) -> None:
+    assert network_file_system(tmp_path) in (None, "9p", "nfs4", "virtiofs")

@@ -220,7 +220,7 @@ def stocked(stock: Path, hotpix: Hotpix) -> Hotpix:
     return hotpix
 
 
-def _obey_permissions() -> None:
+def obey_permissions() -> None:
     """Give up root's right to read and write what permissions forbid (Linux; after exec it is gone)."""
     prctl, drop_from_bounding_set = ctypes.CDLL(None).prctl, 24
     for capability in (1, 2):  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
@@ -234,4 +234,4 @@ def stranger(hotpix: Hotpix) -> Hotpix:
         return hotpix
     if not sys.platform.startswith("linux"):
         pytest.skip("permissions do not bind root")
-    return replace(hotpix, beforehand=_obey_permissions, from_scratch=True)
+    return replace(hotpix, beforehand=obey_permissions, from_scratch=True)
