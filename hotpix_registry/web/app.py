@@ -61,6 +61,7 @@ def create_app(settings: ServerSettings | None = None) -> FastAPI:
     )
     problems.add_handlers(app)
     app.openapi = partial(_described, app)  # type: ignore[method-assign]
+    app.router.routes += answers.direct
     app.include_router(health.router)
     for part in (answers, cameras, masks, frames, history, jobs, reading, pages):
         app.include_router(part.router, dependencies=access.reading if settings.read_needs_token else [])
