@@ -10,7 +10,7 @@ from typing import Any
 
 import uvicorn
 
-from hotpix_registry.web.app import create_app
+from hotpix_registry.web.app import LISTENING, create_app
 from hotpix_registry.web.state import ServerSettings
 
 
@@ -18,7 +18,7 @@ from hotpix_registry.web.state import ServerSettings
 def serving(database: str, **settings: Any) -> Iterator[str]:
     """The service on a database, on a free port; gives its URL."""
     app = create_app(ServerSettings(database=database, **settings))
-    config = uvicorn.Config(app, port=0, log_level="warning")
+    config = uvicorn.Config(app, port=0, **LISTENING)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()

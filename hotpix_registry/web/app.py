@@ -36,6 +36,15 @@ from hotpix_registry.web.state import ServerSettings, Service
 
 ENVIRONMENT = "HOTPIX_SERVER_SETTINGS"
 """how a parent process hands its settings to those that serve"""
+LISTENING: dict[str, Any] = {
+    "http": "hotpix_registry.web.heads:BoundedHeads",
+    "ws": "none",
+    "log_level": "warning",
+    "access_log": False,
+    "server_header": False,
+    "timeout_keep_alive": 15,
+}
+"""how uvicorn listens"""
 
 
 def create_app(settings: ServerSettings | None = None) -> FastAPI:
@@ -124,11 +133,8 @@ def serve(
         "port": port,
         "workers": workers,
         "factory": True,
-        "log_level": "warning",
-        "access_log": False,
-        "server_header": False,
-        "timeout_keep_alive": 15,
         "timeout_graceful_shutdown": 10,
+        **LISTENING,
     }
     if started is not None:
         started(f"http://{f'[{host}]' if ':' in host else host}:{port}")

@@ -1,4 +1,4 @@
-"""What a real connection brings: bodies that nobody may send."""
+"""What a real connection brings: heads without an end, bodies that nobody may send."""
 
 from __future__ import annotations
 
@@ -67,3 +67,14 @@ def test_who_has_no_token_is_told_so_before_a_body_is_read(registry: Registry, u
 @pytest.mark.parametrize("route", ["/v1/resolve", "/v1/reading/state"])
 def test_where_reading_needs_a_token_it_is_looked_at_before_a_body_too(guarded_url: str, route: str) -> None:
     assert said(guarded_url, without_its_body(f"POST {route}")).startswith(b"HTTP/1.1 401 ")
+
+
+@pytest.mark.parametrize("head", [b"GET /healthz HTTP/1.1\r\nX: ", b"GET /"])
+def test_a_head_without_an_end_is_refused(url: str, head: bytes) -> None:
+    answer = said(url, head, *[b"x" * 10_000] * 100)
+    assert answer == b"ended" or answer.startswith(b"HTTP/1.1 400 ")
+
+
+def test_a_head_that_comes_in_pieces_is_answered(url: str) -> None:
+    pieces = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    assert said(url, *(bytes([byte]) for byte in pieces)).startswith(b"HTTP/1.1 200 ")
