@@ -13,8 +13,11 @@ from starlette.testclient import TestClient
 
 from hotpix_registry.cameras import CameraProfile
 from hotpix_registry.registry import Registry
+from hotpix_registry.web.app import create_app
+from hotpix_registry.web.state import ServerSettings
 from tests.plain_masks import add_camera, add_mask
 from tests.story import CAMERA, import_pixels, register_camera
+from tests.web.conftest import bearing
 
 HTML = {"Accept": "text/html,application/xhtml+xml"}
 HOSTILE = "<img src=x onerror=alert(1)>"
@@ -376,3 +379,51 @@ def test_every_operation_of_the_api_is_described_with_an_example(client: TestCli
             assert told.get("summary", "") in page.text
     assert f"curl 'http://testserver/v1/cameras/{CAMERA}/mask?date=" in page.text
     assert "{" not in "".join(re.findall(r"curl [^\n]*'(http[^']*)'", page.words))
+
+
+OF_A_STATE = [
+    "/masks/{mask_id}",
+    "/masks/{mask_id}?x=5&y=0",
+    "/masks/{mask_id}/pixels?flag=BAD",
+    "/masks/{mask_id}/pixel?x=5&y=0",
+    "/frames",
+    "/frames/1",
+    "/docs",
+]
+OF_THE_MINUTE = ["/", f"/?camera={CAMERA}&date=2021-03-05", f"/cameras/{CAMERA}"]
+
+
+@pytest.mark.parametrize("url", [*OF_A_STATE, *OF_THE_MINUTE])
+def test_a_page_is_not_sent_again_until_something_is_written(
+    registry: Registry, client: TestClient, mask_id: int, url: str
+) -> None:
+    url = url.format(mask_id=mask_id)
+
+    def again() -> tuple[int, bool]:
+        """What is answered to whoever has the page; asked twice, since a minute may end."""
+        for _ in range(2):
+            first = client.get(url, headers=HTML)
+            got = client.get(url, headers=HTML | {"If-None-Match": first.headers["etag"]})
+            if got.status_code == 304:
+                break
+        assert first.headers["cache-control"] == got.headers["cache-control"] == "no-cache"
+        return got.status_code, got.content == b""
+
+    assert again() == (304, True)
+    tag = client.get(url, headers=HTML).headers["etag"]
+    registry.revoke(mask_id, reason="streaks")
+    assert client.get(url, headers=HTML | {"If-None-Match": tag}).status_code == 200
+    assert again() == (304, True)
+
+
+def test_what_went_wrong_is_told_anew_each_time(client: TestClient, mask_id: int) -> None:
+    assert "etag" not in client.get("/masks/99", headers=HTML).headers
+
+
+def test_the_description_is_another_where_reading_needs_a_token(
+    registry: Registry, database: str, client: TestClient
+) -> None:
+    secret = registry.create_token("anna", ["read"]).secret
+    with TestClient(create_app(ServerSettings(database=database, read_needs_token=True))) as guarded:
+        other = guarded.get("/docs", headers=bearing(secret)).headers["etag"]
+    assert client.get("/docs", headers={"If-None-Match": other}).status_code == 200
