@@ -18,7 +18,7 @@ from hotpix_registry.registry.masks_for import MaskFor
 from hotpix_registry.registry.question import parse_configuration
 from hotpix_registry.web import schemas as s
 from hotpix_registry.web.lists import json_response
-from hotpix_registry.web.routes import Direct, Guarded
+from hotpix_registry.web.routes import Guarded
 from hotpix_registry.web.schemas import answers
 from hotpix_registry.web.state import TheRegistry, tag_of, unchanged
 
@@ -260,9 +260,7 @@ def _to_file(answer: Answer) -> Response:
     return RedirectResponse(_file(answer), status_code=303, headers=headers)
 
 
-direct = [
-    Direct(route)
-    for route in router.routes
-    if isinstance(route, APIRoute) and route.endpoint in (mask, mask_file)
+often = [
+    route for route in router.routes if isinstance(route, APIRoute) and route.endpoint in (mask, mask_file)
 ]
 """what pipelines ask for every frame"""

@@ -31,6 +31,7 @@ from hotpix_registry.web import (
     writes,
 )
 from hotpix_registry.web.protection import Counts, HeadAsGet, Protection
+from hotpix_registry.web.routes import Shortcut
 from hotpix_registry.web.schemas import PROBLEMS, Problem
 from hotpix_registry.web.state import ServerSettings, Service
 
@@ -70,13 +71,13 @@ def create_app(settings: ServerSettings | None = None) -> FastAPI:
     )
     problems.add_handlers(app)
     app.openapi = partial(_described, app)  # type: ignore[method-assign]
-    app.router.routes += answers.direct
     app.include_router(health.router)
     for part in (answers, cameras, masks, frames, history, jobs, reading, pages):
         app.include_router(part.router, dependencies=access.reading if settings.read_needs_token else [])
     app.include_router(writes.router)
     app.mount("/static", pages.static_files, name="static")
     app.add_middleware(HeadAsGet)
+    app.add_middleware(Shortcut, routes=answers.often)
     app.add_middleware(
         Protection,
         counts=counts,
