@@ -38,6 +38,7 @@ from hotpix_registry.web.state import ServerSettings, Service
 ENVIRONMENT = "HOTPIX_SERVER_SETTINGS"
 """how a parent process hands its settings to those that serve"""
 LISTENING: dict[str, Any] = {
+    "loop": "asyncio",  # uvloop saves 5 %, and lets one new connection in between two rounds of all others
     "http": "hotpix_registry.web.heads:BoundedHeads",
     "ws": "none",
     "log_level": "warning",

@@ -32,7 +32,6 @@ from typing import Any, cast
 import numpy as np
 import urllib3
 import uvicorn
-import uvloop
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
@@ -161,8 +160,7 @@ def ask(port: int, paths: Sequence[str], *, clients: int, seconds: float, header
         await asyncio.gather(*(asker.done for asker in askers))
         load.seconds, load.own_s = time.perf_counter() - begun, time.process_time() - begun_own
 
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(run())
+    asyncio.run(run())
     return load
 
 
