@@ -211,8 +211,9 @@ def _statuses(
     connection: Connection, rows: Sequence[MaskRow], holding: Collection[int], *, at: int | None
 ) -> dict[int, str]:
     ids = [row.id for row in rows]
-    lost = queries.withdrawals(connection, ids, at=at)
     revoked = queries.revocations(connection, ids, at=at)
+    idle = [mask_id for mask_id in ids if mask_id not in revoked and mask_id not in holding]
+    lost = queries.withdrawals(connection, idle, at=at)
 
     def status(mask_id: int) -> str:
         if mask_id in revoked:
