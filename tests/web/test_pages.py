@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import quote, urlencode, urljoin, urlsplit
@@ -74,7 +76,7 @@ def hostile(registry: Registry) -> str:
     return HOSTILE
 
 
-PAGES = ["/", f"/cameras/{CAMERA}", "/masks/1", "/masks/1/pixels", "/frames", "/frames/1", "/docs"]
+PAGES = ["/", f"/cameras/{CAMERA}", "/masks/1", "/masks/1/pixels", "/frames", "/frames/1", "/jobs", "/docs"]
 
 
 def test_every_page_has_its_landmarks_a_title_and_names_for_what_it_holds(
@@ -427,3 +429,45 @@ def test_the_description_is_another_where_reading_needs_a_token(
     with TestClient(create_app(ServerSettings(database=database, read_needs_token=True))) as guarded:
         other = guarded.get("/docs", headers=bearing(secret)).headers["etag"]
     assert client.get("/docs", headers={"If-None-Match": other}).status_code == 200
+
+
+@pytest.fixture
+def idle(registry: Registry, database: str) -> Iterator[TestClient]:
+    """A service that begins no job by itself."""
+    with TestClient(create_app(ServerSettings(database=database, jobs_at_once=0))) as client:
+        yield client
+
+
+def test_jobs_are_listed_and_each_tells_what_befell_it(
+    registry: Registry, idle: TestClient, mask_id: int, hostile: str
+) -> None:
+    assert "None was asked for." in get(idle, "/jobs").text
+    number = registry.queue_build(CAMERA, {"nights": "1999-01-01"}, most_waiting=99)
+    waiting = get(idle, f"/jobs/{number}")
+    assert "Look again" in waiting.text
+    assert "1999-01-01" in waiting.text
+    assert registry.run_next_job(roots=[], at_once=1)
+    failed = get(idle, f"/jobs/{number}")
+    assert "queued – " in failed.text
+    assert f"running process {os.getpid()} on " in failed.text
+    problem = registry.job(number).problem
+    assert problem is not None
+    assert problem["detail"] in failed.text
+    assert "Look again" not in failed.text
+    registry.queue_build(hostile, {}, most_waiting=99)
+    listed = get(idle, "/jobs")
+    assert not listed.all("img")
+    assert [a["href"] for a in listed.all("a") if "/jobs/" in a["href"]] == [
+        f"/jobs/{number + 1}",
+        f"/jobs/{number}",
+    ]
+    get(idle, "/jobs/99", 404)
+
+
+def test_jobs_come_fifty_at_a_time(registry: Registry, idle: TestClient, mask_id: int) -> None:
+    numbers = [registry.queue_build(CAMERA, {}, most_waiting=99) for _ in range(51)]
+    page = get(idle, "/jobs")
+    assert {"href": f"/jobs?before={numbers[1]}", "rel": "next"} in page.all("a")
+    last = get(idle, f"/jobs?before={numbers[1]}")
+    assert [a["href"] for a in last.all("a") if "/jobs/" in a["href"]] == [f"/jobs/{numbers[0]}"]
+    assert not [a for a in last.all("a") if "rel" in a]
