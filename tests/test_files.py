@@ -202,6 +202,21 @@ def test_a_corrupt_file_in_the_cache_is_replaced(damage: bytes) -> None:
     assert cache_file(SHA256, lambda: CONTENT).read_bytes() == CONTENT
 
 
+def test_a_file_that_was_touched_since_it_was_verified_is_verified_again(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = cache_file(SHA256, lambda: CONTENT)
+    monkeypatch.setattr(time, "time_ns", lambda: 2**62)  # it was written long ago
+    assert cache_file(SHA256, not_needed) == cache_file(SHA256, not_needed) == path
+    path.write_bytes(CONTENT[::-1])
+    os.utime(path, (1, 1))  # the clock of a file system may not have moved on within a test
+    assert cache_file(SHA256, lambda: CONTENT).read_bytes() == CONTENT
+    replaced = path.with_name("replaced")
+    replaced.write_bytes(CONTENT[::-1])
+    replaced.replace(path)
+    assert cache_file(SHA256, lambda: CONTENT).read_bytes() == CONTENT
+
+
 def test_what_killed_writers_left_in_the_cache_is_swept_after_a_day(cache: Path) -> None:
     folder = cache / SHA256[:2]
     folder.mkdir(parents=True)
