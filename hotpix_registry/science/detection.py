@@ -275,16 +275,9 @@ def _judge(
     if manual is not None:
         dq[manual] |= DQ.MANUAL.value
     condemns = condemning(recipe.rule, limit, len(known.groups)).value
-    for band in rows:
-        dq[band] |= np.where(dq[band] & condemns, np.uint16(DQ.BAD.value), np.uint16(0))
     if recipe.rule is Rule.NONE:
         dq[...] = 0
-
-    counts = {
-        flag.name: sum(int(np.count_nonzero(dq[band] & flag.value)) for band in rows)
-        for flag in DQ
-        if flag.name is not None
-    }
+    counts = _condemn(dq, condemns)
     findings = Findings(
         plan=plan,
         measured=measured,
@@ -306,6 +299,24 @@ def _judge(
         report=report(findings),
         numbers=numbers(findings),
     )
+
+
+def _condemn(dq: NDArray[np.uint16], condemns: int) -> dict[str, int]:
+    """Make pixels with some of these flags BAD, and count all flags; nearly all pixels have none."""
+    of_value = np.zeros(1 << 16, np.int64)
+    for band in bands(dq.shape[0]):
+        plane = dq[slice(*band)].reshape(-1)
+        flagged = np.flatnonzero(plane != 0)
+        values = plane[flagged]
+        values[(values & condemns) != 0] |= DQ.BAD.value
+        plane[flagged] = values
+        of_value += np.bincount(values, minlength=of_value.size)
+    found = np.flatnonzero(of_value)
+    return {
+        flag.name: int(of_value[found[(found & flag.value) != 0]].sum())
+        for flag in DQ
+        if flag.name is not None
+    }
 
 
 def _excess_sd(measured: Sequence[BandMeasure]) -> float:

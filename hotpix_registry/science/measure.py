@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 from collections import deque
@@ -33,7 +34,8 @@ _STANDS_OUT = 3.0
 HISTOGRAM_BITS = 20
 """Histograms of dark current drop so many bits of a float32: eight bins per factor of two."""
 _HISTOGRAM_RANGE = (2.0**-10, 2.0**17)
-Z_EDGES = np.linspace(-8, 8, 321)
+_Z_MOST, _Z_PER_UNIT = 8, 20
+Z_EDGES = np.linspace(-_Z_MOST, _Z_MOST, 2 * _Z_MOST * _Z_PER_UNIT + 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,13 +125,25 @@ def histogram_edges() -> NDArray[np.float64]:
 
 def _histogram(rate: Floats) -> NDArray[np.int64]:
     """Count dark currents, (first, …, last bin, above): the bits of a float are its logarithm."""
-    low, high = _HISTOGRAM_RANGE
-    first = int(np.float32(low).view(np.int32)) >> HISTOGRAM_BITS
-    clipped = np.clip(rate, np.float32(low / 2), np.float32(high)).astype(np.float32, copy=False)
-    bins = (clipped.reshape(-1).view(np.int32) >> HISTOGRAM_BITS) - (first - 1)
-    np.maximum(bins, 0, out=bins)
+    first = int(np.float32(_HISTOGRAM_RANGE[0]).view(np.int32)) >> HISTOGRAM_BITS
     n_bins = histogram_edges().size
+    bins = rate.reshape(-1).view(np.int32) >> HISTOGRAM_BITS
+    bins -= first - 1
+    np.clip(bins, 0, n_bins, out=bins)
     return np.bincount(bins, minlength=n_bins + 1)[1:].astype(np.int64)
+
+
+def _z_histogram(z: Floats, where: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:
+    """Count z-scores between `Z_EDGES`; what lies beyond, and what is no number, is left out."""
+    n_bins = Z_EDGES.size - 1
+    bins = z * np.float32(_Z_PER_UNIT)
+    bins += np.float32(_Z_MOST * _Z_PER_UNIT + 1)
+    # the first and the last bin are for what lies beyond
+    np.clip(bins, np.float32(0), np.float32(n_bins + 1), out=bins)
+    if where is not None:
+        bins *= where
+    np.nan_to_num(bins, copy=False)
+    return np.bincount(bins.reshape(-1).astype(np.intp), minlength=n_bins + 2)[1:-1].astype(np.int64)
 
 
 def measure(
@@ -260,7 +274,7 @@ def _measure_band(
     for mean in of_groups:
         saturated |= mean.n_saturated > 0
     chi2, dof = _temporal(combined)
-    n_rejected = np.sum([c.n_rejected for c in combined], axis=0, dtype=np.uint16)
+    n_rejected = functools.reduce(np.add, [c.n_rejected for c in combined])
     offset = _offsets(plan, bias, shape)
     above_limit = np.zeros(shape, np.bool_)
     if plan.recipe.limit_e_per_s is not None:
@@ -284,7 +298,6 @@ def _measure_band(
         return plane.reshape(-1)[chosen]
 
     complete = (line.n_points == len(points)) & ~hot & (line.chi2 < _WILD_CHI2)
-    z_bulk = line.z[(line.n_points > 1) & ~hot]
     suspects = Suspects(
         index=chosen.astype(np.int64) + band[0] * shape[1],
         short=pick(rates[short]),
@@ -312,9 +325,9 @@ def _measure_band(
         column_z=np.clip(line.z, -3, 3).mean(axis=0, dtype=np.float64).astype(np.float32),
         short_counts=_histogram(rates[short]),
         long_counts=_histogram(rates[long]),
-        z_counts=np.histogram(z_bulk, Z_EDGES)[0],
-        excess_counts=np.histogram((excess / line.rate_sigma)[::8], Z_EDGES)[0],
-        line_chi2=float(line.chi2[complete].sum(dtype=np.float64)),
+        z_counts=_z_histogram(line.z, (line.n_points > 1) & ~hot),
+        excess_counts=_z_histogram(excess[::8] / line.rate_sigma[::8]),
+        line_chi2=float(np.where(complete, line.chi2, np.float32(0)).sum(dtype=np.float64)),
         line_pixels=int(complete.sum()),
         n_hits=np.array([c.n_rejected.sum(dtype=np.int64) for c in combined]),
     ), suspects

@@ -83,7 +83,10 @@ def block_medians(values: Floats, colours: bool) -> Floats:
     width = int(np.diff(edges).min())
     if not colours or min(values.shape[0], width) < 4:
         rows = values[::2] if values.shape[0] > 16 else values
-        inside = rows[:, edges[:-1, np.newaxis] + np.arange(width)]
+        if edges[-1] == width * (edges.size - 1):
+            inside = rows.reshape(len(rows), -1, width)
+        else:
+            inside = rows[:, edges[:-1, np.newaxis] + np.arange(width)]
         medians = row_median(np.moveaxis(inside, 1, 0).reshape(edges.size - 1, -1))
         return np.repeat(medians[np.newaxis], 4 if colours else 1, axis=0)
     starts = (edges[:-1] + 1) // 2 * 2
