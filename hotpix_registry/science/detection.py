@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -405,10 +406,12 @@ def _time_test(
     p = np.ones(suspects.index.size)
     varies = np.zeros(p.size, np.bool_)
     tests = [*zip(shares[:-1], chi2.T, dof.T, strict=True), (shares[-1], chi2.sum(axis=1), dof.sum(axis=1))]
-    for share, values, degrees in tests:
-        if share > 0:
-            p = np.minimum(p, tails.chi2_above(values, np.maximum(degrees, 1e-3)) / share)
-        varies |= values > _LEAST_VARIANCE_RATIO * degrees
+    with ThreadPoolExecutor(2) as pool:
+        of_tests = pool.map(lambda test: tails.chi2_above(test[1], np.maximum(test[2], 1e-3)), tests)
+        for (share, values, degrees), tail in zip(tests, of_tests, strict=True):
+            if share > 0:
+                p = np.minimum(p, tail / share)
+            varies |= values > _LEAST_VARIANCE_RATIO * degrees
     if not dof.any():
         return np.full(p.size, np.nan), np.zeros(p.size, np.bool_)
     n_pixels = known.shape[0] * known.shape[1]
