@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 
-_TILE_PIXELS = 1 << 14
-"""Pixels that are combined at a time, so that a chunk of their frames stays within a core's cache."""
+_TILE_PIXELS = 1 << 16
+"""Pixels that are combined at a time: a chunk of their frames stays near a core, calls are few."""
 _CHUNK = 8
 _NARROW = 90
 """Counts within which the squares of a chunk's deviations add up to less than 2**16."""
@@ -308,21 +308,26 @@ def _count_sums(stack: _Stack, tile: slice, scratch: NDArray[np.uint16]) -> _Sum
     raw, shifts = [frame[tile] for frame in stack.frames], stack.shifts
     n, size = len(raw), raw[0].size
     near = _shifted(raw[0], shifts[0])
-    origins = {shift: near - shift for shift in set(shifts)}
-    highest, lowest, of_chunk = scratch[-3:, :size].view(np.int16)
-    highest[...] = 0
-    lowest[...] = 0
+    # deviations count from the narrow ones' least: without a sign, one bound holds on both sides
+    origins = {shift: near - (shift + np.uint16(_NARROW)) for shift in set(shifts)}
+    highest, sums, of_chunk = scratch[-3:, :size]
+    highest[...] = _NARROW
     total, squares = np.zeros((2, size), np.float32)
     for first in range(0, n, _CHUNK):
         chunk = scratch[: min(_CHUNK, n - first), :size]
         for i, counts in enumerate(chunk, first):
             np.subtract(raw[i], origins[shifts[i]], out=counts)
-        deviations = chunk.view(np.int16)
-        np.maximum(highest, np.maximum.reduce(deviations, axis=0, out=of_chunk), out=highest)
-        np.minimum(lowest, np.minimum.reduce(deviations, axis=0, out=of_chunk), out=lowest)
-        total += np.add.reduce(deviations, axis=0, dtype=np.int16, out=of_chunk)
-        squares += np.einsum("ij,ij->j", deviations, deviations, out=of_chunk).view(np.uint16)
-    is_wide = (highest > _NARROW) | (lowest < -_NARROW)
+        np.maximum(highest, np.maximum.reduce(chunk, axis=0, out=of_chunk), out=highest)
+        np.add.reduce(chunk, axis=0, dtype=np.uint16, out=sums)
+        np.einsum("ij,ij->j", chunk, chunk, out=of_chunk)
+        total += sums
+        # Σ(d - a)² = Σd² - 2aΣd + na², whatever wraps round on the way
+        sums *= np.uint16(2 * _NARROW)
+        of_chunk -= sums
+        of_chunk += np.uint16(len(chunk) * _NARROW**2)
+        squares += of_chunk
+    total -= np.float32(n * _NARROW)
+    is_wide = highest > 2 * _NARROW
     # a deviation of about 65536 looks like none
     if near.max() > 65535 - _NARROW:
         is_wide |= near > 65535 - _NARROW
@@ -333,6 +338,7 @@ def _count_sums(stack: _Stack, tile: slice, scratch: NDArray[np.uint16]) -> _Sum
         return _level_sums(stack, tile)
     floats = near.astype(np.float32)
     top = floats + highest
+    top -= np.float32(_NARROW)
     if wide.size:
         levels = stack.levels(wide + tile.start)
         top[wide] = np.maximum.reduce(levels)
