@@ -328,7 +328,7 @@ def _measure_band(
         z_counts=_z_histogram(line.z, (line.n_points > 1) & ~hot),
         excess_counts=_z_histogram(excess[::8] / line.rate_sigma[::8]),
         line_chi2=float(np.where(complete, line.chi2, np.float32(0)).sum(dtype=np.float64)),
-        line_pixels=int(complete.sum()),
+        line_pixels=int(np.count_nonzero(complete)),
         n_hits=np.array([c.n_rejected.sum(dtype=np.int64) for c in combined]),
     ), suspects
 
@@ -396,9 +396,14 @@ def _temporal(combined: Sequence[Combined]) -> tuple[list[Floats], list[Floats]]
     """χ² and degrees of freedom of each group in time; none where frames are saturated."""
     chi2, dof = [], []
     for c in combined:
-        clear = c.n_saturated == 0
-        chi2.append(c.chi2 * clear)
-        dof.append((c.n_used.astype(np.float32) - np.float32(1)) * clear)
+        values, degrees = c.chi2, c.n_used.astype(np.float32)
+        degrees -= np.float32(1)
+        saturated = c.n_saturated != 0
+        if saturated.any():
+            values = np.where(saturated, np.float32(0), values)
+            degrees[saturated] = 0
+        chi2.append(values)
+        dof.append(degrees)
     return chi2, dof
 
 
@@ -408,12 +413,17 @@ def _still(
     charges: Sequence[Floats],
     chi2: Sequence[Floats],
 ) -> NDArray[np.bool_]:
+    if plan.still_chi2 < 0:
+        return np.zeros(charges[0].shape, np.bool_)
     floor = plan.survey.noise.floor_e2
     of_groups = chi2 if bias is None else chi2[1:]
     total = np.zeros(charges[0].shape, np.float32) if bias is None else chi2[0].copy()
     for group, charge, values in zip(plan.survey.groups, charges, of_groups, strict=True):
-        shot = np.maximum(charge, np.float32(group.level_e)) * np.float32(1 / max(floor, 1e-6))
-        total += values * (1 + shot)
+        shot = np.maximum(charge, np.float32(group.level_e))
+        shot *= np.float32(1 / max(floor, 1e-6))
+        shot += np.float32(1)
+        shot *= values
+        total += shot
     return np.asarray(total <= np.float32(plan.still_chi2), np.bool_)
 
 
@@ -423,7 +433,7 @@ def _doubtful_in_time(chi2: Sequence[Floats], dof: Sequence[Floats]) -> NDArray[
     for values, most in zip(chi2, full, strict=True):
         if most > 0:
             doubtful |= values > np.float32(tails.chi2_at(_SUSPECT_P, most))
-    total = np.sum(chi2, axis=0, dtype=np.float32)
+    total = functools.reduce(np.add, chi2)
     if sum(full) > 0:
         doubtful |= total > np.float32(tails.chi2_at(_SUSPECT_P, sum(full)))
     return doubtful
