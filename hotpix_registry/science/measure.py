@@ -19,10 +19,9 @@ from hotpix_registry.science import tails
 from hotpix_registry.science.combine import Combined, Floats, Rejection, combine
 from hotpix_registry.science.current import Charge, Line, fit_line
 from hotpix_registry.science.ranks import median
-from hotpix_registry.science.strips import bands, block_medians, read_stack, spread_blocks
+from hotpix_registry.science.strips import bands, block_medians, read_stack, rows_at_a_time, spread_blocks
 from hotpix_registry.science.survey import CalibratedGroup, Survey
 
-_STRIP_BYTES = 8 << 20
 _MOST_BYTES = 32 << 20
 """frames' rows that may wait to be combined"""
 _SUSPECT_SIGMA = 3.0
@@ -173,7 +172,7 @@ def measure(
         for y0, y1 in bands(plan.survey.shape[0]):
             parts: list[list[Future[Combined]]] = []
             for group in everyone:
-                rows = strip_rows or max(1, _STRIP_BYTES // (2 * group.n * plan.survey.shape[1]))
+                rows = strip_rows or rows_at_a_time(y1 - y0, group.n * plan.survey.shape[1])
                 submitted = []
                 biases = parts[0] if parts and not group.bias_subtracted and plan.survey.biases else None
                 for start in range(y0, y1, rows):
