@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 
-_TILE_PIXELS = 1 << 16
-"""Pixels that are combined at a time: a chunk of their frames stays near a core, calls are few."""
+_TILE_PIXELS = 30 << 10
+"""Pixels that are combined at a time: a chunk of their frames stays near a core, and calls are few.
+
+Their floats take less than the 128 KiB from which glibc asks the system anew for each array."""
 _CHUNK = 8
 _NARROW = 90
 """Counts within which the squares of a chunk's deviations add up to less than 2**16."""
@@ -201,7 +203,7 @@ def combine(
         chi2=np.zeros(size, np.float32),
     )
     least_reach = np.float32(0.999 * rejection.sigma) * known.least_deviation
-    scratch = np.empty((_CHUNK + 3, min(size, _TILE_PIXELS)), np.uint16)
+    scratch = np.empty((_CHUNK + 4, min(size, _TILE_PIXELS)), np.uint16)
     high, doubtful = [], []
     for start in range(0, size, _TILE_PIXELS):
         tile = slice(start, min(start + _TILE_PIXELS, size))
@@ -309,14 +311,17 @@ def _count_sums(stack: _Stack, tile: slice, scratch: NDArray[np.uint16]) -> _Sum
     n, size = len(raw), raw[0].size
     near = _shifted(raw[0], shifts[0])
     # deviations count from the narrow ones' least: without a sign, one bound holds on both sides
-    origins = {shift: near - (shift + np.uint16(_NARROW)) for shift in set(shifts)}
-    highest, sums, of_chunk = scratch[-3:, :size]
+    origin, highest, sums, of_chunk = scratch[-4:, :size]
+    origin_shift: np.uint16 | None = None
     highest[...] = _NARROW
     total, squares = np.zeros((2, size), np.float32)
     for first in range(0, n, _CHUNK):
         chunk = scratch[: min(_CHUNK, n - first), :size]
         for i, counts in enumerate(chunk, first):
-            np.subtract(raw[i], origins[shifts[i]], out=counts)
+            if shifts[i] != origin_shift:
+                origin_shift = shifts[i]
+                np.subtract(near, origin_shift + np.uint16(_NARROW), out=origin)
+            np.subtract(raw[i], origin, out=counts)
         np.maximum(highest, np.maximum.reduce(chunk, axis=0, out=of_chunk), out=highest)
         np.add.reduce(chunk, axis=0, dtype=np.uint16, out=sums)
         np.einsum("ij,ij->j", chunk, chunk, out=of_chunk)
