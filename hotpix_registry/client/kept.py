@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hotpix_registry import __version__
-from hotpix_registry.domain import canonical_json
+from hotpix_registry.domain import canonical_json, digest
 from hotpix_registry.errors import StorageError
 from hotpix_registry.files import make_folder, write_atomic
 
@@ -42,14 +42,16 @@ def key_of(server: str, question: Any) -> str:
 
 
 def find(folder: Path, key: str) -> Kept | None:
-    """The answer that was kept last; what is no whole answer counts as none."""
+    """The answer that was kept last; one of which a single byte has changed counts as none."""
     try:
         path = _path(folder, key)
         stored = json.loads(path.read_bytes())
         if time.time() - path.stat().st_mtime > _TOUCHED_EVERY_S:
             with contextlib.suppress(OSError):  # a cache that cannot be written is read all the same
                 os.utime(path)
-        if stored["key"] == key and isinstance(stored["told"], dict):
+        if stored["key"] == key and stored["sha256"] == digest(
+            [key, stored["at"], stored["etag"], stored["told"]]
+        ):
             return Kept(stored["told"], stored["etag"], stored["at"])
     except (OSError, ValueError, KeyError, TypeError):
         pass
@@ -59,7 +61,8 @@ def find(folder: Path, key: str) -> Kept | None:
 def keep(folder: Path, key: str, told: dict[str, Any], etag: str | None = None) -> None:
     """Write an answer whole or not at all; a cache that cannot be written keeps nothing."""
     at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    content = json.dumps({"key": key, "at": at, "etag": etag, "told": told}).encode()
+    stored = {"key": key, "at": at, "etag": etag, "told": told, "sha256": digest([key, at, etag, told])}
+    content = json.dumps(stored).encode()
     path = _path(folder, key)
     with contextlib.suppress(StorageError):
         make_folder(path.parent)

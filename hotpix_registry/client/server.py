@@ -12,7 +12,15 @@ from urllib.parse import urlencode, urljoin, urlsplit
 from hotpix_registry import __version__
 from hotpix_registry.answers import Weighed
 from hotpix_registry.client.proxy import manager, proxy_for, without_password
-from hotpix_registry.errors import HotpixError, NotAdmitted, ServerUnreachable, UsageError, error_named
+from hotpix_registry.domain import content_digest
+from hotpix_registry.errors import (
+    HotpixError,
+    IntegrityError,
+    NotAdmitted,
+    ServerUnreachable,
+    UsageError,
+    error_named,
+)
 
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse, PoolManager
@@ -109,6 +117,7 @@ class Server:
             told = _problem(reply) or {}
             raise self._unreachable(f"{reply.status}, {told.get('detail') or reply.reason}".rstrip("."))
         self._check_token_came(reply, self.url + path)
+        self._check_whole(reply)
         if reply.status >= 400:
             raise self._refusal(reply)
         self._down_until = 0.0
@@ -143,6 +152,15 @@ class Server:
                 "and your token was not sent along to another address than the one that it was given for.",
                 next_step=f"Set HOTPIX_SERVER_URL to {ends.scheme}://{ends.netloc}{begins.path} "
                 "if you trust it with the token.",
+            )
+
+    def _check_whole(self, reply: BaseHTTPResponse) -> None:
+        announced = reply.headers.get("Content-Digest")
+        if announced is not None and announced != content_digest(reply.data):
+            raise IntegrityError(
+                f"What {self.url} answered was changed on its way: it does not have the digest that was sent"
+                " along.",
+                next_step="Ask again; if it stays so, look for what stands between and rewrites answers.",
             )
 
     def _refusal(self, reply: BaseHTTPResponse) -> HotpixError:

@@ -14,6 +14,7 @@ from pydantic_core import PydanticSerializationError, to_json
 from starlette.responses import Response
 
 from hotpix_registry import tables
+from hotpix_registry.domain import content_digest
 from hotpix_registry.registry import Registry
 from hotpix_registry.registry.pages import Page
 from hotpix_registry.web.schemas import answers
@@ -100,7 +101,13 @@ def json_bytes(value: object) -> bytes:
 
 
 def json_response(value: object, headers: Mapping[str, str] | None = None) -> Response:
-    return Response(json_bytes(value), media_type="application/json", headers=headers)
+    return whole(json_bytes(value), "application/json", headers)
+
+
+def whole(content: bytes, media_type: str, headers: Mapping[str, str] | None = None) -> Response:
+    """Bytes with their digest, by which a client knows that none of them changed on the way."""
+    digest = {"Content-Digest": content_digest(content)}
+    return Response(content, media_type=media_type, headers=digest | dict(headers or {}))
 
 
 def told(
@@ -130,7 +137,7 @@ def told_by_content(
     if (same := unchanged(request, tag)) is not None:
         return same
     all_headers = {"ETag": tag, "Cache-Control": "no-cache", "Vary": "Accept", **(headers or {})}
-    return Response(content, media_type=media_type, headers=all_headers)
+    return whole(content, media_type, all_headers)
 
 
 def listed(
@@ -164,7 +171,7 @@ def listed(
     if not of_state:
         return told_by_content(request, content, MEDIA_TYPES[form], headers)
     headers |= {"ETag": tag, "Cache-Control": "no-cache"}
-    return Response(content, media_type=MEDIA_TYPES[form], headers=headers)
+    return whole(content, MEDIA_TYPES[form], headers)
 
 
 def _written(page: Page, form: Form, columns: Sequence[str]) -> bytes:

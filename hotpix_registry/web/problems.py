@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from hotpix_registry.domain import content_digest
 from hotpix_registry.errors import HotpixError, UsageError
 from hotpix_registry.web.rendering import error_page, wants_page
 
@@ -44,7 +45,8 @@ def problem(
         "next_step": next_step,
     } | more
     content = json.dumps(document, ensure_ascii=False, default=str).encode()
-    return Response(content, status_code=status, media_type=MEDIA_TYPE, headers=dict(headers or {}))
+    all_headers = {"Content-Digest": content_digest(content), **(headers or {})}
+    return Response(content, status_code=status, media_type=MEDIA_TYPE, headers=all_headers)
 
 
 def of_error(error: HotpixError, request: Request | None = None) -> Response:

@@ -176,6 +176,7 @@ FORKS.set_forkserver_preload(
         "hotpix_registry.science.detection",
         "psycopg",
         "tests.cli.conftest",
+        "tests.torture.__main__",
     ]
 )
 

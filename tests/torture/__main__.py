@@ -29,10 +29,10 @@ class Fault:
 
 
 FAULTS = (
-    Fault("kill", kills.kill_commands, share=0.3, seconds_each=8 * 1.2),
+    Fault("kill", kills.kill_commands, share=0.3, seconds_each=8 * 0.6),
     Fault("client", kills.kill_client, share=0.03, seconds_each=0.5),
     Fault("server", kills.kill_postgresql, share=0.05, seconds_each=4.0),
-    Fault("corruption", corruption.corruption, share=0.1, seconds_each=2.0),
+    Fault("corruption", corruption.corruption, share=0.1, seconds_each=1.2),
     Fault("faults", faults.faults, share=0.1, seconds_each=5.0),
     Fault("crowd", crowd.crowd, share=0.15, seconds_each=1.0, unit="seconds"),
     Fault("soak", soak.soak, share=0.25, seconds_each=2.5, unit="campaigns"),
