@@ -1,4 +1,4 @@
-"""Masks in the forms that others read, and masks that others wrote.
+"""Masks in the forms that others read.
 
 Coordinates are 0-based, x first, except where a format counts otherwise; each function says so.
 """
@@ -12,15 +12,14 @@ import io
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hotpix_registry.domain import DQ
-from hotpix_registry.errors import UnreadableFrame, UsageError
-from hotpix_registry.fits import canonical, maskfile, pixels
+from hotpix_registry.errors import UsageError
+from hotpix_registry.fits import canonical, maskfile
 from hotpix_registry.fits.adapt import Adaptation, Geometry, adapt
 
 _EVIDENCE = DQ.DARK_SATURATED | DQ.DARK_NONLINEAR | DQ.UNSTABLE | DQ.STUCK | DQ.COLUMN | DQ.MANUAL
@@ -40,6 +39,9 @@ Boxes = NDArray[np.int64]
 
 
 # --- presets ----------------------------------------------------------------
+
+
+_MOST_TOKENS = 100
 
 
 def preset_mask(
@@ -80,6 +82,8 @@ def flags_of(preset: str) -> DQ:
         When a name is unknown, the expression is broken, or it names no flag.
     """
     tokens = re.findall(r"[A-Za-z_]\w*|\S", preset)
+    if len(tokens) > _MOST_TOKENS:
+        raise _broken(f"{preset[:40]}…", f"it has more than {_MOST_TOKENS} parts")
     position = 0
 
     def peek() -> str:
@@ -403,97 +407,3 @@ def _runs(along: NDArray[Any], across: NDArray[Any]) -> tuple[NDArray[Any], NDAr
     starts = np.flatnonzero(np.diff(along, prepend=-2) - 1 | np.diff(across, prepend=-1))
     lengths = np.diff(starts, append=along.size)
     return along[starts], across[starts], lengths
-
-
-# --- imports ----------------------------------------------------------------
-
-
-def read_foreign_mask(
-    path: str | Path, *, shape: tuple[int, int] | None = None, bit: int | None = None, hdu: int | None = None
-) -> NDArray[np.bool_]:
-    """Read a mask that another program wrote as a boolean array (ny, nx), True = masked.
-
-    FITS images (plain or compressed) and `.npy` arrays mask where they are not zero, NaN included; with
-    `bit` (0 is the lowest) only where that bit is set. Defect lists in ECSV with columns x0, y0, width
-    and height (0-based, as LSST writes them) need the `shape` of the detector. The kind of file is
-    known by its first bytes.
-
-    Raises
-    ------
-    UnreadableFrame
-        When the file cannot be read as one of these, or does not fit the shape.
-    UsageError
-        When a defect list comes without a shape.
-    """
-    path = Path(path)
-    try:
-        with path.open("rb") as file:
-            magic = file.read(6)
-    except OSError as error:
-        raise UnreadableFrame(f"{path} cannot be opened: {error.strerror}.") from error
-    if magic == b"# %ECS":
-        if shape is None:
-            raise UsageError(
-                f"{path} is a list of boxes, which does not say how large the detector is.",
-                next_step="Give the shape.",
-            )
-        return _mask_of_boxes(path, _read_defects(path), shape)
-    values = _read_npy(path) if magic == b"\x93NUMPY" else _read_image(path, hdu)
-    if shape is not None and values.shape != shape:
-        raise UnreadableFrame(
-            f"{path} has {_size(values.shape)} pixels where {_size(shape)} are needed.",
-            next_step="Cut or bin the mask to the camera's frames first.",
-        )
-    if bit is None:
-        return np.asarray(values != 0)
-    invalid = ~np.isfinite(values)
-    planes = np.where(invalid, 0, values).astype(np.int64)
-    return np.asarray(invalid | (planes >> bit & 1 != 0))
-
-
-def _read_image(path: Path, hdu: int | None) -> NDArray[Any]:
-    with pixels.open_rows(path, hdu=hdu) as rows:
-        return rows.read(0, rows.shape[0])
-
-
-def _read_npy(path: Path) -> NDArray[Any]:
-    try:
-        values: NDArray[Any] = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise UnreadableFrame(f"{path} cannot be read as a NumPy array: {error}.") from error
-    if values.ndim != 2 or values.dtype.kind not in "buif":
-        raise UnreadableFrame(
-            f"{path} is no image but an array {values.shape} of {values.dtype}.",
-            next_step="Save a plane of numbers.",
-        )
-    return values
-
-
-def _read_defects(path: Path) -> Boxes:
-    from astropy.io.ascii import InconsistentTableError
-    from astropy.table import Table
-
-    try:
-        table = Table.read(path, format="ascii.ecsv")
-        columns = [np.asarray(table[name]) for name in ("x0", "y0", "width", "height")]
-        return np.stack(columns, axis=1).astype(np.int64).reshape(-1, 4)
-    except (InconsistentTableError, KeyError, ValueError, TypeError) as error:
-        raise UnreadableFrame(
-            f"{path} is no list of defects: {error}.", next_step="It needs columns x0, y0, width and height."
-        ) from error
-
-
-def _mask_of_boxes(path: Path, boxes: Boxes, shape: tuple[int, int]) -> NDArray[np.bool_]:
-    mask = np.zeros(shape, np.bool_)
-    for x0, y0, width, height in boxes.tolist():
-        if x0 < 0 or y0 < 0 or width < 1 or height < 1 or x0 + width > shape[1] or y0 + height > shape[0]:
-            raise UnreadableFrame(
-                f"{path}: the box {width} x {height} at {x0},{y0} does not lie within {_size(shape)} pixels.",
-                next_step="Check the shape, and whether the list belongs to this detector.",
-            )
-        mask[y0 : y0 + height, x0 : x0 + width] = True
-    return mask
-
-
-def _size(shape: tuple[int, ...]) -> str:
-    return " x ".join(map(str, reversed(shape)))
