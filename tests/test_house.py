@@ -21,6 +21,7 @@ LAYERS = [
     {"catalogue", "science", "fits", "planning", "timeline"},
     {"cameras", "files", "tables"},
     {"settings"},
+    {"toml"},
     {"errors"},
     {"domain", "answers"},
 ]

@@ -1,0 +1,53 @@
+"""What people write in TOML files, hostile texts included; every complaint is a ValueError with a clause."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from typing import Any
+
+_TOO_LARGE = "a whole number in it has more than 64 bits"
+
+
+def tables(text: str) -> dict[str, Any]:
+    """The tables of a TOML text, with whole numbers of 64 bits as TOML has them.
+
+    Raises
+    ------
+    ValueError
+        With a clause: what is wrong with it.
+    """
+    try:
+        read = tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        raise
+    except RecursionError:
+        raise ValueError("its values are nested too deeply") from None
+    except ValueError:  # of a number of thousands of digits
+        raise ValueError(_TOO_LARGE) from None
+    waiting: list[Any] = [read]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            waiting += value.values()
+        elif isinstance(value, list):
+            waiting += value
+        elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+            raise ValueError(_TOO_LARGE)
+    return read
+
+
+def pattern(text: str) -> re.Pattern[str]:
+    """A regular expression that ignores case.
+
+    Raises
+    ------
+    ValueError
+        With a clause: why it is none.
+    """
+    try:
+        return re.compile(text, re.IGNORECASE)
+    except (re.error, OverflowError) as error:
+        raise ValueError(str(error)) from None
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
