@@ -73,6 +73,10 @@ def test_an_ordinary_receipt_fits_one_fits_card() -> None:
         "hp:1a2b3c4d/1/2/0123456789ab?c=aspen&d=20180822&x=1",
         "hp:1a2b3c4d/1/2/0123456789ab?c=aspen&d=20180822&f=z",
         "hp:1a2b3c4d/1/2/0123456789ab?c=aspen&d=20180822&b=few",
+        f"hp:1a2b3c4d/1/2/0123456789ab?c=aspen&d={'9' * 40}us",
+        f"hp:1a2b3c4d/1/2/0123456789ab?c=aspen&d={'9' * 5000}us",
+        f"hp:1a2b3c4d/1/2/0123456789ab?c=aspen&d=20180822&a={'9' * 5000}",
+        f"hp:1a2b3c4d/1/2/0123456789ab?c=aspen&d=20180822&b={'9' * 5000}",
     ],
 )
 def test_what_is_no_receipt_is_one_sentence(text: str) -> None:
