@@ -10,7 +10,7 @@ _TOO_LARGE = "a whole number in it has more than 64 bits"
 
 
 def tables(text: str) -> dict[str, Any]:
-    """The tables of a TOML text, with whole numbers of 64 bits as TOML has them.
+    """The tables of a TOML text, with whole numbers of 64 bits as TOML has them, and texts without zeros.
 
     Raises
     ------
@@ -29,11 +29,13 @@ def tables(text: str) -> dict[str, Any]:
     while waiting:
         value = waiting.pop()
         if isinstance(value, dict):
-            waiting += value.values()
+            waiting += (*value, *value.values())
         elif isinstance(value, list):
             waiting += value
         elif isinstance(value, int) and not -(2**63) <= value < 2**63:
             raise ValueError(_TOO_LARGE)
+        elif isinstance(value, str) and "\0" in value:  # which a database cannot keep
+            raise ValueError("a text in it holds a zero character")
     return read
 
 

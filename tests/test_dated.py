@@ -64,6 +64,7 @@ def test_an_instant_without_its_offset_is_one_sentence() -> None:
     ("text", "what"),
     [
         ("x = " + "[" * 5000, "nested too deeply"),
+        (HEAD.replace("Smallcam 48", r"a\u0000"), "a text in it holds a zero character"),
         (HEAD + "[detector]\ngain_e_per_adu = 1" + "0" * 400, "more than 64 bits"),
         (HEAD + "[policy]\nborrow_days = 0x" + "f" * 5000, "more than 64 bits"),
         (HEAD + "[policy]\nborrow_days = 9000000000000000000", "a whole number up to 100000"),

@@ -18,17 +18,10 @@ from hypothesis.extra import numpy as hnp
 
 from hotpix_registry.domain import DQ, Configuration
 from hotpix_registry.errors import UnreadableFrame, UsageError
-from hotpix_registry.fits.exports import (
-    FORMATS,
-    PRESETS,
-    boxes_of,
-    export,
-    flag_names,
-    flags_of,
-    preset_mask,
-)
+from hotpix_registry.fits.exports import FORMATS, boxes_of, export, preset_mask
 from hotpix_registry.fits.foreign import read_foreign_mask
 from hotpix_registry.fits.maskfile import MaskContent, digest, encode
+from hotpix_registry.fits.presets import PRESETS, flag_names, flags_of
 
 DEFECTS = Path(__file__).parents[3] / "shared" / "data" / "defects"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import zlib
@@ -36,9 +37,10 @@ def feed_stored(data: bytes, _: Path) -> None:
 
 
 def feed_packed(data: bytes, _: Path) -> None:
-    packing.unpack(packing.SPARSE, data, sha256="0" * 64)
+    packing.unpack(packing.SPARSE, data, sha256=maskfile.digest(_mask()))
 
 
+@functools.cache
 def _mask() -> bytes:
     dq = np.zeros(_SHAPE, np.uint16)
     dq[5:9, 7], dq[20, 30:33] = 5, 33
@@ -111,7 +113,10 @@ def _streams(data: bytes, rng: mutations.random.Random) -> bytes:
         at += 4 + length
     number = rng.randrange(3)
     try:
-        parts[number] = zlib.compress(raw_bytes(zlib.decompressobj().decompress(parts[number], 1 << 20), rng))
+        plain = zlib.decompressobj().decompress(parts[number], 1 << 20)
+        if rng.random() < 0.3:  # the sizes and places at the beginning
+            plain = raw_bytes(plain[:16], rng) + plain[16:]
+        parts[number] = zlib.compress(raw_bytes(plain, rng))
     except zlib.error:
         return raw_bytes(data, rng)
     return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
