@@ -73,6 +73,7 @@ def create_app(settings: ServerSettings | None = None) -> FastAPI:
         most_in_work=settings.most_in_work,
         most_body_bytes=settings.most_body_bytes,
         most_at={"/v1/frames/upload": settings.most_upload_bytes},
+        patience_s=settings.patience_s,
     )
     return app
 
@@ -126,6 +127,7 @@ def serve(
         "log_level": "warning",
         "access_log": False,
         "server_header": False,
+        "http": "hotpix_registry.web.patience:PatientProtocol",
         "timeout_keep_alive": 15,
         "timeout_graceful_shutdown": 10,
     }
