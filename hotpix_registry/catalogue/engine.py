@@ -64,7 +64,8 @@ def parse_url(text: str) -> URL:
 
 
 def _without_password(text: str) -> str:
-    return re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", text)
+    # up to the last @, since a password may have one or a slash that is not escaped
+    return re.sub(r"\?.*", "?***", re.sub(r"(://[^:/@]*):.*@", r"\1:***@", text))
 
 
 def connect(url: URL) -> Engine:
@@ -242,6 +243,8 @@ def translated(engine: Engine) -> Iterator[None]:
             raise DatabaseUnavailable(
                 f"The registry {where} was busy for {_BUSY_TIMEOUT_S} s.", next_step="Try again."
             ) from error
+        if "invalid connection option" in text:
+            raise UsageError(f"The registry {where} cannot be reached: {text}.", next_step=_HINT) from error
         if _is_unreachable(engine, own):
             raise DatabaseUnavailable(
                 f"The registry {where} cannot be reached: {text}.",
@@ -260,11 +263,15 @@ def _is_unreachable(engine: Engine, error: BaseException) -> bool:
     )
 
 
+_PLACE = ("host", "port", "dbname", "user")
+"""what of a URL's query is no secret, and says where a database is"""
+
+
 def describe(engine: Engine) -> str:
     """What a person calls this database; never with a password."""
     if engine.dialect.name == "sqlite":
         return str(engine.url.database)
-    url = engine.url.difference_update_query(["connect_timeout"])
+    url = engine.url.set(query={key: engine.url.query[key] for key in _PLACE if key in engine.url.query})
     return url.render_as_string(hide_password=True).replace("+psycopg", "")
 
 
