@@ -337,15 +337,15 @@ def _parse_value(field: str) -> tuple[Value | None, str]:
         if match is None:
             return field[1:].rstrip("'"), ""
         return match[1].replace("''", "'").rstrip(), (match[2] or "").strip()
-    token, _, comment = field.partition("/")
-    token, comment = token.strip(), comment.strip()
-    if not token:
+    word, _, comment = field.partition("/")
+    word, comment = word.strip(), comment.strip()
+    if not word:
         return None, comment
-    if token in ("T", "F"):
-        return token == "T", comment
-    number = _NUMBER.fullmatch(token)
+    if word in ("T", "F"):
+        return word == "T", comment
+    number = _NUMBER.fullmatch(word)
     if number is None:
-        return token, comment
+        return word, comment
     if number[1]:
-        return int(token), comment
-    return float(token.upper().replace("D", "E")), comment
+        return int(word), comment
+    return float(word.upper().replace("D", "E")), comment

@@ -64,15 +64,15 @@ def flags_of(preset: str) -> DQ:
         return flags
 
     def single() -> DQ:
-        token = take()
-        if token == "~":
+        word = take()
+        if word == "~":
             return _ALL & ~single()
-        if token == "(":
+        if word == "(":
             flags = union()
             if take() != ")":
                 raise _broken(preset, "a parenthesis is not closed")
             return flags
-        return _flags_named(token, preset)
+        return _flags_named(word, preset)
 
     flags = union()
     if peek():
