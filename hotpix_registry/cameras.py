@@ -182,16 +182,16 @@ def provisional_profile(facts: Facts, taken: set[str]) -> CameraProfile:
     """A profile for an unknown camera, from what its header says; its name avoids those taken."""
     if facts.instrument is None:
         raise ValueError("a header that names no camera cannot register one")
-    slug = re.sub(r"[^a-z0-9]+", "-", facts.instrument.lower()).strip("-") or "camera"
+    slug = re.sub(r"[^a-z0-9]+", "-", facts.instrument.lower()[:_LONGEST_SLUG]).strip("-") or "camera"
     name, number = slug, 1
     if name in taken and facts.serial is not None:
-        name = f"{slug}-{re.sub(r'[^a-z0-9]+', '-', facts.serial.lower()).strip('-')}"
+        name = f"{slug}-{re.sub(r'[^a-z0-9]+', '-', facts.serial.lower()[:_LONGEST_SLUG]).strip('-')}"
     while name in taken:
         number += 1
         name = f"{slug}-{number}"
     return CameraProfile(
         name=name,
-        summary=f"registered from a header that says {facts.instrument}",
+        summary=f"registered from a header that says {facts.instrument[:_LONGEST_SLUG]}",
         provisional=True,
         serials=(facts.serial,) if facts.serial is not None else (),
         instruments=(re.escape(facts.instrument),),
@@ -223,6 +223,8 @@ _SECTION_KEYS = tuple(field.name for field in dataclasses.fields(Sections))
 _GATE_KEYS = tuple(field.name for field in dataclasses.fields(GateBounds))
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 _MOST_DAYS = 100_000
+_LONGEST_SLUG = 80
+"""what is taken of a header's name, which may go on for thousands of cards"""
 
 
 def check_camera_name(name: str) -> None:
