@@ -88,7 +88,7 @@ def _headers() -> Iterator[bytes]:
     yield texts.image(full) + texts.extension("EXTNAME = 'MASK'") + texts.extension("EXTNAME = 'DQ'")
 
 
-def _plain() -> list[bytes]:
+def plain_files() -> list[bytes]:
     return [*_headers(), *(_image_of(kind) for kind in ("u1", "<i2", "<u2", "<i4", "<i8", "<f4", "<f8"))]
 
 
@@ -98,7 +98,7 @@ def _image_of(kind: str) -> bytes:
     return _written(fits.PrimaryHDU(np.arange(48, dtype=kind).reshape(6, 8)))
 
 
-def _tiles() -> list[bytes]:
+def tile_files() -> list[bytes]:
     from astropy.io import fits
 
     whole = np.arange(96, dtype=np.int16).reshape(8, 12)
@@ -138,7 +138,7 @@ TARGETS = (
         name="files",
         what="FITS files, plain, .gz and .bz2, with their pixels",
         feed=feed_file,
-        seeds=lambda: [*_plain(), *_compressed(_plain()[-7:])],
+        seeds=lambda: [*plain_files(), *_compressed(plain_files()[-7:])],
         mutate=packed(_ON_FITS),
         words=_WORDS,
     ),
@@ -146,7 +146,7 @@ TARGETS = (
         name="tiles",
         what="tile-compressed FITS files with their pixels",
         feed=feed_file,
-        seeds=_tiles,
+        seeds=tile_files,
         mutate=_ON_FITS,
         words=_WORDS,
     ),
@@ -154,7 +154,7 @@ TARGETS = (
         name="science",
         what="science frames that a mask is written into",
         feed=feed_science,
-        seeds=lambda: [*_plain(), *_tiles()],
+        seeds=lambda: [*plain_files(), *tile_files()],
         mutate=packed(_ON_FITS),
         words=_WORDS,
     ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import json
+import random
 import zlib
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from hotpix_registry.fits.exports import FORMATS, export
 from hotpix_registry.fits.foreign import read_foreign_mask
 from tests.torture import mutations
 from tests.torture.mutations import any_of, fits_cards, pieces, raw_bytes, repeated
-from tests.torture.targets.frames import _plain, _tiles
+from tests.torture.targets.frames import plain_files, tile_files
 from tests.torture.targets.target import Target
 
 _SHAPE = (48, 64)
@@ -68,7 +69,7 @@ def _foreign() -> list[bytes]:
         file = io.BytesIO()
         np.save(file, array, allow_pickle=False)
         saved.append(file.getvalue())
-    return [*saved, *(export(_mask(), name).content for name in FORMATS), *_plain(), *_tiles()[:2]]
+    return [*saved, *(export(_mask(), name).content for name in FORMATS), *plain_files(), *tile_files()[:2]]
 
 
 _ECSV = (
@@ -95,7 +96,7 @@ _NPY = (
 )
 
 
-def _npy_header(data: bytes, rng: mutations.random.Random) -> bytes:
+def _npy_header(data: bytes, rng: random.Random) -> bytes:
     """The text of an npy file's header changed, with its length kept right."""
     if not data.startswith(b"\x93NUMPY") or len(data) < 12:
         return raw_bytes(data, rng)
@@ -104,7 +105,7 @@ def _npy_header(data: bytes, rng: mutations.random.Random) -> bytes:
     return data[:8] + len(text).to_bytes(2, "little") + text + data[10 + length :]
 
 
-def _streams(data: bytes, rng: mutations.random.Random) -> bytes:
+def _streams(data: bytes, rng: random.Random) -> bytes:
     """One of the three streams of a stored mask changed, and packed again."""
     parts, at = [], 0
     for _ in range(3):
@@ -122,7 +123,7 @@ def _streams(data: bytes, rng: mutations.random.Random) -> bytes:
     return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
 
 
-def _foreign_change(data: bytes, rng: mutations.random.Random) -> bytes:
+def _foreign_change(data: bytes, rng: random.Random) -> bytes:
     if data.startswith(b"\x93NUMPY"):
         return any_of(_npy_header, _npy_header, raw_bytes)(data, rng)
     if data.startswith(b"#"):
