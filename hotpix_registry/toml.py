@@ -6,6 +6,8 @@ import re
 import tomllib
 from typing import Any
 
+_MOST_CHARACTERS, _MOST_DOTS = 1 << 18, 100
+"""the largest profile that ships has 8,000 characters, and none more than 9 dots in a line"""
 _TOO_LARGE = "a whole number in it has more than 64 bits"
 
 
@@ -17,6 +19,11 @@ def tables(text: str) -> dict[str, Any]:
     ValueError
         With a clause: what is wrong with it.
     """
+    # tomllib takes time with the square of the parts of a dotted key
+    if len(text) > _MOST_CHARACTERS or any(line.count(".") > _MOST_DOTS for line in text.splitlines()):
+        raise ValueError(
+            f"it has more than {_MOST_CHARACTERS} characters, or {_MOST_DOTS} dots in one of its lines"
+        )
     try:
         read = tomllib.loads(text)
     except tomllib.TOMLDecodeError:

@@ -64,6 +64,8 @@ def test_an_instant_without_its_offset_is_one_sentence() -> None:
     ("text", "what"),
     [
         ("x = " + "[" * 5000, "nested too deeply"),
+        ("a." * 100_000 + "b = 1", "or 100 dots in one of its lines"),
+        ("#" * 300_000, "more than 262144 characters"),
         (HEAD.replace("Smallcam 48", r"a\u0000"), "a text in it holds a zero character"),
         (HEAD + "[detector]\ngain_e_per_adu = 1" + "0" * 400, "more than 64 bits"),
         (HEAD + "[policy]\nborrow_days = 0x" + "f" * 5000, "more than 64 bits"),

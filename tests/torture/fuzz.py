@@ -155,7 +155,13 @@ def _one_process(target: Target, folder: Path, tally: Tally, inputs: int, left_s
     command = [
         *(sys.executable, "-m", "tests.torture.guided", target.name, str(folder)),
         *(f"-runs={inputs}", f"-max_total_time={max(1, int(left_s))}", f"-seed={seed}"),
-        *(f"-max_len={target.longest}", f"-timeout={HANG_S}", "-rss_limit_mb=0", "-print_final_stats=1"),
+        *(
+            f"-max_len={target.longest}",
+            f"-timeout={HANG_S}",
+            "-report_slow_units=99",
+            "-rss_limit_mb=0",
+            "-print_final_stats=1",
+        ),
         *(f"-artifact_prefix={folder}/lost-", f"-dict={folder}/words", str(folder / "corpus")),
     ]
     done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False)
