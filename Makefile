@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint benchmark benchmark-detection benchmark-lookup benchmark-service fuzz clean
+.PHONY: demo test lint torture benchmark benchmark-detection benchmark-lookup benchmark-service fuzz clean
 
 demo: $(READY)
 	rm -rf demo
@@ -20,6 +20,9 @@ lint: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/mypy
+
+torture: $(READY)
+	$(BIN)/python -W ignore -m tests.torture --budget $(or $(BUDGET),10) $(if $(SEED),--seed $(SEED))
 
 benchmark: $(READY)
 	$(BIN)/python -m tests.benchmarks.speed $(if $(QUICK),--quick)

@@ -32,8 +32,18 @@ _NEXT_STEPS = {
 }
 
 _TEMPORARY = re.compile(r"\..*\.[0-9a-f]{16}\.tmp(-wal|-shm|-journal)?$")
+_NETWORK = frozenset(
+    {"9p", "afs", "beegfs", "ceph", "cifs", "coda", "davfs", "gfs2", "glusterfs", "gpfs", "lustre", "moosefs"}
+    | {"ncpfs", "nfs", "nfs3", "nfs4", "ocfs2", "panfs", "rclone", "s3fs", "smb", "smb3", "smbfs", "sshfs"}
+    | {"vboxsf", "virtiofs"}
+)
 _MAGIC = b"SQLite format 3\0"
 _ABANDONED_AFTER_S = 86_400
+_SETTLED_AFTER_NS = 2_000_000_000
+"""what was written later may be written again without another time in the file system's clock"""
+_MOST_VERIFIED = 10_000
+_verified: dict[Path, tuple[int, ...]] = {}
+"""cached files as they were when this process found their digest right"""
 
 
 def write_atomic(
@@ -156,6 +166,33 @@ def _helpers(path: Path) -> list[Path]:
     return [path.with_name(path.name + ending) for ending in ("-wal", "-shm", "-journal")]
 
 
+def network_file_system(path: str | Path, mounts: str | None = None) -> str | None:
+    """What kind of network file system a path lies on, such as `nfs4`; None on a disk of this machine.
+
+    Parameters
+    ----------
+    mounts
+        the text of Linux's /proc/self/mountinfo; None reads it. Where there is none, a share is known by its
+        name alone (`\\\\server\\share` on Windows).
+    """
+    absolute = os.path.realpath(path)
+    if absolute.startswith("\\\\"):
+        return "smb"
+    if mounts is None:
+        try:
+            mounts = Path("/proc/self/mountinfo").read_text(errors="surrogateescape")
+        except OSError:
+            return None
+    kind, longest = "", -1
+    for line in mounts.splitlines():
+        fields, _, rest = line.partition(" - ")
+        point = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), fields.split(" ")[4])
+        within = point == "/" or absolute == point or absolute.startswith(point + "/")
+        if within and len(point) >= longest:  # of two mounted at one place the later is seen
+            kind, longest = rest.split(" ")[0], len(point)
+    return kind if kind.removeprefix("fuse.") in _NETWORK else None
+
+
 def make_folder(path: str | Path) -> Path:
     """Make a folder and those above it; one that is there already is fine.
 
@@ -199,8 +236,9 @@ def cache_folder() -> Path:
 def cache_file(sha256: str, produce: Callable[[], bytes], *, folder: Path | None = None) -> Path:
     """Return the path of a cached `.fits` file with this sha256, writing it when it is not there.
 
-    What is already there is verified by reading it, and replaced when it is corrupt. Any number of
-    processes may ask for the same file at the same time: each sees a whole file.
+    What is already there is verified by reading it, and replaced when it is corrupt; a process reads it
+    again when the file system says that somebody touched it since. Any number of processes may ask for the
+    same file at the same time: each sees a whole file.
 
     Parameters
     ----------
@@ -219,7 +257,7 @@ def cache_file(sha256: str, produce: Callable[[], bytes], *, folder: Path | None
     if re.fullmatch(r"[0-9a-f]{64}", sha256) is None:
         raise ValueError(f"'{sha256}' is no sha256")
     path = (folder or cache_folder()) / sha256[:2] / f"{sha256}.fits"
-    if _sha256_of_file(path) == sha256:
+    if _is_whole(path, sha256):
         return path
     content = produce()
     if hashlib.sha256(content).hexdigest() != sha256:
@@ -242,9 +280,19 @@ def _sweep(folder: Path, of: str = "") -> None:
                     os.unlink(entry.path)
 
 
-def _sha256_of_file(path: Path) -> str | None:
+def _is_whole(path: Path, sha256: str) -> bool:
     try:
         with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+            stat = os.fstat(file.fileno())
+            found = stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
+            if _verified.get(path) == found:
+                return True
+            if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
+                return False
     except OSError:
-        return None
+        return False
+    if time.time_ns() - max(stat.st_mtime_ns, stat.st_ctime_ns) > _SETTLED_AFTER_NS:
+        if len(_verified) >= _MOST_VERIFIED:
+            _verified.clear()
+        _verified[path] = found
+    return True

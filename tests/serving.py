@@ -6,17 +6,19 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import uvicorn
 
-from hotpix_registry.web.app import create_app
+from hotpix_registry.web.app import LISTENING, create_app
 from hotpix_registry.web.state import ServerSettings
 
 
 @contextmanager
-def serving(database: str) -> Iterator[str]:
+def serving(database: str, **settings: Any) -> Iterator[str]:
     """The service on a database, on a free port; gives its URL."""
-    config = uvicorn.Config(create_app(ServerSettings(database=database)), port=0, log_level="warning")
+    app = create_app(ServerSettings(database=database, **settings))
+    config = uvicorn.Config(app, port=0, **LISTENING)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()

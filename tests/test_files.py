@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from hotpix_registry.errors import IntegrityError, StorageError
-from hotpix_registry.files import cache_file, cache_folder, write_atomic
+from hotpix_registry.files import cache_file, cache_folder, network_file_system, write_atomic
 
 ROOT = Path(__file__).parents[1]
 CONTENT = b"a mask" * 1000
@@ -202,6 +202,21 @@ def test_a_corrupt_file_in_the_cache_is_replaced(damage: bytes) -> None:
     assert cache_file(SHA256, lambda: CONTENT).read_bytes() == CONTENT
 
 
+def test_a_file_that_was_touched_since_it_was_verified_is_verified_again(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = cache_file(SHA256, lambda: CONTENT)
+    monkeypatch.setattr(time, "time_ns", lambda: 2**62)  # it was written long ago
+    assert cache_file(SHA256, not_needed) == cache_file(SHA256, not_needed) == path
+    path.write_bytes(CONTENT[::-1])
+    os.utime(path, (1, 1))  # the clock of a file system may not have moved on within a test
+    assert cache_file(SHA256, lambda: CONTENT).read_bytes() == CONTENT
+    replaced = path.with_name("replaced")
+    replaced.write_bytes(CONTENT[::-1])
+    replaced.replace(path)
+    assert cache_file(SHA256, lambda: CONTENT).read_bytes() == CONTENT
+
+
 def test_what_killed_writers_left_in_the_cache_is_swept_after_a_day(cache: Path) -> None:
     folder = cache / SHA256[:2]
     folder.mkdir(parents=True)
@@ -270,3 +285,33 @@ def test_nothing_heavy_is_imported_to_write_a_file() -> None:
         "print({'numpy', 'astropy', 'sqlalchemy', 'platformdirs', 'tempfile'} & set(sys.modules) or 'light')"
     )
     assert done.stdout == "light\n", done.stderr
+
+
+MOUNTS = """\
+22 27 0:21 / /proc rw,relatime - proc proc rw
+27 1 254:0 / / rw,relatime - ext4 /dev/vda rw
+40 27 0:40 / /home rw,relatime shared:1 - nfs4 server:/home rw,vers=4.2
+41 40 0:41 / /home/anna/local\\040disk rw - xfs /dev/vdb rw
+42 27 0:42 / /mnt/dome rw - fuse.sshfs dome: rw
+43 27 0:43 / /mnt/over rw - nfs server:/over rw
+44 27 0:44 / /mnt/over rw - tmpfs tmpfs rw
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("/registry.sqlite", None),
+        ("/home/anna/registry.sqlite", "nfs4"),
+        ("/homes/registry.sqlite", None),
+        ("/home/anna/local disk/registry.sqlite", None),
+        ("/mnt/dome/registry.sqlite", "fuse.sshfs"),
+        ("/mnt/over/registry.sqlite", None),
+    ],
+)
+def test_a_network_file_system_is_known_by_its_mount(path: str, kind: str | None) -> None:
+    assert network_file_system(path, MOUNTS) == kind
+
+
+def test_the_file_system_of_the_tests_is_asked_of_the_system(tmp_path: Path) -> None:
+    assert network_file_system(tmp_path) in (None, "9p", "nfs4", "virtiofs")

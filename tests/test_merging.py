@@ -41,19 +41,19 @@ def there(made: Path, tmp_path: Path) -> Path:
 
 
 def test_a_registry_moves_into_an_empty_database_and_goes_on_there(
-    there: Path, made: Path, database: str
+    there: Path, made: Path, empty_database: str
 ) -> None:
-    moved = portability.move_in(there, parse_url(database))
+    moved = portability.move_in(there, parse_url(empty_database))
     assert moved is not None
-    assert tallies(database) == tallies(there)
-    with Registry(database) as here, Registry(str(there)) as old:
+    assert tallies(empty_database) == tallies(there)
+    with Registry(empty_database) as here, Registry(str(there)) as old:
         assert here.mask("little", "2021-03-04").answer == old.mask("little", "2021-03-04").answer
         # ids count on where they stood
         here.ingest(write_campaign(made / "darks" / "2023", start=datetime(2023, 3, 4, 22)))
         assert [f.frame_id for f in here.frames(nights=("2023-01-01", "2023-12-31"))] == list(range(23, 34))
     ((name, _, tx),) = registry_ids(there)
-    assert registry_ids(database) == [(name, 0, tx + 1)]
-    assert portability.move_in(there, parse_url(database)) is None
+    assert registry_ids(empty_database) == [(name, 0, tx + 1)]
+    assert portability.move_in(there, parse_url(empty_database)) is None
 
 
 def test_a_registry_goes_from_postgresql_to_a_file_and_back(
@@ -66,12 +66,12 @@ def test_a_registry_goes_from_postgresql_to_a_file_and_back(
     assert registry_ids(tmp_path / "back.sqlite") == registry_ids(there)
 
 
-def test_an_export_that_moves_in_is_marked_no_more(there: Path, database: str, tmp_path: Path) -> None:
+def test_an_export_that_moves_in_is_marked_no_more(there: Path, empty_database: str, tmp_path: Path) -> None:
     with Registry(str(there)) as old:
         old.export(tmp_path / "whole.sqlite")
         old.export(tmp_path / "part.sqlite", camera="smallcam-48")
-    portability.move_in(tmp_path / "whole.sqlite", parse_url(database))
-    assert registry_ids(database) == registry_ids(there)
+    portability.move_in(tmp_path / "whole.sqlite", parse_url(empty_database))
+    assert registry_ids(empty_database) == registry_ids(there)
     portability.move_in(tmp_path / "part.sqlite", parse_url(str(tmp_path / "new" / "part.sqlite")))
     assert mark_of(tmp_path / "new" / "part.sqlite") == 0
     with Registry(str(tmp_path / "new" / "part.sqlite")) as part:
@@ -80,12 +80,12 @@ def test_an_export_that_moves_in_is_marked_no_more(there: Path, database: str, t
         assert part.mask("smallcam-48", "2021-03-04").answer.registry_id != registry_ids(there)[0][0]
 
 
-def test_a_damaged_registry_does_not_move_in(there: Path, database: str) -> None:
+def test_a_damaged_registry_does_not_move_in(there: Path, empty_database: str) -> None:
     damage(str(there), 1)
     with pytest.raises(IntegrityError, match="mask 1"):
-        portability.move_in(there, parse_url(database))
+        portability.move_in(there, parse_url(empty_database))
     with pytest.raises(SchemaError, match="no registry"):
-        Registry(database, create=False)
+        Registry(empty_database, create=False)
 
 
 def test_what_is_new_comes_in_as_candidates_with_where_it_came_from(

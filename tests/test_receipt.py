@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import string
+from datetime import date
 
 import pytest
 from hypothesis import given
@@ -33,7 +34,8 @@ parts = st.fixed_dictionaries(
 questions = st.builds(
     Question,
     camera=names,
-    date=st.dates().map(str) | st.sampled_from(["2018-08-22T04:00:00Z", "1969-07-20T20:17:40.000001Z"]),
+    date=st.dates(date(2, 1, 1), date(9998, 1, 1)).map(str)
+    | st.sampled_from(["2018-08-22T04:00:00Z", "1969-07-20T20:17:40.000001Z"]),
     temperature_c=st.none() | st.floats(-120, 30),
     exposure_s=st.none() | st.floats(0, 1e9),
     configuration=parts,

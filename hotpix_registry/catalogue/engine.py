@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,7 @@ from hotpix_registry.errors import (
     StorageError,
     UsageError,
 )
+from hotpix_registry.files import network_file_system
 from hotpix_registry.settings import data_dir
 
 if TYPE_CHECKING:
@@ -149,6 +151,8 @@ def writing(engine: Engine) -> Iterator[Connection]:
     An export becomes a registry of its own in its first one: it gets another id from there on, so that
     two copies that go different ways never give receipts under the same name.
     """
+    if engine.dialect.name == "sqlite":
+        _warn_of_network(str(engine.url.database))
     with _transaction(engine) as connection:
         new_id = become_own(connection)
         yield connection
@@ -197,8 +201,23 @@ def become_own(connection: Connection, *, anyway: bool = False) -> str | None:
     return new_id
 
 
+@lru_cache
+def _warn_of_network(path: str) -> None:
+    if (kind := network_file_system(path)) is not None:
+        log.warning(
+            "%s lies on a network file system (%s), where SQLite cannot keep two machines from writing at"
+            " once and spoiling it: write from one machine only, or move it to PostgreSQL"
+            " (`hotpix-registry import %s --database postgresql://…`).",
+            path,
+            kind,
+            Path(path).name,
+        )
+
+
 def _prefer_wal(engine: Engine) -> None:
     """Let readers and a writer get by, which a file made to be carried around does not need."""
+    if network_file_system(str(engine.url.database)) is not None:  # WAL shares memory, as machines do not
+        return
     with contextlib.suppress(sqlite3.Error):  # somebody reads it right now: it works as it is
         connection = sqlite3.connect(str(engine.url.database), timeout=1, isolation_level=None)
         connection.execute("PRAGMA journal_mode = WAL")
@@ -413,7 +432,7 @@ def upgrade(engine: Engine, *, to: str = "head", then: Callable[[Connection], No
         config = _alembic()
         config.attributes["connection"] = connection
         command.upgrade(config, to)
-        (then or _identify)(connection)
+        (then or identify)(connection)
 
 
 def _prepare_sqlite(engine: Engine, path: Path) -> None:
@@ -435,8 +454,9 @@ def _prepare_sqlite(engine: Engine, path: Path) -> None:
         ) from error
     try:
         with translated(engine):
-            if connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
-                connection.execute("PRAGMA journal_mode = WAL")
+            mode = "WAL" if network_file_system(path) is None else "DELETE"
+            if connection.execute("PRAGMA journal_mode").fetchone() != (mode.lower(),):
+                connection.execute(f"PRAGMA journal_mode = {mode}")
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     except sqlite3.DatabaseError as error:
         raise SchemaError(
@@ -446,7 +466,8 @@ def _prepare_sqlite(engine: Engine, path: Path) -> None:
         connection.close()
 
 
-def _identify(connection: Connection) -> None:
+def identify(connection: Connection) -> None:
+    """Give a registry that has no id yet a new one."""
     if connection.execute(sa.select(schema.registries.c.registry_id)).first() is None:
         # an older schema, which a test makes, has no column from_tx yet
         _add_id(connection)

@@ -24,6 +24,13 @@ class Driver(NamedTuple):
         """That beneath a connection of SQLAlchemy, whose transaction it shares."""
         return cls(connection.connection.driver_connection, connection.dialect)
 
+    @property
+    def writing(self) -> sa.Dialect:
+        """The dialect in which statements are written for `connection.execute` with names."""
+        made: Any = type(self.dialect)
+        written: sa.Dialect = made(paramstyle="named" if self.dialect.name == "sqlite" else "pyformat")
+        return written
+
 
 class Prepared:
     """A statement that SQLAlchemy writes out once, and whose rows come as the driver gives them.
@@ -39,13 +46,18 @@ class Prepared:
         connection, dialect = driver
         text = self._texts.get(dialect.name)
         if text is None:
-            text = self._texts[dialect.name] = self._written(dialect)
+            text = self._texts[dialect.name] = str(self._statement.compile(dialect=driver.writing))
         return list(connection.execute(text, values).fetchall())
 
-    def _written(self, dialect: sa.Dialect) -> str:
-        made: Any = type(dialect)
-        named = made(paramstyle="named" if dialect.name == "sqlite" else "pyformat")
-        return str(self._statement.compile(dialect=named))
+
+def many_rows(connection: Connection, statement: sa.Select[Any]) -> list[Any]:
+    """The rows of a statement as the driver gives them, for when there are tens of thousands.
+
+    That is right for numbers and texts, as in `Prepared`.
+    """
+    driver = Driver.of(connection)
+    written = statement.compile(dialect=driver.writing, compile_kwargs={"render_postcompile": True})
+    return list(driver.connection.execute(str(written), written.params).fetchall())
 
 
 class Prompt:

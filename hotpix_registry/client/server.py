@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode, urljoin, urlsplit
 
 from hotpix_registry import __version__
 from hotpix_registry.answers import Weighed
-from hotpix_registry.errors import HotpixError, ServerUnreachable, UsageError, error_named
+from hotpix_registry.client.proxy import manager, proxy_for, without_password
+from hotpix_registry.errors import HotpixError, NotAdmitted, ServerUnreachable, UsageError, error_named
 
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse, PoolManager
@@ -49,6 +51,7 @@ class Server:
         self._headers = {"User-Agent": f"hotpix-registry/{__version__}"}
         if token:
             self._headers["Authorization"] = f"Bearer {token}"
+        self._proxy = proxy_for(self.url)
         self._made: PoolManager | None = None
         self._down_until = 0.0
 
@@ -105,6 +108,7 @@ class Server:
             self._down_until = time.monotonic() + _DOWN_FOR_S
             told = _problem(reply) or {}
             raise self._unreachable(f"{reply.status}, {told.get('detail') or reply.reason}".rstrip("."))
+        self._check_token_came(reply, self.url + path)
         if reply.status >= 400:
             raise self._refusal(reply)
         self._down_until = 0.0
@@ -113,16 +117,33 @@ class Server:
     @property
     def _pool(self) -> PoolManager:
         if self._made is None:
-            import urllib3
-
-            self._made = urllib3.PoolManager(maxsize=8)
+            self._made = manager(self._proxy)
         return self._made
 
     def _unreachable(self, reason: str) -> ServerUnreachable:
+        way, check = "", "the network"
+        if self._proxy is not None:
+            way, check = f" through the proxy {without_password(self._proxy)}", "HTTP_PROXY and NO_PROXY"
         return ServerUnreachable(
-            f"The server {self.url} cannot be reached: {reason}.",
-            next_step="Check HOTPIX_SERVER_URL, the network, and whether `hotpix-registry serve` runs there.",
+            f"The server {self.url} cannot be reached{way}: {reason}.",
+            next_step=f"Check HOTPIX_SERVER_URL, {check}, and whether `hotpix-registry serve` runs there.",
         )
+
+    def _check_token_came(self, reply: BaseHTTPResponse, asked: str) -> None:
+        """Refuse to take it for a wrong token when none was sent, since it was sent on to another address."""
+        sent_on = [step.redirect_location for step in reply.retries.history] if reply.retries else []
+        for location in filter(None, sent_on):
+            asked = urljoin(asked, location)
+        if reply.status != HTTPStatus.UNAUTHORIZED or "Authorization" not in self._headers:
+            return
+        begins, ends = urlsplit(self.url), urlsplit(asked)
+        if (ends.scheme, ends.netloc) != (begins.scheme, begins.netloc):
+            raise NotAdmitted(
+                f"The server {self.url} sends requests on to {ends.scheme}://{ends.netloc}, "
+                "and your token was not sent along to another address than the one that it was given for.",
+                next_step=f"Set HOTPIX_SERVER_URL to {ends.scheme}://{ends.netloc}{begins.path} "
+                "if you trust it with the token.",
+            )
 
     def _refusal(self, reply: BaseHTTPResponse) -> HotpixError:
         told = _problem(reply)
@@ -209,6 +230,8 @@ def _reason(error: Exception, timeout_s: float) -> str:
     from urllib3 import exceptions
 
     cause = error.reason if isinstance(error, exceptions.MaxRetryError) and error.reason else error
+    if isinstance(cause, exceptions.ProxyError):
+        return f"it does not lead there ({_reason(cause.original_error, timeout_s)})"
     if isinstance(cause, exceptions.NameResolutionError):
         return "its name is not known here"
     if isinstance(cause, exceptions.NewConnectionError):

@@ -20,6 +20,7 @@ import struct
 import sys
 import zlib
 from array import array
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -74,16 +75,17 @@ def pack(fits_bytes: bytes) -> PackedMask:
     )
     head = _HEAD.pack(nx, ny, bad_start, dq_start - n_pixels)
     streams = (head + rest, _by_bytes(gaps), _by_bytes(flags))
-    parts: list[bytes] = []
-    for stream in streams:
-        packed = zlib.compress(stream, 9)
-        parts += (_LENGTH.pack(len(packed)), packed)
-    blob = b"".join(parts)
-    sha256 = hashlib.sha256(fits_bytes).hexdigest()
+    with ThreadPoolExecutor(2) as pool:
+        digest = pool.submit(lambda: hashlib.sha256(fits_bytes).hexdigest())
+        packed = list(pool.map(lambda stream: zlib.compress(stream, 9), streams))
+    blob = b"".join(part for one in packed for part in (_LENGTH.pack(len(one)), one))
+    sha256 = digest.result()
     try:
-        unpack(SPARSE, blob, sha256=sha256)
-    except IntegrityError as error:
-        raise ValueError("these bytes are no canonical mask file") from error
+        restored = _restored(SPARSE, blob)
+    except (IntegrityError, IndexError, ValueError):
+        restored = b""
+    if restored != fits_bytes:
+        raise ValueError("these bytes are no canonical mask file")
     return PackedMask(encoding=SPARSE, blob=blob, blob_sha256=hashlib.sha256(blob).hexdigest(), sha256=sha256)
 
 
@@ -95,6 +97,16 @@ def unpack(encoding: str, blob: bytes, *, sha256: str) -> bytes:
     IntegrityError
         When the blob does not give the file with this sha256.
     """
+    try:
+        fits_bytes = _restored(encoding, blob)
+    except (IndexError, ValueError):
+        raise _damaged(sha256) from None
+    if hashlib.sha256(fits_bytes).hexdigest() != sha256:
+        raise _damaged(sha256)
+    return fits_bytes
+
+
+def _restored(encoding: str, blob: bytes) -> bytes:
     nx, ny, bad_start, dq_start, rest, gaps, flags = _open(encoding, blob)
     file = io.BytesIO()
     file.write(rest[:bad_start])
@@ -105,14 +117,9 @@ def unpack(encoding: str, blob: bytes, *, sha256: str) -> bytes:
     pixels = file.getbuffer()
     try:
         _set_flags(pixels, bad_start, dq_start + nx * ny, gaps, flags)
-    except (IndexError, ValueError):
-        raise _damaged(sha256) from None
     finally:
         pixels.release()
-    fits_bytes = file.getvalue()
-    if hashlib.sha256(fits_bytes).hexdigest() != sha256:
-        raise _damaged(sha256)
-    return fits_bytes
+    return file.getvalue()
 
 
 def unpack_header(encoding: str, blob: bytes, *, blob_sha256: str) -> bytes:

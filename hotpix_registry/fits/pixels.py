@@ -215,19 +215,36 @@ def _level(source: Rows, section: Section, name: str) -> float:
         source.read(y, min(y + _OVERSCAN_ROWS, y1))[:, section[1]].ravel()
         for y in range(y0, y1, _OVERSCAN_ROWS)
     ]
-    values = np.concatenate(strips).astype(np.float64) if strips else np.empty(0)
-    values = values[np.isfinite(values)]
+    values, counts = _counted(np.concatenate(strips) if strips else np.empty(0))
     if not values.size:
         raise UnreadableFrame(
             f"The overscan section {name} holds no number.",
             next_step="Correct the section in the camera's profile.",
         )
-    centre = np.median(values)
-    distance = np.abs(values - centre)
-    sigma = 1.4826 * float(np.median(distance))
-    steps = np.diff(np.unique(values[distance <= 4 * sigma])) if sigma else distance[distance > 0]
+    distance = np.abs(values - _median(values, counts))
+    nearest = np.argsort(distance)
+    sigma = 1.4826 * _median(distance[nearest], counts[nearest])
+    steps = np.diff(values[distance <= 4 * sigma]) if sigma else distance[distance > 0]
     sigma = max(sigma, float(steps.min())) if steps.size else sigma
-    return float(values[distance <= 4 * sigma].mean())
+    near = distance <= 4 * sigma
+    return float(np.sum(values[near] * counts[near]) / np.sum(counts[near]))
+
+
+def _counted(values: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    """The finite numbers among some values, ascending, and how often each occurs."""
+    if values.dtype == np.uint16:
+        counts = np.bincount(values)
+        found = np.flatnonzero(counts)
+        return found.astype(np.float64), counts[found]
+    finite = values.astype(np.float64)
+    return np.unique(finite[np.isfinite(finite)], return_counts=True)
+
+
+def _median(values: NDArray[np.float64], counts: NDArray[np.intp]) -> float:
+    """Median of ascending values that occur so often."""
+    up_to = np.cumsum(counts)
+    lower, upper = np.searchsorted(up_to, [(up_to[-1] - 1) // 2, up_to[-1] // 2], side="right")
+    return float((values[lower] + values[upper]) / 2)
 
 
 # --- stored numbers to physical ones ----------------------------------------

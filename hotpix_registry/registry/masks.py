@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from functools import cache
 from typing import Any
 
 from sqlalchemy.engine import Connection
@@ -202,16 +202,18 @@ def statuses(connection: Connection, rows: Sequence[MaskRow], *, at: int | None 
     revoked: declared unusable; certified: holds dates; superseded or decertified: held some, and lost
     the last of them that way; candidate: never held any.
     """
-    held = queries.assignments_of(connection, [row.id for row in rows], at=at)
-    return _statuses(connection, rows, {assignment.mask_id for assignment in held}, at=at)
+    return _statuses(
+        connection, rows, queries.intervals_of(connection, [row.id for row in rows], at=at), at=at
+    )
 
 
 def _statuses(
     connection: Connection, rows: Sequence[MaskRow], holding: Collection[int], *, at: int | None
 ) -> dict[int, str]:
     ids = [row.id for row in rows]
-    lost = queries.withdrawals(connection, ids, at=at)
     revoked = queries.revocations(connection, ids, at=at)
+    idle = [mask_id for mask_id in ids if mask_id not in revoked and mask_id not in holding]
+    lost = queries.withdrawals(connection, idle, at=at)
 
     def status(mask_id: int) -> str:
         if mask_id in revoked:
@@ -238,10 +240,9 @@ def summaries(
     for series_id in {row.series_id for row in rows}:
         own = [row for row in rows if row.series_id == series_id]
         reasons |= reasons_to_rebuild(connection, own, instants.get(series_id, ()), at=at)
-    held: defaultdict[int, list[Validity]] = defaultdict(list)
-    for assignment in queries.assignments_of(connection, [row.id for row in rows], at=at):
-        held[assignment.mask_id].append(assignment.validity)
-    status = _statuses(connection, rows, set(held), at=at)
+    held = queries.intervals_of(connection, [row.id for row in rows], at=at)
+    status = _statuses(connection, rows, held, at=at)
+    instant = cache(iso)  # masks succeed each other: one's end is the next one's beginning
     return [
         {
             "mask_id": row.id,
@@ -252,7 +253,7 @@ def summaries(
             "status": status[row.id],
             "needs_rebuild": row.id in reasons,
             "rebuild_reason": reasons.get(row.id),
-            "valid": [{"from": iso(v.start_us), "to": iso(v.end_us)} for v in held[row.id]],
+            "valid": [{"from": instant(a), "to": instant(b)} for a, b in held.get(row.id, ())],
             "first_night": row.first_night,
             "last_night": row.last_night,
             "exposures_tested_s": None if row.shortest_s is None else [row.shortest_s, row.longest_s],

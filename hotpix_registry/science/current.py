@@ -158,7 +158,7 @@ def _fit(points: Sequence[_Point], prior: Floats, passes: int, line: Line, tile:
     for point in points:
         counts += np.uint8(1) if point.usable is None else point.usable
     longest = _longest(points)
-    rate, intercept = longest, np.zeros_like(longest)
+    rate = longest
     with np.errstate(divide="ignore", invalid="ignore"):
         for _ in range(passes):
             variances = [point.variance(rate) for point in points]
@@ -172,18 +172,16 @@ def _fit(points: Sequence[_Point], prior: Floats, passes: int, line: Line, tile:
                 s += w
                 wt = w * point.t
                 sx += wt
+                sxx += wt * point.t
                 wt *= point.charge
                 sxy += wt
-                wt = w * point.t
-                wt *= point.t
-                sxx += wt
                 sy += w * point.charge
             inverse = s * sxx
             inverse -= sx * sx
             known = inverse > 0
             np.reciprocal(inverse, out=inverse)
             rate = _solved((s, sxy, sx, sy), inverse, known, rate)
-            intercept = _solved((sxx, sy, sx, sxy), inverse, known, np.float32(0))
+        intercept = _solved((sxx, sy, sx, sxy), inverse, known, np.float32(0))
         variance = s * inverse
         if not known.all():
             variance = np.where(known, variance, np.float32(np.inf))

@@ -43,7 +43,7 @@ def strata(excess: Doubles, sigma: Doubles) -> NDArray[np.intp]:
         held += count
     if held < _FEWEST_IN_STRATUM and number > 1:
         joined = {label: min(n, number - 1) for label, n in joined.items()}
-    found[hot] = [joined[b] for b in bins.tolist()]
+    found[hot] = np.array([joined[label] for label in labels.tolist()])[np.searchsorted(labels, bins)]
     return found
 
 
@@ -79,9 +79,11 @@ def condemn(
     """
     guilty = np.zeros(p.size, np.bool_)
     thresholds = {}
-    order = np.argsort(stratum, kind="stable")
-    labels, starts = np.unique(stratum[order], return_index=True)
-    for label, members in zip(labels.tolist(), np.split(order, starts)[1:], strict=True):
+    # strata are few: NumPy sorts numbers of 16 bits by their digits
+    order = np.argsort(stratum.astype(np.uint16), kind="stable")
+    starts = np.flatnonzero(np.diff(stratum[order], prepend=-1))
+    for members in np.split(order, starts)[1:]:
+        label = int(stratum[members[0]])
         if label == 0:
             threshold = bulk_p
         else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -275,16 +276,9 @@ def _judge(
     if manual is not None:
         dq[manual] |= DQ.MANUAL.value
     condemns = condemning(recipe.rule, limit, len(known.groups)).value
-    for band in rows:
-        dq[band] |= np.where(dq[band] & condemns, np.uint16(DQ.BAD.value), np.uint16(0))
     if recipe.rule is Rule.NONE:
         dq[...] = 0
-
-    counts = {
-        flag.name: sum(int(np.count_nonzero(dq[band] & flag.value)) for band in rows)
-        for flag in DQ
-        if flag.name is not None
-    }
+    counts = _condemn(dq, condemns)
     findings = Findings(
         plan=plan,
         measured=measured,
@@ -306,6 +300,24 @@ def _judge(
         report=report(findings),
         numbers=numbers(findings),
     )
+
+
+def _condemn(dq: NDArray[np.uint16], condemns: int) -> dict[str, int]:
+    """Make pixels with some of these flags BAD, and count all flags; nearly all pixels have none."""
+    of_value = np.zeros(1 << 16, np.int64)
+    for band in bands(dq.shape[0]):
+        plane = dq[slice(*band)].reshape(-1)
+        flagged = np.flatnonzero(plane != 0)
+        values = plane[flagged]
+        values[(values & condemns) != 0] |= DQ.BAD.value
+        plane[flagged] = values
+        of_value += np.bincount(values, minlength=of_value.size)
+    found = np.flatnonzero(of_value)
+    return {
+        flag.name: int(of_value[found[(found & flag.value) != 0]].sum())
+        for flag in DQ
+        if flag.name is not None
+    }
 
 
 def _excess_sd(measured: Sequence[BandMeasure]) -> float:
@@ -394,10 +406,12 @@ def _time_test(
     p = np.ones(suspects.index.size)
     varies = np.zeros(p.size, np.bool_)
     tests = [*zip(shares[:-1], chi2.T, dof.T, strict=True), (shares[-1], chi2.sum(axis=1), dof.sum(axis=1))]
-    for share, values, degrees in tests:
-        if share > 0:
-            p = np.minimum(p, tails.chi2_above(values, np.maximum(degrees, 1e-3)) / share)
-        varies |= values > _LEAST_VARIANCE_RATIO * degrees
+    with ThreadPoolExecutor(2) as pool:
+        of_tests = pool.map(lambda test: tails.chi2_above(test[1], np.maximum(test[2], 1e-3)), tests)
+        for (share, values, degrees), tail in zip(tests, of_tests, strict=True):
+            if share > 0:
+                p = np.minimum(p, tail / share)
+            varies |= values > _LEAST_VARIANCE_RATIO * degrees
     if not dof.any():
         return np.full(p.size, np.nan), np.zeros(p.size, np.bool_)
     n_pixels = known.shape[0] * known.shape[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 from collections import deque
@@ -18,10 +19,9 @@ from hotpix_registry.science import tails
 from hotpix_registry.science.combine import Combined, Floats, Rejection, combine
 from hotpix_registry.science.current import Charge, Line, fit_line
 from hotpix_registry.science.ranks import median
-from hotpix_registry.science.strips import bands, block_medians, read_stack, spread_blocks
+from hotpix_registry.science.strips import bands, block_medians, read_stack, rows_at_a_time, spread_blocks
 from hotpix_registry.science.survey import CalibratedGroup, Survey
 
-_STRIP_BYTES = 8 << 20
 _MOST_BYTES = 32 << 20
 """frames' rows that may wait to be combined"""
 _SUSPECT_SIGMA = 3.0
@@ -33,7 +33,8 @@ _STANDS_OUT = 3.0
 HISTOGRAM_BITS = 20
 """Histograms of dark current drop so many bits of a float32: eight bins per factor of two."""
 _HISTOGRAM_RANGE = (2.0**-10, 2.0**17)
-Z_EDGES = np.linspace(-8, 8, 321)
+_Z_MOST, _Z_PER_UNIT = 8, 20
+Z_EDGES = np.linspace(-_Z_MOST, _Z_MOST, 2 * _Z_MOST * _Z_PER_UNIT + 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,13 +124,25 @@ def histogram_edges() -> NDArray[np.float64]:
 
 def _histogram(rate: Floats) -> NDArray[np.int64]:
     """Count dark currents, (first, …, last bin, above): the bits of a float are its logarithm."""
-    low, high = _HISTOGRAM_RANGE
-    first = int(np.float32(low).view(np.int32)) >> HISTOGRAM_BITS
-    clipped = np.clip(rate, np.float32(low / 2), np.float32(high)).astype(np.float32, copy=False)
-    bins = (clipped.reshape(-1).view(np.int32) >> HISTOGRAM_BITS) - (first - 1)
-    np.maximum(bins, 0, out=bins)
+    first = int(np.float32(_HISTOGRAM_RANGE[0]).view(np.int32)) >> HISTOGRAM_BITS
     n_bins = histogram_edges().size
+    bins = rate.reshape(-1).view(np.int32) >> HISTOGRAM_BITS
+    bins -= first - 1
+    np.clip(bins, 0, n_bins, out=bins)
     return np.bincount(bins, minlength=n_bins + 1)[1:].astype(np.int64)
+
+
+def _z_histogram(z: Floats, where: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:
+    """Count z-scores between `Z_EDGES`; what lies beyond, and what is no number, is left out."""
+    n_bins = Z_EDGES.size - 1
+    bins = z * np.float32(_Z_PER_UNIT)
+    bins += np.float32(_Z_MOST * _Z_PER_UNIT + 1)
+    # the first and the last bin are for what lies beyond
+    np.clip(bins, np.float32(0), np.float32(n_bins + 1), out=bins)
+    if where is not None:
+        bins *= where
+    np.nan_to_num(bins, copy=False)
+    return np.bincount(bins.reshape(-1).astype(np.intp), minlength=n_bins + 2)[1:-1].astype(np.int64)
 
 
 def measure(
@@ -159,7 +172,7 @@ def measure(
         for y0, y1 in bands(plan.survey.shape[0]):
             parts: list[list[Future[Combined]]] = []
             for group in everyone:
-                rows = strip_rows or max(1, _STRIP_BYTES // (2 * group.n * plan.survey.shape[1]))
+                rows = strip_rows or rows_at_a_time(y1 - y0, group.n * plan.survey.shape[1])
                 submitted = []
                 biases = parts[0] if parts and not group.bias_subtracted and plan.survey.biases else None
                 for start in range(y0, y1, rows):
@@ -260,7 +273,7 @@ def _measure_band(
     for mean in of_groups:
         saturated |= mean.n_saturated > 0
     chi2, dof = _temporal(combined)
-    n_rejected = np.sum([c.n_rejected for c in combined], axis=0, dtype=np.uint16)
+    n_rejected = functools.reduce(np.add, [c.n_rejected for c in combined])
     offset = _offsets(plan, bias, shape)
     above_limit = np.zeros(shape, np.bool_)
     if plan.recipe.limit_e_per_s is not None:
@@ -284,7 +297,6 @@ def _measure_band(
         return plane.reshape(-1)[chosen]
 
     complete = (line.n_points == len(points)) & ~hot & (line.chi2 < _WILD_CHI2)
-    z_bulk = line.z[(line.n_points > 1) & ~hot]
     suspects = Suspects(
         index=chosen.astype(np.int64) + band[0] * shape[1],
         short=pick(rates[short]),
@@ -312,10 +324,10 @@ def _measure_band(
         column_z=np.clip(line.z, -3, 3).mean(axis=0, dtype=np.float64).astype(np.float32),
         short_counts=_histogram(rates[short]),
         long_counts=_histogram(rates[long]),
-        z_counts=np.histogram(z_bulk, Z_EDGES)[0],
-        excess_counts=np.histogram((excess / line.rate_sigma)[::8], Z_EDGES)[0],
-        line_chi2=float(line.chi2[complete].sum(dtype=np.float64)),
-        line_pixels=int(complete.sum()),
+        z_counts=_z_histogram(line.z, (line.n_points > 1) & ~hot),
+        excess_counts=_z_histogram(excess[::8] / line.rate_sigma[::8]),
+        line_chi2=float(np.where(complete, line.chi2, np.float32(0)).sum(dtype=np.float64)),
+        line_pixels=int(np.count_nonzero(complete)),
         n_hits=np.array([c.n_rejected.sum(dtype=np.int64) for c in combined]),
     ), suspects
 
@@ -383,9 +395,14 @@ def _temporal(combined: Sequence[Combined]) -> tuple[list[Floats], list[Floats]]
     """χ² and degrees of freedom of each group in time; none where frames are saturated."""
     chi2, dof = [], []
     for c in combined:
-        clear = c.n_saturated == 0
-        chi2.append(c.chi2 * clear)
-        dof.append((c.n_used.astype(np.float32) - np.float32(1)) * clear)
+        values, degrees = c.chi2, c.n_used.astype(np.float32)
+        degrees -= np.float32(1)
+        saturated = c.n_saturated != 0
+        if saturated.any():
+            values = np.where(saturated, np.float32(0), values)
+            degrees[saturated] = 0
+        chi2.append(values)
+        dof.append(degrees)
     return chi2, dof
 
 
@@ -395,12 +412,17 @@ def _still(
     charges: Sequence[Floats],
     chi2: Sequence[Floats],
 ) -> NDArray[np.bool_]:
+    if plan.still_chi2 < 0:
+        return np.zeros(charges[0].shape, np.bool_)
     floor = plan.survey.noise.floor_e2
     of_groups = chi2 if bias is None else chi2[1:]
     total = np.zeros(charges[0].shape, np.float32) if bias is None else chi2[0].copy()
     for group, charge, values in zip(plan.survey.groups, charges, of_groups, strict=True):
-        shot = np.maximum(charge, np.float32(group.level_e)) * np.float32(1 / max(floor, 1e-6))
-        total += values * (1 + shot)
+        shot = np.maximum(charge, np.float32(group.level_e))
+        shot *= np.float32(1 / max(floor, 1e-6))
+        shot += np.float32(1)
+        shot *= values
+        total += shot
     return np.asarray(total <= np.float32(plan.still_chi2), np.bool_)
 
 
@@ -410,7 +432,7 @@ def _doubtful_in_time(chi2: Sequence[Floats], dof: Sequence[Floats]) -> NDArray[
     for values, most in zip(chi2, full, strict=True):
         if most > 0:
             doubtful |= values > np.float32(tails.chi2_at(_SUSPECT_P, most))
-    total = np.sum(chi2, axis=0, dtype=np.float32)
+    total = functools.reduce(np.add, chi2)
     if sum(full) > 0:
         doubtful |= total > np.float32(tails.chi2_at(_SUSPECT_P, sum(full)))
     return doubtful

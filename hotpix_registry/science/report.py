@@ -275,5 +275,10 @@ def _scalar(value: float | None) -> NDArray[np.float64]:
 def _points(f: Findings) -> NDArray[np.intp]:
     """Pixels for the scatter plots: flagged ones first, then the hottest."""
     bad = (f.dq.reshape(-1)[f.suspects.index] & 1) != 0
-    order = np.lexsort((f.suspects.index, -f.suspects.pooled, ~bad))
-    return np.asarray(order[:_MOST_POINTS], np.intp)
+    heat = np.where(bad, np.float32(np.inf), f.suspects.pooled)
+    chosen = np.arange(bad.size)
+    if bad.size > _MOST_POINTS:
+        least = np.partition(heat, -_MOST_POINTS)[-_MOST_POINTS]
+        chosen = np.flatnonzero(~(heat < least))
+    order = np.lexsort((f.suspects.index[chosen], -f.suspects.pooled[chosen], ~bad[chosen]))
+    return np.asarray(chosen[order[:_MOST_POINTS]], np.intp)

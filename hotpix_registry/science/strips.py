@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from typing import Any
@@ -16,6 +17,8 @@ from hotpix_registry.science.ranks import row_median
 BAND_ROWS = 64
 """All work goes by bands of so many rows, whatever the strips that are read."""
 
+_STRIP_VALUES = 1 << 22
+
 _COLOURS = ((0, 0), (0, 1), (1, 0), (1, 1))
 """(y, x) of the four pixels of a Bayer cell"""
 
@@ -24,6 +27,12 @@ def bands(ny: int) -> list[tuple[int, int]]:
     """Half-open ranges of rows, `BAND_ROWS` high; what is left over joins the last one if it is short."""
     starts = list(range(0, max(1, ny - BAND_ROWS // 4), BAND_ROWS))
     return list(zip(starts, [*starts[1:], ny], strict=True))
+
+
+def rows_at_a_time(height: int, row_values: int) -> int:
+    """How many rows of a band to read from all frames together: equal strips, none of them large."""
+    n_strips = math.ceil(height / max(1, _STRIP_VALUES // row_values))
+    return math.ceil(height / n_strips)
 
 
 def to_adu(frame: DarkFrame, exptime_s: float, gain_e_per_adu: float) -> float:
@@ -83,7 +92,10 @@ def block_medians(values: Floats, colours: bool) -> Floats:
     width = int(np.diff(edges).min())
     if not colours or min(values.shape[0], width) < 4:
         rows = values[::2] if values.shape[0] > 16 else values
-        inside = rows[:, edges[:-1, np.newaxis] + np.arange(width)]
+        if edges[-1] == width * (edges.size - 1):
+            inside = rows.reshape(len(rows), -1, width)
+        else:
+            inside = rows[:, edges[:-1, np.newaxis] + np.arange(width)]
         medians = row_median(np.moveaxis(inside, 1, 0).reshape(edges.size - 1, -1))
         return np.repeat(medians[np.newaxis], 4 if colours else 1, axis=0)
     starts = (edges[:-1] + 1) // 2 * 2

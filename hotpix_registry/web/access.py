@@ -12,13 +12,14 @@ import binascii
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import Depends, Request, Security
+from fastapi.dependencies.models import Dependant
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer, SecurityScopes
 
 from hotpix_registry import __version__
 from hotpix_registry.domain import Scope
 from hotpix_registry.errors import NotAdmitted, TooMany
 from hotpix_registry.web.guesses import address_of
-from hotpix_registry.web.state import Service, TheService
+from hotpix_registry.web.state import Service
 
 if TYPE_CHECKING:
     from hotpix_registry.registry import Registry
@@ -32,15 +33,40 @@ _bearer = HTTPBearer(
 
 async def _admitted(
     request: Request,
-    service: TheService,
     needed: SecurityScopes,
-    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
+    _: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],  # which describes it
 ) -> Registry:
-    """The registry, acting for the holder of the token that came with the request."""
     (scope,) = map(Scope, needed.scopes)
-    secret = credentials.credentials if credentials else None
-    if secret is None and scope is Scope.READ and request.method in ("GET", "HEAD"):
-        secret = _password(request)
+    return admit(request, scope)
+
+
+def admit(request: Request, scope: Scope) -> Registry:
+    """The registry, acting for the holder of the token that came with the request; looked at once.
+
+    Raises
+    ------
+    NotAdmitted, Forbidden, TooMany
+        There is no token, or none that is good for this.
+    """
+    known: dict[Scope, Registry] = request.scope.setdefault("hotpix.admitted", {})
+    if scope not in known:
+        known[scope] = _looked_at(request, scope)
+    return known[scope]
+
+
+def scopes_of(dependant: Dependant) -> tuple[Scope, ...]:
+    """What `needs` has declared for a route."""
+    return tuple(
+        Scope(name)
+        for part in dependant.dependencies
+        if part.call is _admitted
+        for name in part.own_oauth_scopes or ()
+    )
+
+
+def _looked_at(request: Request, scope: Scope) -> Registry:
+    service: Service = request.app.state.service
+    secret = _secret(request, scope)
     if secret is None:
         raise NotAdmitted(
             f"This needs a token with the scope {scope}.", next_step="Send it as Authorization: Bearer hp_…"
@@ -66,10 +92,15 @@ def _acting_for(request: Request, service: Service, name: str) -> Registry:
     return service.registry.acting_for(f"{name} via token", host, software)
 
 
-def _password(request: Request) -> str | None:
-    scheme, _, encoded = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "basic":
-        return None
+def _secret(request: Request, scope: Scope) -> str | None:
+    kind, _, sent = request.headers.get("authorization", "").partition(" ")
+    if kind.lower() == "bearer":
+        return sent.strip() or None
+    may_browse = scope is Scope.READ and request.method in ("GET", "HEAD")
+    return _password(sent) if may_browse and kind.lower() == "basic" else None
+
+
+def _password(encoded: str) -> str | None:
     try:
         _, _, password = base64.b64decode(encoded, validate=True).decode().partition(":")
     except (binascii.Error, UnicodeDecodeError):

@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.responses import RedirectResponse, Response
 
@@ -17,10 +18,11 @@ from hotpix_registry.registry.masks_for import MaskFor
 from hotpix_registry.registry.question import parse_configuration
 from hotpix_registry.web import schemas as s
 from hotpix_registry.web.lists import json_response
+from hotpix_registry.web.routes import Guarded
 from hotpix_registry.web.schemas import answers
 from hotpix_registry.web.state import TheRegistry, tag_of, unchanged
 
-router = APIRouter(prefix="/v1", tags=["answers"])
+router = APIRouter(prefix="/v1", tags=["answers"], route_class=Guarded)
 
 MOST_HEADERS = 10_000
 TO_FILE: dict[int | str, dict[str, Any]] = {
@@ -85,7 +87,7 @@ class MaskQuery(BaseModel):
 
 
 def _look_up(request: Request, camera: str) -> Mask:
-    """The mask that a query asks for, which is read here: FastAPI's way costs more than the answer."""
+    """The mask that a query asks for, which is read here, and told here of what is wrong."""
     asked = _asked(request)
     registry: Registry = request.app.state.service.registry
     return registry.mask(camera, asked.date, **asked.arguments())
@@ -256,3 +258,9 @@ def _file(answer: Answer, file_format: str = "fits") -> str:
 def _to_file(answer: Answer) -> Response:
     headers = {"X-Hotpix-Receipt": answer.receipt, "Cache-Control": "no-cache"}
     return RedirectResponse(_file(answer), status_code=303, headers=headers)
+
+
+often = [
+    route for route in router.routes if isinstance(route, APIRoute) and route.endpoint in (mask, mask_file)
+]
+"""what pipelines ask for every frame"""

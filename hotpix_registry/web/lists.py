@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic_core import PydanticSerializationError, to_json
 from starlette.responses import Response
 
 from hotpix_registry import tables
@@ -92,8 +93,8 @@ def form_of(request: Request, given: Form | None) -> Form:
 def json_bytes(value: object) -> bytes:
     """JSON without NaN, which has none: what is not finite is null."""
     try:
-        return json.dumps(value, ensure_ascii=False, allow_nan=False, default=str).encode()
-    except ValueError:  # or a text that is no Unicode
+        return to_json(value, inf_nan_mode="null", fallback=str)
+    except PydanticSerializationError:  # a text that is no Unicode
         plain = json.loads(json.dumps(value, default=str), parse_constant=lambda _: None)
         return json.dumps(plain).encode()
 

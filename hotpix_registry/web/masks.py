@@ -73,6 +73,12 @@ _EXPORTS = {
 }
 
 
+class MaskFile(FileResponse):
+    """A file in large pieces: each is a visit to a thread."""
+
+    chunk_size = 1 << 20
+
+
 class MasksQuery(Paging):
     camera: str | None = Field(None, description="Only this camera, by name or alias.")
     as_of: str | None = Field(None, description="A time or a transaction number.")
@@ -222,9 +228,10 @@ def file(
     known = {one.strip() for one in request.headers.get("if-none-match", "").split(",")}
     if tag in known or "*" in known:
         return Response(status_code=304, headers=headers)
-    return FileResponse(
+    return MaskFile(
         path,
         headers=headers,
+        stat_result=path.stat(),
         media_type=_MEDIA_TYPES.get(form, "application/octet-stream"),
         filename=f"mask-{mask_id}.{form}",
     )

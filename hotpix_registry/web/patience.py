@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import asyncio
 
-from uvicorn.protocols.http.h11_impl import H11Protocol
-
+from hotpix_registry.web.heads import BoundedHeads
 from hotpix_registry.web.protection import SLOWEST_BYTES_PER_S
 
 HEAD_S = 15.0
@@ -17,7 +16,7 @@ READER_S = 30.0
 """how often it is looked at whether an answer is read"""
 
 
-class PatientProtocol(H11Protocol):
+class PatientProtocol(BoundedHeads):
     head_s = HEAD_S
     reader_s = READER_S
     _head: asyncio.TimerHandle | None = None

@@ -80,13 +80,10 @@ def of_error(error: HotpixError, request: Request | None = None) -> Response:
     )
 
 
-async def _hotpix_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HotpixError)
-    return of_error(error, request)
-
-
-async def _invalid(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)
+def of_exception(error: HotpixError | RequestValidationError, request: Request) -> Response:
+    """What is wrong with what was asked."""
+    if isinstance(error, HotpixError):
+        return of_error(error, request)
     told = "; ".join(
         f"{'.'.join(str(part) for part in one['loc'][1:]) or one['loc'][0]}: {one['msg']}"
         for one in error.errors()
@@ -99,6 +96,11 @@ async def _invalid(request: Request, error: Exception) -> Response:
         request=request,
         exit_code=UsageError.exit_code,
     )
+
+
+async def _wrong(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HotpixError | RequestValidationError)
+    return of_exception(error, request)
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
@@ -134,6 +136,6 @@ async def _bug(request: Request, _: Exception) -> Response:
 
 def add_handlers(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _bug)  # which is raised again, for the log
-    app.add_exception_handler(HotpixError, _hotpix_error)
-    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HotpixError, _wrong)
+    app.add_exception_handler(RequestValidationError, _wrong)
     app.add_exception_handler(HTTPException, _http_error)

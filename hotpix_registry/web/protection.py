@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from http import HTTPStatus
 
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hotpix_registry.web.problems import SAFE_HEADERS, problem
+from hotpix_registry.web.rendering import error_page, wants_page
 
 BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 
@@ -84,14 +89,8 @@ class Protection:
         counts = self._counts
         if counts.in_work >= self._most_in_work and scope["path"] not in _UNCOUNTED:
             counts.refused += 1
-            busy = problem(
-                503,
-                "busy",
-                "The service has as many requests in work as it takes.",
-                next_step="Try again in a moment.",
-                headers=SAFE_HEADERS | {"Retry-After": "1"},
-            )
-            await busy(scope, receive, send)
+            refusal = _busy(in_words=wants_page(Request(scope)))
+            await refusal(scope, receive, _safely(send))
             return
         start = time.perf_counter()
         status = 500
@@ -100,11 +99,9 @@ class Protection:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                own = message["headers"]
-                names = {name for name, _ in own}
-                message["headers"] = [*own, *(pair for pair in _HEADERS if pair[0] not in names)]
-            await send(message)
+            await safely(message)
 
+        safely = _safely(send)
         counts.in_work += 1
         try:
             await self._app(scope, self._bounded(scope, receive), sending)
@@ -140,3 +137,27 @@ class Protection:
             return message
 
         return bounded
+
+
+def _safely(send: Send) -> Send:
+    """Send with the headers that every answer has, unless it has its own."""
+
+    async def safely(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            own = message["headers"]
+            names = {name for name, _ in own}
+            message["headers"] = [*own, *(pair for pair in _HEADERS if pair[0] not in names)]
+        await send(message)
+
+    return safely
+
+
+@functools.cache  # to refuse must cost less than to answer
+def _busy(*, in_words: bool) -> Response:
+    answer = error_page if in_words else functools.partial(problem, code="busy")
+    return answer(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        detail="The service has as many requests in work as it takes.",
+        next_step="Try again in a moment.",
+        headers={"Retry-After": "1"},
+    )

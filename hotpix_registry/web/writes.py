@@ -17,9 +17,10 @@ from hotpix_registry.registry import Registry, arrivals
 from hotpix_registry.web.access import needs
 from hotpix_registry.web.jobs import accepted
 from hotpix_registry.web.masks import MaskId
+from hotpix_registry.web.routes import Guarded
 from hotpix_registry.web.state import TheService
 
-router = APIRouter(prefix="/v1", tags=["writing"])
+router = APIRouter(prefix="/v1", tags=["writing"], route_class=Guarded)
 
 MayIngest = Annotated[Registry, needs(Scope.INGEST)]
 MayBuild = Annotated[Registry, needs(Scope.BUILD)]

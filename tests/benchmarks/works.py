@@ -104,7 +104,7 @@ def _combine(paths: list[Path]) -> None:
     from hotpix_registry.fits.pixels import open_rows
     from hotpix_registry.science.combine import combine
     from hotpix_registry.science.inputs import DarkFrame, Detector, ExposureGroup
-    from hotpix_registry.science.strips import bands, read_stack
+    from hotpix_registry.science.strips import bands, read_stack, rows_at_a_time
     from hotpix_registry.science.survey import survey
 
     frames = tuple(DarkFrame(rows=open_rows(path), name=str(path)) for path in paths)
@@ -126,8 +126,8 @@ def _combine(paths: list[Path]) -> None:
 
     with ThreadPoolExecutor(2) as pool:
         waiting: list[Any] = []
-        rows = max(1, (8 << 20) // (2 * len(frames) * known.shape[1]))
         for y0, y1 in bands(known.shape[0]):
+            rows = rows_at_a_time(y1 - y0, len(frames) * known.shape[1])
             for start in range(y0, y1, rows):
                 stack = read_stack(group.frames, 1000.0, 1.5, start, min(start + rows, y1))
                 waiting.append(pool.submit(reduce, stack))

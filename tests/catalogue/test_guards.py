@@ -14,9 +14,9 @@ REFUSED = (sa.exc.IntegrityError, sa.exc.DBAPIError)
 
 
 @pytest.fixture(params=["new", "upgraded"])
-def engine(database: str, request: pytest.FixtureRequest) -> Iterator[Engine]:
+def engine(empty_database: str, request: pytest.FixtureRequest) -> Iterator[Engine]:
     """A registry with a row in every table: new, and upgraded from the first schema with its rows."""
-    engine = databases.connect(databases.parse_url(database))
+    engine = databases.connect(databases.parse_url(empty_database))
     if request.param == "upgraded":
         databases.upgrade(engine, to="20261123_0001")
         with databases.writing(engine) as connection:

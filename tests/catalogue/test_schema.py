@@ -15,15 +15,15 @@ def test_the_newest_migration_is_the_one_that_the_code_expects() -> None:
     assert databases.known_revisions()[-1] == schema.REVISION
 
 
-def test_a_new_database_is_as_the_code_describes_it(database: str) -> None:
-    engine = databases.open_database(databases.parse_url(database), create=True)
+def test_a_new_database_is_as_the_code_describes_it(empty_database: str) -> None:
+    engine = databases.open_database(databases.parse_url(empty_database), create=True)
     assert databases.current_revision(engine) == schema.REVISION
     assert databases.check(engine) == []
     engine.dispose()
 
 
-def test_upgrading_twice_changes_nothing(database: str) -> None:
-    engine = databases.connect(databases.parse_url(database))
+def test_upgrading_twice_changes_nothing(empty_database: str) -> None:
+    engine = databases.connect(databases.parse_url(empty_database))
     databases.upgrade(engine)
     with databases.reading(engine) as connection:
         before = connection.execute(schema.registries.select()).all()
@@ -33,17 +33,17 @@ def test_upgrading_twice_changes_nothing(database: str) -> None:
     engine.dispose()
 
 
-def test_another_schema_is_refused_with_what_to_do(database: str) -> None:
-    engine = databases.open_database(databases.parse_url(database), create=True)
+def test_another_schema_is_refused_with_what_to_do(empty_database: str) -> None:
+    engine = databases.open_database(databases.parse_url(empty_database), create=True)
     with databases.writing(engine) as connection:
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = 'from-the-future'")
     with pytest.raises(SchemaError, match=r"does not know.*Upgrade hotpix-registry"):
-        databases.open_database(databases.parse_url(database), create=True)
+        databases.open_database(databases.parse_url(empty_database), create=True)
     engine.dispose()
 
 
-def test_a_schema_from_the_future_is_not_upgraded(database: str) -> None:
-    engine = databases.open_database(databases.parse_url(database), create=True)
+def test_a_schema_from_the_future_is_not_upgraded(empty_database: str) -> None:
+    engine = databases.open_database(databases.parse_url(empty_database), create=True)
     with databases.writing(engine) as connection:
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = 'from-the-future'")
     with pytest.raises(SchemaError, match="does not know"):
@@ -51,10 +51,10 @@ def test_a_schema_from_the_future_is_not_upgraded(database: str) -> None:
     engine.dispose()
 
 
-def test_tables_of_something_else_are_not_mixed_with_ours(database: str) -> None:
-    engine = databases.connect(databases.parse_url(database))
+def test_tables_of_something_else_are_not_mixed_with_ours(empty_database: str) -> None:
+    engine = databases.connect(databases.parse_url(empty_database))
     if engine.dialect.name == "sqlite":
-        sqlite3.connect(database).close()
+        sqlite3.connect(empty_database).close()
     with databases.writing(engine) as connection:
         connection.exec_driver_sql("CREATE TABLE assignments (of_something_else INTEGER)")
     with pytest.raises(SchemaError, match="something else"):

@@ -141,19 +141,32 @@ class Hotpix:
         # what is no text (a mask on standard output) stays countable
         return Done(command, code, out.decode("utf-8", "replace"), err.decode())
 
+    def killed_after(self, delay_s: float, *arguments: str | Path) -> int:
+        """The exit code of a command that got `kill -9` this long after its start, or had ended before."""
+        with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / "0").touch()
+            command = tuple(map(str, arguments))
+            process = FORKS.Process(target=_run, args=(folder, command, self, self.environment))
+            process.start()
+            process.join(delay_s)
+            process.kill()
+            process.join()
+            assert process.exitcode is not None
+            return process.exitcode
+
     def _forked(self, command: tuple[str, ...], stdin: bytes) -> tuple[int, bytes, bytes]:
         """A process of its own, forked from one that has imported everything: ten times as fast."""
         with tempfile.TemporaryDirectory() as folder:
             (Path(folder) / "0").write_bytes(stdin)
-            process = _FORKS.Process(target=_run, args=(folder, command, self, self.environment))
+            process = FORKS.Process(target=_run, args=(folder, command, self, self.environment))
             process.start()
             process.join(timeout=120)
             assert process.exitcode is not None, command
             return process.exitcode, (Path(folder) / "1").read_bytes(), (Path(folder) / "2").read_bytes()
 
 
-_FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(
     [
         "alembic.command",
         "hotpix_registry.fits.maskfile",
@@ -207,7 +220,7 @@ def stocked(stock: Path, hotpix: Hotpix) -> Hotpix:
     return hotpix
 
 
-def _obey_permissions() -> None:
+def obey_permissions() -> None:
     """Give up root's right to read and write what permissions forbid (Linux; after exec it is gone)."""
     prctl, drop_from_bounding_set = ctypes.CDLL(None).prctl, 24
     for capability in (1, 2):  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
@@ -221,4 +234,4 @@ def stranger(hotpix: Hotpix) -> Hotpix:
         return hotpix
     if not sys.platform.startswith("linux"):
         pytest.skip("permissions do not bind root")
-    return replace(hotpix, beforehand=_obey_permissions, from_scratch=True)
+    return replace(hotpix, beforehand=obey_permissions, from_scratch=True)

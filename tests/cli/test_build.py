@@ -17,9 +17,9 @@ from tests.small_camera import SHAPE, hot_pixels, write_campaign, write_frame
 KEYS = {"mask_id", "version", "series", "status", "flagged", "limit_e_per_s"}
 
 
-def test_from_files_to_the_right_mask(hotpix: Hotpix, database: str) -> None:
+def test_from_files_to_the_right_mask(hotpix: Hotpix, empty_database: str) -> None:
     """The main job on both databases, exactly as a user types it."""
-    hotpix = hotpix.on(database)
+    hotpix = hotpix.on(empty_database)
     write_campaign(hotpix.cwd / "darks")
     hotpix("ingest", "darks").ended_with(0, "smallcam-48 is new and provisional", "cameras confirm")
     build = ("build", "--camera", "smallcam-48", "--rule", "limit", "--limit", "4", "--format", "json")

@@ -78,8 +78,8 @@ def test_an_older_and_a_newer_schema_are_told_apart(stocked: Hotpix) -> None:
     assert everything_in(path) == before
 
 
-def test_the_schema_is_shown_checked_and_made(hotpix: Hotpix, stocked: Hotpix, database: str) -> None:
-    fresh = hotpix.on(database if "://" in database else hotpix.cwd / "fresh.sqlite")
+def test_the_schema_is_shown_checked_and_made(hotpix: Hotpix, stocked: Hotpix, empty_database: str) -> None:
+    fresh = hotpix.on(empty_database if "://" in empty_database else hotpix.cwd / "fresh.sqlite")
     assert fresh("db", "current").ended_with(0).out == "none\n"
     fresh("db", "upgrade").ended_with(0, schema.REVISION)
     fresh("db", "check").ended_with(0, "as it should be")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import sqlalchemy as sa
 
 from hotpix_registry.cli import main
 from hotpix_registry.domain import Defect, Recipe, Rule
@@ -51,15 +51,11 @@ def tell_a_story(registry: Registry, folder: Path) -> None:
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
     folder = tmp_path_factory.mktemp("both")
-    database = str(folder / "registry.sqlite")
-    if request.param == "postgresql":
-        server = sa.make_url(request.getfixturevalue("postgresql_server"))
-        admin = sa.create_engine(server.set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT")
-        with admin.connect() as connection:
-            connection.exec_driver_sql("CREATE DATABASE asked_over_http")
-        admin.dispose()
-        database = server.set(database="asked_over_http").render_as_string(hide_password=False)
-    with pytest.MonkeyPatch.context() as patch:
+    with ExitStack() as stack:
+        database = str(folder / "registry.sqlite")
+        if request.param == "postgresql":
+            database = stack.enter_context(request.getfixturevalue("postgresql").new_registry())
+        patch = stack.enter_context(pytest.MonkeyPatch.context())
         patch.setenv("HOTPIX_CACHE_DIR", str(folder / "cache"))
         with Registry(database) as registry:
             tell_a_story(registry, folder)

@@ -69,25 +69,25 @@ def test_an_earlier_copy_is_kept_too(hotpix: Hotpix) -> None:
     ],
 )
 def test_a_migration_that_fails_leaves_the_registry_working(
-    stocked: Hotpix, database: str, tmp_path: Path, end: str, code: int, words: str
+    stocked: Hotpix, empty_database: str, tmp_path: Path, end: str, code: int, words: str
 ) -> None:
     # the next version of the program, whose migration has a mistake in it
     for name in ("hotpix_registry", "migrations", "config"):
         shutil.copytree(CHECKOUT / name, tmp_path / "next" / name)
     bad = tmp_path / "next" / "migrations" / "versions" / "20990101_0001_bad.py"
     bad.write_text(BAD.format(newest=schema.REVISION, end=end))
-    if "://" in database:
-        stocked("import", "registry.sqlite", "--database", database).ended_with(0)
-        stocked = stocked.on(database)
+    if "://" in empty_database:
+        stocked("import", "registry.sqlite", "--database", empty_database).ended_with(0)
+        stocked = stocked.on(empty_database)
     answer = stocked(*LOOK_UP, "--format", "json").json
     newer = replace(stocked, from_scratch=True).with_settings(PYTHONPATH=str(tmp_path / "next"))
     done = newer("db", "upgrade")
     assert done.code == code
     assert words in done.err
-    assert (schema.REVISION in done.err) == ("://" not in database)
+    assert (schema.REVISION in done.err) == ("://" not in empty_database)
     assert stocked(*LOOK_UP, "--format", "json").json == answer
     stocked("db", "check").ended_with(0)
-    if "://" not in database:
+    if "://" not in empty_database:
         assert "half_done" not in "".join(everything_in(stocked.cwd / "registry.sqlite"))
         copy = stocked.on(stocked.cwd / f"registry.sqlite.bak-{schema.REVISION}")
         assert copy(*LOOK_UP, "--format", "json").json == answer

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -47,6 +48,7 @@ class Scripted:
     says: list[Said] = field(default_factory=list)
     heard: list[str] = field(default_factory=list)
     """method and path of each request"""
+    headers: list[dict[str, str]] = field(default_factory=list)
     url: str = ""
 
     def say(self, status: int, content: bytes | Any, **headers: str) -> None:
@@ -61,6 +63,13 @@ class Scripted:
 
 @pytest.fixture
 def scripted() -> Iterator[Scripted]:
+    with speaking() as script:
+        yield script
+
+
+@contextmanager
+def speaking() -> Iterator[Scripted]:
+    """A server on loopback that says what its script is told to."""
     script = Scripted()
 
     class Handler(BaseHTTPRequestHandler):
@@ -69,6 +78,7 @@ def scripted() -> Iterator[Scripted]:
         def answer(self) -> None:
             self.rfile.read(int(self.headers.get("Content-Length", 0)))
             script.heard.append(f"{self.command} {self.path}")
+            script.headers.append(dict(self.headers))
             status, headers, content = script.next()
             self.send_response(status)
             for name, value in ({"Content-Length": str(len(content))} | headers).items():
@@ -76,17 +86,23 @@ def scripted() -> Iterator[Scripted]:
             self.end_headers()
             self.wfile.write(content)
 
-        do_GET = do_POST = answer  # noqa: N815
+        do_GET = do_POST = do_CONNECT = answer  # noqa: N815
 
         log_message: Callable[..., None] = lambda *_: None
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    with listening(Handler) as script.url:
+        yield script
+
+
+@contextmanager
+def listening(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    """A server on loopback; its URL."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
-    script.url = f"http://127.0.0.1:{server.server_port}"
     try:
-        yield script
+        yield f"http://127.0.0.1:{server.server_port}"
     finally:
         server.shutdown()
         thread.join()

@@ -484,6 +484,27 @@ def test_the_overscan_level_is_found_to_a_fraction_of_an_adu(noise_adu: float, s
     assert abs(level - clean) < 0.05 * max(noise_adu, 1)
 
 
+def slow_overscan_level(values: np.ndarray) -> float:
+    values = values[np.isfinite(values)].astype(float)
+    distance = np.abs(values - np.median(values))
+    sigma = 1.4826 * np.median(distance)
+    steps = np.diff(np.unique(values[distance <= 4 * sigma])) if sigma else distance[distance > 0]
+    sigma = max(sigma, steps.min()) if steps.size else sigma
+    return float(values[distance <= 4 * sigma].mean())
+
+
+@given(
+    hnp.arrays(
+        st.sampled_from([np.uint16, np.float32, np.float64]),
+        st.tuples(st.integers(1, 9), st.integers(1, 30)),
+        elements=st.integers(0, 2000),
+    )
+)
+def test_the_overscan_level_equals_the_slow_calculation(values: np.ndarray) -> None:
+    level = overscan_level(ArrayRows(values), (slice(None), slice(None)))
+    assert level == pytest.approx(slow_overscan_level(values), rel=1e-12)
+
+
 def test_the_overscan_level_is_the_same_from_a_file_and_in_any_container(containers: Path) -> None:
     levels = {overscan_level(containers / name, "[20:23, 2:36]") for name in CONTAINERS}
     assert len(levels) == 1

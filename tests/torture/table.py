@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass
 
 from hotpix_registry.cli.table import table_lines
@@ -24,3 +24,9 @@ class Row:
 def render(rows: Iterable[Row]) -> str:
     """The table as text, one line a row."""
     return "\n".join(table_lines([[str(cell) for cell in astuple(row)] for row in rows], _HEADINGS))
+
+
+def row_of(fault: str, tried: int, problems: Sequence[str], note: str = "") -> Row:
+    """A row that quotes the first of its problems."""
+    told = "; ".join([*([note] if note else []), *problems[:3]])
+    return Row(fault, tried, tried - len(problems), len(problems), told)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -30,16 +31,24 @@ def client(registry: Registry, database: str) -> Iterator[TestClient]:
 
 
 @pytest.fixture(scope="package", params=["sqlite", "postgresql"])
-def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+def place(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Path, str]]:
     """A folder, and the address of a registry that the tests only read, or nearly so.
 
     It has frames, a rejected file, a built mask, two imported ones of which one is revoked, a release and
     an event.
     """
     folder = tmp_path_factory.mktemp("story")
-    database = str(folder / "registry.sqlite")
-    if request.param == "postgresql":
-        database = str(request.getfixturevalue("postgresql_server"))
+    with ExitStack() as stack:
+        database = str(folder / "registry.sqlite")
+        if request.param == "postgresql":
+            database = stack.enter_context(request.getfixturevalue("postgresql").new_registry())
+        tell_a_story(database, folder)
+        yield folder, database
+
+
+def tell_a_story(database: str, folder: Path) -> None:
     with pytest.MonkeyPatch.context() as patch, Registry(database) as registry:
         patch.setenv("HOTPIX_CACHE_DIR", str(folder / "cache"))
         small_camera.write_campaign(folder / "darks")
@@ -51,7 +60,6 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         third = import_pixels(registry, folder, "2021-07-01", [70, 71])
         registry.revoke(third, reason="streaks")
         registry.add_event(CAMERA, "2022-01-01", "anneal", note="first", trim=True)
-    return folder, database
 
 
 @pytest.fixture

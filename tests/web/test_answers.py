@@ -143,3 +143,27 @@ def test_whoever_watches_learns_whether_it_lives_and_how_much_it_does(
     assert client.get("/readyz").json()["tx"] == registry.state()[1]
     counted = client.get("/metrics").text
     assert 'hotpix_requests_total{method="GET",route="/v1/cameras/{camera}/mask",status="200"} 1' in counted
+
+
+@pytest.mark.parametrize("accept", ["*/*", "application/fits", "text/html"])
+@pytest.mark.parametrize(
+    "query",
+    [
+        *("?date=2021-03-05", "?date=2021-03-05&explain=true", "?date=2001-01-01", "?date=yesterday", ""),
+        *("?date=2021-03-05&date=2021-03-06", "?date=2021-03-05&max_age=-1", "?date=2021-03-05&x=%00"),
+    ],
+)
+def test_the_short_way_to_a_look_up_leads_where_the_long_one_does(
+    client: TestClient, mask_id: int, query: str, accept: str
+) -> None:
+    for url in (URL, f"{URL}.fits", "/v1/cameras/nobody/mask", "/v1/cameras/no%20body/mask.fits"):
+        short = client.get(url + query, headers={"Accept": accept})
+        long = client.head(url + query, headers={"Accept": accept})  # by way of FastAPI
+        assert (short.status_code, dict(short.headers)) == (long.status_code, dict(long.headers))
+        assert int(short.headers["content-length"]) == len(short.content)
+        assert long.content == b""
+
+
+def test_a_look_up_admits_no_other_method(client: TestClient) -> None:
+    got = client.post(URL, params={"date": "2021-03-05"})
+    assert (got.status_code, got.json()["code"], got.headers["allow"]) == (405, "method-not-allowed", "GET")

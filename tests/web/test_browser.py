@@ -35,7 +35,7 @@ NOTHING_AT_HOME = (
 
 @pytest.fixture(scope="module")
 def registry_file(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A registry with two built masks of one series."""
+    """A registry with two built masks of one series, and a job that failed."""
     folder = tmp_path_factory.mktemp("service")
     path = str(folder / "registry.sqlite")
     with Registry(path) as registry:
@@ -43,6 +43,8 @@ def registry_file(tmp_path_factory: pytest.TempPathFactory) -> str:
         registry.ingest(small_camera.write_campaign(folder / "first"))
         registry.ingest(small_camera.write_campaign(folder / "second", start=later))
         registry.build(CAMERA, recipe=Recipe(rule=Rule.LIMIT, limit_e_per_s=4.0))
+        registry.queue_build(CAMERA, {"nights": "1999-01-01"}, most_waiting=1)
+        registry.run_next_job(roots=[], at_once=1)
     return path
 
 
@@ -158,6 +160,8 @@ def test_every_page_fits_a_phone_and_is_dark_at_night(browser: Browser, service:
         "/masks/2/pixels",
         "/frames",
         "/frames/1",
+        "/jobs",
+        "/jobs/1",
         "/docs",
     ):
         for scheme in ("light", "dark"):
@@ -195,7 +199,7 @@ return [...document.querySelectorAll("main *, header *, footer *")].filter(speak
 
 def test_no_text_is_pure_white_at_night_and_all_of_it_is_legible(browser: Browser, service: str) -> None:
     for theme in ("light", "dark", "red"):
-        for url in ("/", f"/cameras/{CAMERA}", "/masks/2", "/frames", "/docs"):
+        for url in ("/", f"/cameras/{CAMERA}", "/masks/2", "/frames", "/jobs/1", "/docs"):
             browser.open(service + url)
             browser.ask("document.documentElement.dataset.theme = arguments[0]", theme)
             found = browser.ask(CONTRASTS)

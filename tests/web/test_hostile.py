@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 from starlette.testclient import TestClient
 
 from hotpix_registry import __version__
 from hotpix_registry.domain import Scope
 from hotpix_registry.registry import Registry
-from hotpix_registry.web.app import create_app
+from hotpix_registry.web.app import LISTENING, create_app
 from hotpix_registry.web.patience import PatientProtocol
 from hotpix_registry.web.problems import SAFE_HEADERS
 from hotpix_registry.web.state import ServerSettings
@@ -327,12 +326,7 @@ class Impatient(PatientProtocol):
 
 @contextmanager
 def impatient(database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, int]]:
-    made = uvicorn.Config.__init__
-
-    def with_protocol(self: uvicorn.Config, *args: Any, **options: Any) -> None:
-        made(self, *args, **options, http=Impatient)
-
-    monkeypatch.setattr(uvicorn.Config, "__init__", with_protocol)
+    monkeypatch.setitem(LISTENING, "http", Impatient)
     with serving(database) as url:
         yield "127.0.0.1", int(url.rpartition(":")[2])
 

@@ -96,6 +96,8 @@ def test_a_build_is_a_job_whose_events_end_in_its_results(registry: Registry, se
         "queue build",
         "build",
     ]
+    page = service.get("/jobs/1", headers={"Accept": "text/html"}).text
+    assert f'<a href="/masks/{built["mask_id"]}">mask {built["mask_id"]}</a>, version 1 of' in page
     listed = service.get("/v1/jobs/1/events", headers={"Accept": "application/json"}).json()
     assert [str(event["event_id"]) for event in listed["items"]] == [event["id"] for event in events]
     after = service.get("/v1/jobs/1/events", headers={"Last-Event-ID": events[-2]["id"]}).text
@@ -129,6 +131,8 @@ def test_many_files_are_ingested_by_a_job(registry: Registry, service: TestClien
     assert (got.status_code, got.json()["kind"]) == (202, "ingest")
     job = finished(registry, got.json()["job_id"])
     assert (job.state, job.results[0]["accepted"] + job.results[0]["known"]) == ("done", 23)
+    page = service.get(f"/jobs/{job.job_id}", headers={"Accept": "text/html"}).text
+    assert f"{job.results[0]['accepted']} accepted, {job.results[0]['known']} known" in page
 
 
 def test_a_job_whose_process_was_killed_is_interrupted_and_can_be_asked_for_again(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import quote, urlencode, urljoin, urlsplit
@@ -13,8 +15,11 @@ from starlette.testclient import TestClient
 
 from hotpix_registry.cameras import CameraProfile
 from hotpix_registry.registry import Registry
+from hotpix_registry.web.app import create_app
+from hotpix_registry.web.state import ServerSettings
 from tests.plain_masks import add_camera, add_mask
 from tests.story import CAMERA, import_pixels, register_camera
+from tests.web.conftest import bearing
 
 HTML = {"Accept": "text/html,application/xhtml+xml"}
 HOSTILE = "<img src=x onerror=alert(1)>"
@@ -71,7 +76,7 @@ def hostile(registry: Registry) -> str:
     return HOSTILE
 
 
-PAGES = ["/", f"/cameras/{CAMERA}", "/masks/1", "/masks/1/pixels", "/frames", "/frames/1", "/docs"]
+PAGES = ["/", f"/cameras/{CAMERA}", "/masks/1", "/masks/1/pixels", "/frames", "/frames/1", "/jobs", "/docs"]
 
 
 def test_every_page_has_its_landmarks_a_title_and_names_for_what_it_holds(
@@ -376,3 +381,93 @@ def test_every_operation_of_the_api_is_described_with_an_example(client: TestCli
             assert told.get("summary", "") in page.text
     assert f"curl 'http://testserver/v1/cameras/{CAMERA}/mask?date=" in page.text
     assert "{" not in "".join(re.findall(r"curl [^\n]*'(http[^']*)'", page.words))
+
+
+OF_A_STATE = [
+    "/masks/{mask_id}",
+    "/masks/{mask_id}?x=5&y=0",
+    "/masks/{mask_id}/pixels?flag=BAD",
+    "/masks/{mask_id}/pixel?x=5&y=0",
+    "/frames",
+    "/frames/1",
+    "/docs",
+]
+OF_THE_MINUTE = ["/", f"/?camera={CAMERA}&date=2021-03-05", f"/cameras/{CAMERA}"]
+
+
+@pytest.mark.parametrize("url", [*OF_A_STATE, *OF_THE_MINUTE])
+def test_a_page_is_not_sent_again_until_something_is_written(
+    registry: Registry, client: TestClient, mask_id: int, url: str
+) -> None:
+    url = url.format(mask_id=mask_id)
+
+    def again() -> tuple[int, bool]:
+        """What is answered to whoever has the page; asked twice, since a minute may end."""
+        for _ in range(2):
+            first = client.get(url, headers=HTML)
+            got = client.get(url, headers=HTML | {"If-None-Match": first.headers["etag"]})
+            if got.status_code == 304:
+                break
+        assert first.headers["cache-control"] == got.headers["cache-control"] == "no-cache"
+        return got.status_code, got.content == b""
+
+    assert again() == (304, True)
+    tag = client.get(url, headers=HTML).headers["etag"]
+    registry.revoke(mask_id, reason="streaks")
+    assert client.get(url, headers=HTML | {"If-None-Match": tag}).status_code == 200
+    assert again() == (304, True)
+
+
+def test_what_went_wrong_is_told_anew_each_time(client: TestClient, mask_id: int) -> None:
+    assert "etag" not in client.get("/masks/99", headers=HTML).headers
+
+
+def test_the_description_is_another_where_reading_needs_a_token(
+    registry: Registry, database: str, client: TestClient
+) -> None:
+    secret = registry.create_token("anna", ["read"]).secret
+    with TestClient(create_app(ServerSettings(database=database, read_needs_token=True))) as guarded:
+        other = guarded.get("/docs", headers=bearing(secret)).headers["etag"]
+    assert client.get("/docs", headers={"If-None-Match": other}).status_code == 200
+
+
+@pytest.fixture
+def idle(registry: Registry, database: str) -> Iterator[TestClient]:
+    """A service that begins no job by itself."""
+    with TestClient(create_app(ServerSettings(database=database, jobs_at_once=0))) as client:
+        yield client
+
+
+def test_jobs_are_listed_and_each_tells_what_befell_it(
+    registry: Registry, idle: TestClient, mask_id: int, hostile: str
+) -> None:
+    assert "None was asked for." in get(idle, "/jobs").text
+    number = registry.queue_build(CAMERA, {"nights": "1999-01-01"}, most_waiting=99)
+    waiting = get(idle, f"/jobs/{number}")
+    assert "Look again" in waiting.text
+    assert "1999-01-01" in waiting.text
+    assert registry.run_next_job(roots=[], at_once=1)
+    failed = get(idle, f"/jobs/{number}")
+    assert "queued – " in failed.text
+    assert f"running process {os.getpid()} on " in failed.text
+    problem = registry.job(number).problem
+    assert problem is not None
+    assert problem["detail"] in failed.text
+    assert "Look again" not in failed.text
+    registry.queue_build(hostile, {}, most_waiting=99)
+    listed = get(idle, "/jobs")
+    assert not listed.all("img")
+    assert [a["href"] for a in listed.all("a") if "/jobs/" in a["href"]] == [
+        f"/jobs/{number + 1}",
+        f"/jobs/{number}",
+    ]
+    get(idle, "/jobs/99", 404)
+
+
+def test_jobs_come_fifty_at_a_time(registry: Registry, idle: TestClient, mask_id: int) -> None:
+    numbers = [registry.queue_build(CAMERA, {}, most_waiting=99) for _ in range(51)]
+    page = get(idle, "/jobs")
+    assert {"href": f"/jobs?before={numbers[1]}", "rel": "next"} in page.all("a")
+    last = get(idle, f"/jobs?before={numbers[1]}")
+    assert [a["href"] for a in last.all("a") if "/jobs/" in a["href"]] == [f"/jobs/{numbers[0]}"]
+    assert not [a for a in last.all("a") if "rel" in a]

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from hotpix_registry.catalogue import schema as t
-from hotpix_registry.catalogue.prompt import Driver, Prepared
+from hotpix_registry.catalogue.prompt import Driver, Prepared, many_rows
 from hotpix_registry.catalogue.queries.common import chunks, close, holds, insert_id, is_open
 from hotpix_registry.domain import Validity
 
@@ -233,17 +233,24 @@ def assignments(
     return [_assignment(row) for row in connection.execute(statement)]
 
 
-def assignments_of(
+def intervals_of(
     connection: Connection, mask_ids: Sequence[int], *, at: int | None = None
-) -> list[Assignment]:
-    """Assignments of some masks as they are, or were at a transaction, in the order of time."""
-    held = sa.select(*_assignment_columns).where(holds(t.assignments, at))
-    rows = [
-        _assignment(row)
-        for chunk in chunks(mask_ids)
-        for row in connection.execute(held.where(t.assignments.c.mask_id.in_(chunk)))
-    ]
-    return sorted(rows, key=lambda row: row.validity.start_us)
+) -> dict[int, list[tuple[int, int | None]]]:
+    """Mask → the bounds of each interval that it holds, or held at a transaction, in the order of time.
+
+    A mask may hold hundreds, and a list has hundreds of masks, so that they come as plain numbers.
+    """
+    a = t.assignments.c
+    statement = (
+        sa.select(a.mask_id, a.valid_from_us, a.valid_to_us)
+        .where(holds(t.assignments, at))
+        .order_by(a.mask_id, a.valid_from_us)
+    )
+    found: dict[int, list[tuple[int, int | None]]] = {}
+    for chunk in chunks(mask_ids):
+        for mask_id, start_us, end_us in many_rows(connection, statement.where(a.mask_id.in_(chunk))):
+            found.setdefault(mask_id, []).append((start_us, end_us))
+    return found
 
 
 def assignment_history(

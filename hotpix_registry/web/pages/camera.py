@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from hotpix_registry.errors import NoMask
 from hotpix_registry.registry import Registry
 from hotpix_registry.web.pages import charts
-from hotpix_registry.web.rendering import page, today
+from hotpix_registry.web.pages.showing import shown, this_minute
+from hotpix_registry.web.rendering import today
 from hotpix_registry.web.state import TheRegistry
 
 router = APIRouter(include_in_schema=False)
@@ -18,6 +19,7 @@ router = APIRouter(include_in_schema=False)
 
 @router.get("/cameras/{camera}")
 def camera(
+    request: Request,
     registry: TheRegistry,
     camera: str,
     as_of: str | None = None,
@@ -26,29 +28,39 @@ def camera(
 ) -> Response:
     """A camera's dates, its hot pixels over the years, its campaigns, and what waits for approval."""
     as_of, release = (as_of or "").strip() or None, (release or "").strip() or None
+
+    def read() -> dict[str, Any]:
+        return _read(registry, camera, as_of=as_of, release=release, follow=follow)
+
+    return shown(request, registry, "camera.html", read, also=this_minute())
+
+
+def _read(
+    registry: Registry, camera: str, *, as_of: str | None, release: str | None, follow: str | None
+) -> dict[str, Any]:
     row = registry.camera(camera)
     coverage = registry.coverage(camera, as_of=as_of, release=release)
     masks = registry.masks(camera=camera, as_of=as_of, release=release)
     plan = registry.plan(camera)
-    return page(
-        "camera.html",
-        state=registry.state(),
-        camera=row,
-        as_of=as_of,
-        release=release,
-        releases=registry.releases(),
-        today=today(),
-        coverage=coverage,
-        timeline=charts.timeline(coverage),
-        masks=masks,
-        growth=_growth(masks, row.name),
-        temperatures=_temperatures(masks),
-        follow=follow,
-        trends=_trends(registry, row.name, follow),
-        waiting=[registry.show(m["mask_id"]) for m in masks if m["status"] == "candidate"],
-        plan=plan,
-        mask_of={(m["series"], m["first_night"]): m["mask_id"] for m in masks if m["status"] != "superseded"},
-    )
+    return {
+        "camera": row,
+        "as_of": as_of,
+        "release": release,
+        "releases": registry.releases(),
+        "today": today(),
+        "coverage": coverage,
+        "timeline": charts.timeline(coverage),
+        "masks": masks,
+        "growth": _growth(masks, row.name),
+        "temperatures": _temperatures(masks),
+        "follow": follow,
+        "trends": _trends(registry, row.name, follow),
+        "waiting": [registry.show(m["mask_id"]) for m in masks if m["status"] == "candidate"],
+        "plan": plan,
+        "mask_of": {
+            (m["series"], m["first_night"]): m["mask_id"] for m in masks if m["status"] != "superseded"
+        },
+    }
 
 
 def _growth(masks: list[dict[str, Any]], camera: str) -> list[dict[str, Any]]:

@@ -7,16 +7,24 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from hotpix_registry.registry import Registry
 from hotpix_registry.web.pages.described import described
-from hotpix_registry.web.rendering import page, today
-from hotpix_registry.web.state import TheRegistry
+from hotpix_registry.web.pages.showing import shown
+from hotpix_registry.web.rendering import today
+from hotpix_registry.web.state import TheService
 
 router = APIRouter(include_in_schema=False)
 
 
 @router.get("/docs")
-def docs(request: Request, registry: TheRegistry) -> Response:
+def docs(request: Request, service: TheService) -> Response:
     """The API, described by the application itself."""
+    registry = service.registry
+    guarded = "-guarded" if service.settings.read_needs_token else ""
+    return shown(request, registry, "docs.html", lambda: _read(request, registry), also=f"{today()}{guarded}")
+
+
+def _read(request: Request, registry: Registry) -> dict[str, Any]:
     cameras, masks = registry.cameras(), registry.masks()
     newest = masks[-1] if masks else None
     examples: dict[str, Any] = {
@@ -32,11 +40,9 @@ def docs(request: Request, registry: TheRegistry) -> Response:
     }
     base = str(request.base_url).rstrip("/")
     document = request.app.openapi()
-    return page(
-        "docs.html",
-        state=registry.state(),
-        document=document,
-        base=base,
-        examples=examples,
-        tags=described(document, base=base, examples=examples),
-    )
+    return {
+        "document": document,
+        "base": base,
+        "examples": examples,
+        "tags": described(document, base=base, examples=examples),
+    }

@@ -10,8 +10,9 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from hotpix_registry.errors import UsageError
+from hotpix_registry.registry import Registry
 from hotpix_registry.registry.question import parse_exposures, parse_nights
-from hotpix_registry.web.rendering import page
+from hotpix_registry.web.pages.showing import shown
 from hotpix_registry.web.state import TheRegistry
 
 router = APIRouter(include_in_schema=False)
@@ -25,6 +26,10 @@ def frames(request: Request, registry: TheRegistry) -> Response:
     """Catalogued frames, filtered, a page at a time; and the files that were rejected."""
     given = {name: request.query_params.get(name, "").strip() for name in _FILTERS}
     cursor = request.query_params.get("cursor") or None
+    return shown(request, registry, "frames.html", lambda: _read(registry, given, cursor))
+
+
+def _read(registry: Registry, given: Mapping[str, str], cursor: str | None) -> dict[str, Any]:
     if given["status"] == "rejected":
         found = registry.list_rejected(limit=_ROWS, cursor=cursor)
     else:
@@ -38,15 +43,13 @@ def frames(request: Request, registry: TheRegistry) -> Response:
             limit=_ROWS,
             cursor=cursor,
         )
-    return page(
-        "frames.html",
-        state=registry.state(),
-        cameras=registry.cameras(),
-        asked=given,
-        rows=found.items,
-        first=None if cursor is None else _url(given),
-        after=None if found.next is None else _url({**given, "cursor": found.next}),
-    )
+    return {
+        "cameras": registry.cameras(),
+        "asked": given,
+        "rows": found.items,
+        "first": None if cursor is None else _url(given),
+        "after": None if found.next is None else _url({**given, "cursor": found.next}),
+    }
 
 
 def _temperature(text: str) -> float | None:
@@ -61,7 +64,6 @@ def _url(asked: Mapping[str, str]) -> str:
 
 
 @router.get("/frames/{frame_id}")
-def frame(registry: TheRegistry, frame_id: int) -> Response:
+def frame(request: Request, registry: TheRegistry, frame_id: int) -> Response:
     """Everything known about one frame, and the masks that it went into."""
-    told: dict[str, Any] = registry.frame(frame_id)
-    return page("frame.html", state=registry.state(), **told)
+    return shown(request, registry, "frame.html", lambda: registry.frame(frame_id))

@@ -17,7 +17,8 @@ from hotpix_registry.registry import Registry
 from hotpix_registry.registry.coverage import SeriesCoverage, Stretch
 from hotpix_registry.web.answers import MaskQuery
 from hotpix_registry.web.pages import charts
-from hotpix_registry.web.rendering import page, today
+from hotpix_registry.web.pages.showing import shown, this_minute
+from hotpix_registry.web.rendering import today
 from hotpix_registry.web.state import TheRegistry
 
 router = APIRouter(include_in_schema=False)
@@ -61,25 +62,27 @@ class CameraCard:
 def home(request: Request, registry: TheRegistry) -> Response:
     """Cameras, and the mask of a date; a question that cannot be answered is an answer, too."""
     given = {name: value.strip() for name, value in request.query_params.items() if value.strip()}
+    return shown(request, registry, "home.html", lambda: _read(registry, given), also=this_minute())
+
+
+def _read(registry: Registry, given: Mapping[str, str]) -> dict[str, Any]:
     answer, error = None, None
     try:
         answer = _answered(registry, given)
     except HotpixError as told:
         error = told
     cameras = registry.cameras()
-    return page(
-        "home.html",
-        state=registry.state(),
-        cameras=cameras,
-        cards=[_card(registry, row.name) for row in cameras],
-        releases=registry.releases(),
-        today=today(),
-        asked=_asked(given),
-        answer=answer,
-        api_url=_api_url(given),
-        error=error,
-        again=_again(given, error),
-    )
+    return {
+        "cameras": cameras,
+        "cards": [_card(registry, row.name) for row in cameras],
+        "releases": registry.releases(),
+        "today": today(),
+        "asked": _asked(given),
+        "answer": answer,
+        "api_url": _api_url(given),
+        "error": error,
+        "again": _again(given, error),
+    }
 
 
 def _answered(registry: Registry, given: Mapping[str, str]) -> Answer | None:

@@ -11,9 +11,11 @@ from starlette.responses import Response
 
 from hotpix_registry.domain import DQ
 from hotpix_registry.errors import UsageError
+from hotpix_registry.registry import Registry
 from hotpix_registry.report.words import headline, sections
 from hotpix_registry.web.masks import MaskId
-from hotpix_registry.web.rendering import FLAG_VALUES, page
+from hotpix_registry.web.pages.showing import shown
+from hotpix_registry.web.rendering import FLAG_VALUES
 from hotpix_registry.web.state import TheRegistry, TheService
 
 router = APIRouter(prefix="/masks", include_in_schema=False)
@@ -29,6 +31,7 @@ Coordinate = Annotated[int | None, Query(ge=0, lt=2**31)]
 
 @router.get("/{mask_id}")
 def mask(
+    request: Request,
     registry: TheRegistry,
     mask_id: MaskId,
     against: str = "",
@@ -36,29 +39,33 @@ def mask(
     y: Coordinate = None,
 ) -> Response:
     """Everything that is known about a mask, and its map."""
-    state = registry.state()  # before all else: what is decided here is decided on this or an older state
     other_id = _number(against)
+    at = None if x is None or y is None else (x, y)
+    return shown(request, registry, "mask.html", lambda: _read(registry, mask_id, other_id, at))
+
+
+def _read(
+    registry: Registry, mask_id: int, other_id: int | None, at: tuple[int, int] | None
+) -> dict[str, Any]:
     report = registry.report(mask_id, against=other_id)
     facts = report.facts
     siblings = [m for m in registry.masks(camera=facts["camera"]) if m["series"] == facts["series"]]
-    shown = registry.show(mask_id)
-    return page(
-        "mask.html",
-        state=state,
-        facts=facts,
-        headline=headline(facts),
-        sections=[section for section in sections(facts) if section.title not in _OWN_PLACE],
-        place=next(s for s in sections(facts) if s.title == _OWN_PLACE[1]) if facts["flagged"] else None,
-        siblings=sorted(siblings, key=lambda m: m["version"]),
-        history=registry.history(mask_id=mask_id),
-        needs_rebuild=shown["needs_rebuild"],
-        revocation=shown.get("revocation"),
-        flags=_legend(facts["flags"]),
-        pictures=report.picture_names,
-        size=shown["shape"],
-        against=other_id,
-        pixel=None if x is None or y is None else registry.pixel(mask_id, x, y),
-    )
+    details = registry.show(mask_id)
+    return {
+        "facts": facts,
+        "headline": headline(facts),
+        "sections": [section for section in sections(facts) if section.title not in _OWN_PLACE],
+        "place": next(s for s in sections(facts) if s.title == _OWN_PLACE[1]) if facts["flagged"] else None,
+        "siblings": sorted(siblings, key=lambda m: m["version"]),
+        "history": registry.history(mask_id=mask_id),
+        "needs_rebuild": details["needs_rebuild"],
+        "revocation": details.get("revocation"),
+        "flags": _legend(facts["flags"]),
+        "pictures": report.picture_names,
+        "size": details["shape"],
+        "against": other_id,
+        "pixel": None if at is None else registry.pixel(mask_id, *at),
+    }
 
 
 def _number(text: str) -> int | None:
@@ -110,43 +117,52 @@ def flags(request: Request, service: TheService, mask_id: MaskId) -> Response:
 
 @router.get("/{mask_id}/pixel")
 def pixel(
+    request: Request,
     registry: TheRegistry,
     mask_id: MaskId,
     x: Annotated[int, Query(ge=0, lt=2**31)],
     y: Annotated[int, Query(ge=0, lt=2**31)],
 ) -> Response:
     """What is known of one pixel, as the part of a page that the map shows."""
-    return page("pixel.html", mask_id=mask_id, pixel=registry.pixel(mask_id, x, y))
+    return shown(
+        request,
+        registry,
+        "pixel.html",
+        lambda: {"mask_id": mask_id, "pixel": registry.pixel(mask_id, x, y)},
+    )
 
 
 @router.get("/{mask_id}/pixels")
 def pixels(
+    request: Request,
     registry: TheRegistry,
     mask_id: MaskId,
     flag: str = "BAD",
     number: Annotated[int, Query(alias="page", ge=1, lt=2**31)] = 1,
 ) -> Response:
     """The flagged pixels as a table, for whoever cannot use the map."""
-    import numpy as np
-
     if flag not in FLAG_VALUES:
         raise UsageError(f"'{flag}' is no flag.", next_step=f"There are {', '.join(FLAG_VALUES)}.")
+    return shown(request, registry, "pixels.html", lambda: _read_pixels(registry, mask_id, flag, number))
+
+
+def _read_pixels(registry: Registry, mask_id: int, flag: str, number: int) -> dict[str, Any]:
+    import numpy as np
+
     dq = registry.mask_dq(mask_id)
     found = np.flatnonzero(dq & FLAG_VALUES[flag])
     rows, columns = np.divmod(found[(number - 1) * _ROWS : number * _ROWS], dq.shape[1])
-    return page(
-        "pixels.html",
-        state=registry.state(),
-        mask_id=mask_id,
-        flag=flag,
-        total=int(found.size),
-        number=number,
-        pages=max(-(-found.size // _ROWS), 1),
-        rows=[
+    return {
+        "mask_id": mask_id,
+        "flag": flag,
+        "total": int(found.size),
+        "number": number,
+        "pages": max(-(-found.size // _ROWS), 1),
+        "rows": [
             {"x": int(x), "y": int(y), "flags": list(_names(int(dq[y, x])))}
             for y, x in zip(rows, columns, strict=True)
         ],
-    )
+    }
 
 
 def _names(value: int) -> Iterator[str]:

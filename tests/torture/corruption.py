@@ -1,0 +1,299 @@
+"""One byte changes, anywhere in what is kept or under way: it is found on reading, and never served."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import socket
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import numpy as np
+import sqlalchemy as sa
+from numpy.typing import NDArray
+
+from hotpix_registry import Client
+from hotpix_registry.answers import Answer
+from hotpix_registry.catalogue import engine as databases
+from hotpix_registry.catalogue import schema
+from hotpix_registry.client import FromCache
+from hotpix_registry.errors import FrameChanged, HotpixError, IntegrityError
+from tests.cli.conftest import Hotpix
+from tests.databases import PostgreSQL
+from tests.serving import serving
+from tests.story import CAMERA
+from tests.torture import place
+from tests.torture.place import NIGHTS, Stage
+from tests.torture.table import Row, row_of
+
+NIGHT = NIGHTS[0]
+
+
+def places(draw: random.Random, n_bytes: int, trials: int) -> list[int]:
+    """A byte of each of `trials` regions of equal size."""
+    edges = np.linspace(0, n_bytes, min(trials, n_bytes) + 1).astype(int)
+    return [draw.randrange(start, max(end, start + 1)) for start, end in pairwise(edges)]
+
+
+def flipped(content: bytes, at: int, draw: random.Random) -> bytes:
+    other = content[at] ^ (1 << draw.randrange(8))
+    return content[:at] + bytes([other]) + content[at + 1 :]
+
+
+def corruption(server: PostgreSQL, *, kind: str, trials: int, seed: int) -> Iterator[Row]:
+    draw = random.Random(f"{seed} {kind}")
+    with place.new_stage(kind, server) as stage:
+        place.lived(stage)
+        with place.as_before(stage).opened() as registry:
+            wanted = registry.mask(CAMERA, NIGHT).array
+            sha256 = registry.mask(CAMERA, NIGHT).answer.sha256
+        yield from _stored_masks(stage, trials, draw, sha256)
+        yield _cached_file(stage, trials, draw, wanted)
+        yield _frames(stage, trials, draw, sha256)
+        yield from _downloads(stage, trials, draw, wanted)
+        yield _kept_answers(stage, trials, draw, wanted)
+
+
+def _stored_masks(stage: Stage, trials: int, draw: random.Random, sha256: str) -> Iterator[Row]:
+    """Masks in the database, of which the first can be built again and the second, imported, cannot."""
+    served: list[str] = []
+    unnamed: list[str] = []
+    unmended: list[str] = []
+    with stage.copy() as hotpix:
+        columns = _row(hotpix, 1)
+        at = places(draw, len(columns), trials)
+        for byte in at:
+            _put(hotpix, 1, flipped(columns, byte, draw))
+            with hotpix.opened() as registry:
+                if (told := _serves(lambda: registry.mask(CAMERA, NIGHT).array)) is not None:
+                    served.append(f"byte {byte}: {told}")
+                named = [finding.where for finding in registry.verify(frames=False).findings]
+                if named != ["mask 1"]:
+                    unnamed.append(f"byte {byte}: {named}")
+                registry.verify(frames=False, fix=True)
+                if (
+                    registry.verify(frames=False).findings
+                    or registry.mask(CAMERA, NIGHT).answer.sha256 != sha256
+                ):
+                    unmended.append(f"byte {byte}")
+    yield row_of(f"a byte of a stored mask, {stage.kind}: served?", len(at), served)
+    yield row_of(f"a byte of a stored mask, {stage.kind}: named by verify?", len(at), unnamed)
+    yield row_of(f"a byte of a stored mask, {stage.kind}: mended from its darks?", len(at), unmended)
+
+
+def _row(hotpix: Hotpix, mask_id: int) -> bytes:
+    with hotpix.opened() as registry, registry._engine.connect() as connection:
+        statement = sa.select(schema.masks.c.blob).where(schema.masks.c.id == mask_id)
+        return bytes(connection.execute(statement).scalar_one())
+
+
+def _put(hotpix: Hotpix, mask_id: int, blob: bytes) -> None:
+    """Change a stored mask as only damage can, past the guards of the database."""
+    engine = databases.connect(databases.parse_url(str(hotpix.database)))
+    with databases.writing(engine) as connection:
+        guards: list[tuple[str, str]] = []
+        if connection.dialect.name == "sqlite":
+            found = connection.exec_driver_sql(
+                "SELECT name, sql FROM sqlite_master WHERE type = 'trigger' AND tbl_name = 'masks'"
+            )
+            guards = [(str(row[0]), str(row[1])) for row in found]
+            for name, _ in guards:
+                connection.exec_driver_sql(f"DROP TRIGGER {name}")
+        else:
+            connection.exec_driver_sql("SET LOCAL session_replication_role = replica")
+        connection.execute(schema.masks.update().where(schema.masks.c.id == mask_id).values(blob=blob))
+        for _, guard in guards:
+            connection.exec_driver_sql(guard)
+    engine.dispose()
+
+
+def _serves(ask: Callable[[], NDArray[np.bool_]]) -> str | None:
+    """What is wrong with how a damaged thing is served; None if it is refused in a sentence."""
+    try:
+        ask()
+    except IntegrityError:
+        return None
+    except HotpixError as error:
+        return f"{type(error).__name__}: {error}"
+    return "a mask was served"
+
+
+def _cached_file(stage: Stage, trials: int, draw: random.Random, wanted: NDArray[np.bool_]) -> Row:
+    problems = []
+    with stage.copy() as hotpix, hotpix.opened() as registry, _cache(hotpix):
+        path = registry.mask(CAMERA, NIGHT).path
+        whole = path.read_bytes()
+        at = places(draw, len(whole), trials)
+        for byte in at:
+            path.write_bytes(flipped(whole, byte, draw))
+            named = [finding.where for finding in registry.verify(frames=False).findings]
+            if named != [str(path)]:
+                problems.append(f"byte {byte}: verify names {named}")
+            again = registry.mask(CAMERA, NIGHT)
+            if again.path.read_bytes() != whole or not np.array_equal(again.array, wanted):
+                problems.append(f"byte {byte}: it was served")
+    return row_of(f"a byte of a cached file, {stage.kind}", len(at), problems)
+
+
+@contextlib.contextmanager
+def _cache(hotpix: Hotpix) -> Iterator[None]:
+    import os
+
+    before = os.environ.get("HOTPIX_CACHE_DIR")
+    os.environ["HOTPIX_CACHE_DIR"] = str(hotpix.cwd / "cache")
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["HOTPIX_CACHE_DIR"]
+        else:
+            os.environ["HOTPIX_CACHE_DIR"] = before
+
+
+def _frames(stage: Stage, trials: int, draw: random.Random, sha256: str) -> Row:
+    """A dark changes between its ingest and the build that reads it, and its size and time do not."""
+    import os
+
+    problems = []
+    path = stage.folder / "darks" / "dark_120s_02.fits"
+    whole, about = path.read_bytes(), path.stat()
+    at = places(draw, len(whole), trials)
+    recipe = place.recipe(limit_e_per_s=5.0)
+    with stage.copy() as hotpix, hotpix.opened() as registry:
+        before = len(registry.masks())
+        for byte in at:
+            path.write_bytes(flipped(whole, byte, draw))
+            os.utime(path, ns=(about.st_atime_ns, about.st_mtime_ns))
+            try:
+                registry.build(CAMERA, recipe=recipe)
+            except FrameChanged as error:
+                if path.name not in str(error):
+                    problems.append(f"byte {byte}: {error}")
+            else:
+                problems.append(f"byte {byte}: it was built from")
+            named = [finding.where for finding in registry.verify().findings]
+            if [name.endswith(path.name) for name in named] != [True]:
+                problems.append(f"byte {byte}: verify names {named}")
+        if len(registry.masks()) != before:
+            problems.append("a mask was stored")
+    path.write_bytes(whole)
+    os.utime(path, ns=(about.st_atime_ns, about.st_mtime_ns))
+    return row_of(f"a byte of a dark between ingest and build, {stage.kind}", len(at), problems)
+
+
+# --- on the way, and with a client -----------------------------------------------------------------
+
+
+def _downloads(stage: Stage, trials: int, draw: random.Random, wanted: NDArray[np.bool_]) -> Iterator[Row]:
+    """Each byte that a server sends is changed once on its way; the line is bad, the client is not misled."""
+    with serving(stage.database) as url:
+        for what, is_file in (("an answer", False), ("a mask's file", True)):
+            with _Line(url) as line, Client(line.url, cache_dir=stage.folder / "length") as client:
+                mask = client.mask(CAMERA, NIGHT)
+                sent = line.sent
+                right = mask.answer
+                if is_file:
+                    mask.array  # noqa: B018
+                    sent = line.sent - sent
+            problems = []
+            at = places(draw, sent, trials)
+            for byte in at:
+                cache = stage.folder / f"down{what[2]}{byte}"
+                with _Line(url) as line, Client(line.url, cache_dir=cache, timeout_s=2.0) as client:
+                    if not is_file:
+                        line.flip(byte, draw)
+                    try:
+                        mask = client.mask(CAMERA, NIGHT)
+                        if is_file:
+                            line.flip(line.sent + byte, draw)
+                        if mask.answer != right or not np.array_equal(mask.array, wanted):
+                            problems.append(f"byte {byte}: it was believed")
+                    except HotpixError:
+                        pass
+            yield row_of(f"a byte of {what} on its way to a client, {stage.kind}", len(at), problems)
+
+
+def _kept_answers(stage: Stage, trials: int, draw: random.Random, wanted: NDArray[np.bool_]) -> Row:
+    """What a client keeps for when the line is down."""
+    problems: list[str] = []
+    cache = stage.folder / "kept"
+    with serving(stage.database) as url, Client(url, cache_dir=cache) as client:
+        client.mask(CAMERA, NIGHT).array  # noqa: B018
+    right = _offline(url, cache)
+    assert right is not None
+    n = 0
+    for path in (path for path in cache.rglob("*") if path.is_file()):
+        whole = path.read_bytes()
+        for byte in places(draw, len(whole), trials):
+            n += 1
+            path.write_bytes(flipped(whole, byte, draw))
+            told = _offline(url, cache)
+            if told is not None and (told[0] != right[0] or not np.array_equal(told[1], wanted)):
+                problems.append(f"byte {byte} of {path.name}: it was believed")
+            path.write_bytes(whole)
+    return row_of(f"a byte of what a client keeps, {stage.kind}", n, problems)
+
+
+def _offline(url: str, cache: Path) -> tuple[Answer, NDArray[np.bool_]] | None:
+    """What a client says without a line; None where it knows that it does not know."""
+    with warnings.catch_warnings(), Client(url, cache_dir=cache, offline=True) as client:
+        warnings.simplefilter("ignore", FromCache)
+        try:
+            mask = client.mask(CAMERA, NIGHT)
+            return mask.answer, mask.array
+        except HotpixError:
+            return None
+
+
+class _Line:
+    """A line between client and server that passes everything on, but for one byte that the server sends."""
+
+    def __init__(self, url: str) -> None:
+        self._far = urlsplit(url)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.sent = 0
+        self._flip_at: int | None = None
+        self._bit = 0
+        self._open: list[socket.socket] = [self._listener]
+
+    def flip(self, at: int, draw: random.Random) -> None:
+        self._flip_at, self._bit = at, 1 << draw.randrange(8)
+
+    def __enter__(self) -> _Line:
+        threading.Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for one in self._open:
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+            one.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                near, _ = self._listener.accept()
+                far = socket.create_connection((str(self._far.hostname), self._far.port or 80))
+                self._open += [near, far]
+                for source, sink, changes in ((near, far, False), (far, near, True)):
+                    threading.Thread(target=self._pass, args=(source, sink, changes), daemon=True).start()
+
+    def _pass(self, source: socket.socket, sink: socket.socket, changes: bool) -> None:
+        with contextlib.suppress(OSError):
+            while content := source.recv(65536):
+                if changes:
+                    content = self._changed(content)
+                sink.sendall(content)
+            sink.shutdown(socket.SHUT_WR)
+
+    def _changed(self, content: bytes) -> bytes:
+        start, self.sent = self.sent, self.sent + len(content)
+        if self._flip_at is not None and start <= self._flip_at < self.sent:
+            at, self._flip_at = self._flip_at - start, None
+            return content[:at] + bytes([content[at] ^ self._bit]) + content[at + 1 :]
+        return content
