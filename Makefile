@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint torture benchmark benchmark-detection benchmark-lookup benchmark-service clean
+.PHONY: demo test lint torture benchmark benchmark-detection benchmark-lookup benchmark-service fuzz clean
 
 demo: $(READY)
 	rm -rf demo
@@ -42,6 +42,11 @@ $(READY): pyproject.toml
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/pip install --quiet --editable '.[test]'
 	@touch $(READY)
+
+# Hostile input, guided by coverage: MINUTES for each reader, TARGETS some of them.
+fuzz: $(READY)
+	$(BIN)/pip install --quiet --editable '.[fuzz]'
+	$(BIN)/python -m tests.torture.fuzz $(TARGETS) $(if $(MINUTES),--minutes $(MINUTES))
 
 clean:
 	rm -rf $(VENV) demo

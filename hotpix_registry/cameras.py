@@ -6,13 +6,13 @@ import dataclasses
 import difflib
 import math
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
+from hotpix_registry import toml
 from hotpix_registry.domain import USUAL_BOUNDS, Facts, GateBounds, Night, digest, parse_date
 from hotpix_registry.errors import ProfileError, damaged_row
 from hotpix_registry.settings import data_dir
@@ -182,16 +182,16 @@ def provisional_profile(facts: Facts, taken: set[str]) -> CameraProfile:
     """A profile for an unknown camera, from what its header says; its name avoids those taken."""
     if facts.instrument is None:
         raise ValueError("a header that names no camera cannot register one")
-    slug = re.sub(r"[^a-z0-9]+", "-", facts.instrument.lower()).strip("-") or "camera"
+    slug = re.sub(r"[^a-z0-9]+", "-", facts.instrument.lower()[:_LONGEST_SLUG]).strip("-") or "camera"
     name, number = slug, 1
     if name in taken and facts.serial is not None:
-        name = f"{slug}-{re.sub(r'[^a-z0-9]+', '-', facts.serial.lower()).strip('-')}"
+        name = f"{slug}-{re.sub(r'[^a-z0-9]+', '-', facts.serial.lower()[:_LONGEST_SLUG]).strip('-')}"
     while name in taken:
         number += 1
         name = f"{slug}-{number}"
     return CameraProfile(
         name=name,
-        summary=f"registered from a header that says {facts.instrument}",
+        summary=f"registered from a header that says {facts.instrument[:_LONGEST_SLUG]}",
         provisional=True,
         serials=(facts.serial,) if facts.serial is not None else (),
         instruments=(re.escape(facts.instrument),),
@@ -222,6 +222,9 @@ _TABLES: Mapping[str, Mapping[str, str]] = {
 _SECTION_KEYS = tuple(field.name for field in dataclasses.fields(Sections))
 _GATE_KEYS = tuple(field.name for field in dataclasses.fields(GateBounds))
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
+_MOST_DAYS = 100_000
+_LONGEST_SLUG = 80
+"""what is taken of a header's name, which may go on for thousands of cards"""
 
 
 def check_camera_name(name: str) -> None:
@@ -241,8 +244,8 @@ def load_camera_profile(text: str, *, origin: str) -> CameraProfile:
         One sentence: which key of which table is wrong, and what it should be.
     """
     try:
-        tables = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        tables = toml.tables(text)
+    except ValueError as error:
         raise ProfileError(f"{origin} is no valid TOML: {error}.") from None
     values: dict[str, Any] = {}
     for table, content in tables.items():
@@ -388,9 +391,9 @@ def _checked(origin: str, where: str, field: str, value: Any) -> Any:
         case "temperature_tolerance_c":
             wanted = "" if _is_number(value) and value >= 0 else "a number of degrees"
         case _:
-            if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+            if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST_DAYS:
                 return value
-            wanted = "a whole number"
+            wanted = f"a whole number up to {_MOST_DAYS}"
     if wanted:
         raise ProfileError(f"{origin}: {where} must be {wanted}, not {value!r}.")
     return float(value) if _is_number(value) else value
@@ -399,8 +402,8 @@ def _checked(origin: str, where: str, field: str, value: Any) -> Any:
 def _checked_pattern(origin: str, where: str, field: str, item: str) -> str:
     if field == "instruments":
         try:
-            re.compile(item)
-        except re.error as error:
+            toml.pattern(item)
+        except ValueError as error:
             raise ProfileError(
                 f"{origin}: {where} has the bad regular expression {item!r}: {error}."
             ) from None
@@ -471,8 +474,8 @@ def load_profile_file(path: Path) -> tuple[str, str]:
     except (OSError, UnicodeDecodeError) as error:
         raise ProfileError(f"{path} cannot be read: {error}.") from None
     try:
-        tables = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        tables = toml.tables(text)
+    except ValueError as error:
         raise ProfileError(f"{path} is no valid TOML: {error}.") from None
     for kind in ("camera", "keywords"):
         if kind in tables:

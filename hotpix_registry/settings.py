@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import tomllib
 from pathlib import Path
 
+from hotpix_registry import toml
 from hotpix_registry.errors import UsageError
 
 KEYS = ("database_url", "cache_dir", "server_url", "server_token")
@@ -65,12 +65,12 @@ def _from_file() -> dict[str, str]:
             )
         return {}
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = toml.tables(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(
             f"{path} cannot be read: {error.strerror}.", next_step="Change its permissions."
         ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:  # no TOML, or no UTF-8
         raise UsageError(f"{path} is no valid TOML: {error}.", next_step="Correct it.") from None
     if unknown := sorted(set(values) - set(KEYS)):
         raise UsageError(

@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from astropy.table import Table
 
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""how texts begin that a spreadsheet would compute; numbers are none"""
+
 Rows = Sequence[Mapping[str, Any]]
 
 
 def csv_text(rows: Rows, columns: Sequence[str] = ()) -> str:
-    """Records with a line of names; what is nested is written as JSON.
+    """Records with a line of names; what is nested is written as JSON, and `=1+1` as `'=1+1`.
 
     Parameters
     ----------
@@ -25,8 +28,13 @@ def csv_text(rows: Rows, columns: Sequence[str] = ()) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, _names(rows, columns), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(_flat(row) for row in rows)
+    writer.writerows({key: _inert(value) for key, value in _flat(row).items()} for row in rows)
     return text.getvalue()
+
+
+def _inert(value: Any) -> Any:
+    """A text that no spreadsheet takes for a formula: a path or a reason may come from anybody."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
 def ecsv_text(rows: Rows, columns: Sequence[str] = ()) -> str:

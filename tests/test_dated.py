@@ -60,6 +60,25 @@ def test_an_instant_without_its_offset_is_one_sentence() -> None:
             load_camera_profile(HEAD + f"[{table}]\nfrom = 2021-03-05T03:00:00\n", origin="x.toml")
 
 
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("x = " + "[" * 5000, "nested too deeply"),
+        ("a." * 100_000 + "b = 1", "or 100 dots in one of its lines"),
+        ("#" * 300_000, "more than 262144 characters"),
+        (HEAD.replace("Smallcam 48", r"a\u0000"), "a text in it holds a zero character"),
+        (HEAD + "[detector]\ngain_e_per_adu = 1" + "0" * 400, "more than 64 bits"),
+        (HEAD + "[policy]\nborrow_days = 0x" + "f" * 5000, "more than 64 bits"),
+        (HEAD + "[policy]\nborrow_days = 9000000000000000000", "a whole number up to 100000"),
+        (HEAD.replace("Smallcam 48", "(a{1,99999999999})"), "too large"),
+        (HEAD.replace("Smallcam 48", "(" * 5000), "nested too deeply"),
+    ],
+)
+def test_a_hostile_profile_is_one_sentence(text: str, what: str) -> None:
+    with pytest.raises(ProfileError, match=what):
+        load_camera_profile(text, origin="x.toml")
+
+
 def test_a_dated_section_that_changes_no_number_ends_nothing() -> None:
     profile = load_camera_profile(KEEN + DATED.format("2021-03-05") * 2, origin="x.toml")
     assert len(profile.changes_us) == 1

@@ -21,6 +21,7 @@ LAYERS = [
     {"catalogue", "science", "fits", "planning", "timeline"},
     {"cameras", "files", "tables"},
     {"settings"},
+    {"toml"},
     {"errors"},
     {"domain", "answers"},
 ]
@@ -65,6 +66,25 @@ def test_the_domain_needs_the_standard_library_only() -> None:
         if isinstance(node, ast.Import | ast.ImportFrom)
     }
     assert {name.split(".")[0] for name in names} <= set(sys.stdlib_module_names)
+
+
+EVALUATING = {"pickle", "marshal", "shelve", "dill", "joblib", "cloudpickle", "yaml"}
+"""what runs, or may run, what it reads"""
+RUNNING = {"eval", "exec", "__import__"}
+
+
+def test_nothing_that_is_read_is_run() -> None:
+    for path in (*PACKAGE.rglob("*.py"), *(PACKAGE.parent / "migrations").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            modules += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not {module.split(".")[0] for module in modules} & EVALUATING, path
+            if isinstance(node, ast.Call):
+                called, given = ast.unparse(node.func), {k.arg: ast.unparse(k.value) for k in node.keywords}
+                assert called not in RUNNING, (path, called)
+                assert given.get("shell", "False") == "False", (path, called)
+                if called in ("np.load", "numpy.load"):
+                    assert given.get("allow_pickle") == "False", path
 
 
 HEAVY = {"numpy", "astropy", "ccdproc", "scipy", "matplotlib", "alembic"}

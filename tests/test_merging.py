@@ -184,6 +184,38 @@ def test_a_damaged_mask_there_lets_nothing_in(there: Path, registry: Registry, d
     assert tallies(database) == before
 
 
+@pytest.mark.parametrize("stored", [b"{\xff", b"{", b'{"a": \x00}'])
+@pytest.mark.parametrize(("table", "column"), [("readings", "facts"), ("profiles", "body")])
+def test_a_row_there_that_is_no_text_or_no_json_is_one_sentence(
+    there: Path, registry: Registry, database: str, table: str, column: str, stored: bytes
+) -> None:
+    with sql(str(there)) as connection:
+        of_table = "SELECT name FROM sqlite_master WHERE type = 'trigger' AND tbl_name = ?"
+        for name in connection.exec_driver_sql(of_table, (table,)).scalars().all():
+            connection.exec_driver_sql(f"DROP TRIGGER {name}")
+        connection.exec_driver_sql(f"UPDATE {table} SET {column} = CAST(? AS TEXT)", (stored,))
+    before = tallies(database)
+    with pytest.raises(IntegrityError, match="damaged"):
+        registry.merge(there)
+    assert tallies(database) == before
+
+
+@pytest.mark.parametrize("table", ["frames", "alembic_version"])
+def test_a_file_that_computes_its_rows_is_no_registry(there: Path, registry: Registry, table: str) -> None:
+    with sql(str(there)) as connection:
+        for name in connection.exec_driver_sql(
+            "SELECT name FROM sqlite_master WHERE type = 'trigger'"
+        ).scalars():
+            connection.exec_driver_sql(f"DROP TRIGGER {name}")
+        connection.exec_driver_sql(f"ALTER TABLE {table} RENAME TO stored")
+        endless = (
+            "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT stored.* FROM n, stored"
+        )
+        connection.exec_driver_sql(f"CREATE VIEW {table} AS {endless}")
+    with pytest.raises(SchemaError, match=f"is no registry: its {table} is no table"):
+        registry.merge(there)
+
+
 def test_a_registry_is_not_merged_with_itself(there: Path) -> None:
     with Registry(str(there)) as registry, pytest.raises(UsageError, match="the registry itself"):
         registry.merge(there)

@@ -41,7 +41,7 @@ questions = st.builds(
     configuration=parts,
     preferred=parts | st.just({"sub_frame": None, "row_order": "TOP-DOWN", "bayer_pattern": None}),
     allow_binning=st.booleans(),
-    preset=st.sampled_from(["default", "all", "HOT|UNSTABLE", "~(WARM|PEDESTAL)", "HOT&WARM"]),
+    preset=st.sampled_from(["default", "all", "HOT|UNSTABLE", "~(WARM|PEDESTAL)", "HOT|WARM"]),
     fallback=st.sampled_from([None, "previous", "nearest", "warmer"]),
     max_age_days=st.none() | st.integers(0, 9999),
     allow_revoked=st.booleans(),
@@ -75,6 +75,10 @@ def test_an_ordinary_receipt_fits_one_fits_card() -> None:
         "hp:1a2b3c4d/1/2/0123456789ab?c=aspen&d=20180822&x=1",
         "hp:1a2b3c4d/1/2/0123456789ab?c=aspen&d=20180822&f=z",
         "hp:1a2b3c4d/1/2/0123456789ab?c=aspen&d=20180822&b=few",
+        f"hp:1a2b3c4d/1/2/0123456789ab?c=aspen&d={'9' * 40}us",
+        f"hp:1a2b3c4d/1/2/0123456789ab?c=aspen&d={'9' * 5000}us",
+        f"hp:1a2b3c4d/1/2/0123456789ab?c=aspen&d=20180822&a={'9' * 5000}",
+        f"hp:1a2b3c4d/1/2/0123456789ab?c=aspen&d=20180822&b={'9' * 5000}",
     ],
 )
 def test_what_is_no_receipt_is_one_sentence(text: str) -> None:

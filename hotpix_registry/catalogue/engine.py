@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import re
@@ -44,6 +45,7 @@ REGISTRY, WHOLE_COPY, PART_COPY = 0, 1, 2
 _ADVISORY_LOCK = 0x486F7470
 _BUSY_TIMEOUT_S = 60
 _CONNECT_TIMEOUT_S = 15
+_RESTORE = "Restore a backup: `hotpix-registry import BACKUP --database NEW`."
 _HINT = "Give a file, sqlite:///FILE or postgresql://USER@HOST/NAME."
 
 
@@ -66,7 +68,8 @@ def parse_url(text: str) -> URL:
 
 
 def _without_password(text: str) -> str:
-    return re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", text)
+    # up to the last @, since a password may have one or a slash that is not escaped
+    return re.sub(r"\?.*", "?***", re.sub(r"(://[^:/@]*):.*@", r"\1:***@", text))
 
 
 def connect(url: URL) -> Engine:
@@ -230,6 +233,10 @@ def translated(engine: Engine) -> Iterator[None]:
         raise DatabaseUnavailable(
             f"The registry {describe(engine)} is read by as many as it takes.", next_step="Try again."
         ) from error
+    except json.JSONDecodeError as error:  # of a column that should hold some
+        raise IntegrityError(
+            f"The registry {describe(engine)} is damaged: a row of it is no JSON.", next_step=_RESTORE
+        ) from error
     except (sa.exc.DBAPIError, sqlite3.Error, failure(engine)) as error:
         where, own = describe(engine), getattr(error, "orig", error)
         text = str(own).strip().partition("\n")[0]
@@ -243,11 +250,9 @@ def translated(engine: Engine) -> Iterator[None]:
                 f"The registry {where} could not be written: {text}.",
                 next_step="Free some space, see that its folder is there, and try again.",
             ) from error
-        if "malformed" in text:
-            raise IntegrityError(
-                f"The registry {where} is damaged: {text}.",
-                next_step="Restore a backup: `hotpix-registry import BACKUP --database NEW`.",
-            ) from error
+        if "malformed" in text or "Could not decode" in text:
+            what = text.partition(" with text ")[0]
+            raise IntegrityError(f"The registry {where} is damaged: {what}.", next_step=_RESTORE) from error
         if "not a database" in text:
             raise SchemaError(
                 f"{where} is no registry: {text}.", next_step="Choose another file with --database."
@@ -261,6 +266,8 @@ def translated(engine: Engine) -> Iterator[None]:
             raise DatabaseUnavailable(
                 f"The registry {where} was busy for {_BUSY_TIMEOUT_S} s.", next_step="Try again."
             ) from error
+        if "invalid connection option" in text:
+            raise UsageError(f"The registry {where} cannot be reached: {text}.", next_step=_HINT) from error
         if _is_unreachable(engine, own):
             raise DatabaseUnavailable(
                 f"The registry {where} cannot be reached: {text}.",
@@ -279,11 +286,15 @@ def _is_unreachable(engine: Engine, error: BaseException) -> bool:
     )
 
 
+_PLACE = ("host", "port", "dbname", "user")
+"""what of a URL's query is no secret, and says where a database is"""
+
+
 def describe(engine: Engine) -> str:
     """What a person calls this database; never with a password."""
     if engine.dialect.name == "sqlite":
         return str(engine.url.database)
-    url = engine.url.difference_update_query(["connect_timeout"])
+    url = engine.url.set(query={key: engine.url.query[key] for key in _PLACE if key in engine.url.query})
     return url.render_as_string(hide_password=True).replace("+psycopg", "")
 
 
@@ -309,6 +320,28 @@ def open_database(url: URL, *, create: bool) -> Engine:
         engine.dispose()
         raise
     return engine
+
+
+def refuse_programs(url: URL) -> None:
+    """Refuse an SQLite file that holds more than rows: reading a view may compute for ever.
+
+    Raises
+    ------
+    SchemaError
+    """
+    engine = connect(url)
+    try:
+        with reading(engine) as connection:
+            name = connection.exec_driver_sql(
+                "SELECT name FROM sqlite_master WHERE type = 'view' OR sql LIKE 'CREATE VIRTUAL%'"
+            ).scalar()
+    finally:
+        engine.dispose()
+    if name is not None:
+        raise SchemaError(
+            f"{url.database} is no registry: its {name} is no table.",
+            next_step="Ask whoever made it for an export.",
+        )
 
 
 def _open(engine: Engine, *, create: bool) -> None:

@@ -18,9 +18,17 @@ if TYPE_CHECKING:
     from hotpix_registry.registry.masks import MaskChange
 
 
+_CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
+
+
+def visible(text: str) -> str:
+    """A text whose control characters are seen and not obeyed: a file's name may move a terminal's cursor."""
+    return text if text.isprintable() else text.translate(_CONTROL)
+
+
 def say(message: str) -> None:
     """A message for a person, on standard error."""
-    sys.stderr.write(message + "\n")
+    sys.stderr.write(visible(message) + "\n")
 
 
 def count(number: int, noun: str) -> str:
@@ -66,7 +74,7 @@ def print_table(cells: Sequence[Sequence[str]], headings: Sequence[str]) -> None
     """A table that fits a terminal; elsewhere one line a row, for tools that look for words in lines."""
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     for line in table_lines(cells, headings, width=width):
-        out(line)
+        out(visible(line))
 
 
 def _cell(value: Any) -> str:

@@ -25,6 +25,9 @@ Cards = tuple[dict[str, Value], dict[str, str]]
 ReadAt = Callable[[int, int], bytes]
 """takes offset and size; fewer bytes only at the end"""
 
+MOST_HDUS = 10_000
+"""of one file; a mosaic of the largest cameras has some hundreds"""
+
 _BITPIX = (8, 16, 32, 64, -32, -64)
 _MAX_LENGTH = 1_000_000
 _COMPANIONS = re.compile(r"MASK|UNCERT|ERR|SIGMA|VAR|VARIANCE|DQ|WEIGHT|WHT", re.IGNORECASE)
@@ -80,10 +83,16 @@ def hdus(read_at: ReadAt) -> Iterator[HDU]:
     Raises
     ------
     UnreadableFrame
-        When a header is none, has no end, or does not say how long its data are.
+        When a header is none, has no end, or does not say how long its data are; when there is no end of
+        headers.
     """
     position = index = 0
     while (found := _read_header(read_at, position, first=index == 0)) is not None:
+        if index == MOST_HDUS:
+            raise UnreadableFrame(
+                f"The file has more than {MOST_HDUS:,} HDUs.",
+                next_step="It is damaged, or no camera's; leave it out.",
+            )
         lines, length = found
         cards = parse_cards(lines)
         n_bytes = _data_bytes(cards[0])
@@ -269,20 +278,23 @@ _NUMBER = re.compile(r"([+-]?\d{1,18})|[+-]?(?:\d+\.?\d*|\.\d+)(?:[EeDd][+-]?\d+
 _LOOSE = re.compile(r"\s*([A-Za-z0-9_-]{1,8})\s*=(.*)")
 
 
-def parse_cards(lines: Iterable[str]) -> Cards:
+def parse_cards(lines: Iterable[str], *, strip: bool = True) -> Cards:
+    """Values and comments of cards; `strip` takes blanks before strings off, which the standard keeps."""
     values: dict[str, Value] = {}
     comments: dict[str, str] = {}
     prose: dict[str, list[str]] = {}
-    continued: tuple[str, str] | None = None
+    long: dict[str, list[str]] = {}
+    """by keyword the pieces of strings that are continued, each with its &"""
+    continued = ""
     for line in lines:
         keyword = line[:8].rstrip().upper()
         if continued and keyword == "CONTINUE":
             value, _ = _parse_value(line[8:])
-            long = continued[1][:-1] + str(value if value is not None else "")
-            values[continued[0]] = long.removesuffix("&").strip()
-            continued = (continued[0], long) if long.endswith("&") else None
+            piece = str(value if value is not None else "")
+            long[continued].append(piece)
+            continued = continued if piece.endswith("&") else ""
             continue
-        continued = None
+        continued = ""
         if keyword in ("HISTORY", "COMMENT"):
             prose.setdefault(keyword, []).append(line[8:].strip())
             continue
@@ -302,11 +314,16 @@ def parse_cards(lines: Iterable[str]) -> Cards:
             continue
         if isinstance(value, str):
             if value.endswith("&"):
-                continued = (keyword, value)
-            value = value.strip()
+                continued = keyword
+                long[keyword] = [value]
+            value = value.strip() if strip else value
         values[keyword] = value
         if comment:
             comments[keyword] = comment
+    for keyword, pieces in long.items():
+        if len(pieces) > 1:
+            value = "".join(piece.removesuffix("&") for piece in pieces)
+            values[keyword] = value.strip() if strip else value
     for keyword, said in prose.items():
         values[keyword] = "\n".join(said)
     return values, comments
@@ -320,15 +337,15 @@ def _parse_value(field: str) -> tuple[Value | None, str]:
         if match is None:
             return field[1:].rstrip("'"), ""
         return match[1].replace("''", "'").rstrip(), (match[2] or "").strip()
-    token, _, comment = field.partition("/")
-    token, comment = token.strip(), comment.strip()
-    if not token:
+    word, _, comment = field.partition("/")
+    word, comment = word.strip(), comment.strip()
+    if not word:
         return None, comment
-    if token in ("T", "F"):
-        return token == "T", comment
-    number = _NUMBER.fullmatch(token)
+    if word in ("T", "F"):
+        return word == "T", comment
+    number = _NUMBER.fullmatch(word)
     if number is None:
-        return token, comment
+        return word, comment
     if number[1]:
-        return int(token), comment
-    return float(token.upper().replace("D", "E")), comment
+        return int(word), comment
+    return float(word.upper().replace("D", "E")), comment

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hotpix_registry.domain import canonical_json
-from hotpix_registry.fits.blocks import CARD, padded
+from hotpix_registry.fits.blocks import CARD, HDU, padded, whole
 
 Card = tuple[str, bool | int | float | str | None, str]
 """keyword, value, comment; a value of None leaves the card out"""
@@ -24,6 +24,8 @@ _TEXT = 67
 """characters of a string in one card that is continued"""
 _QUOTE_BEFORE_SLASH = re.compile(r"'(?=\s*/)")
 """astropy ends a string at a quote that a slash follows, though the quote is doubled as it should be"""
+_DTYPES = {"J": ">i4", "K": ">i8", "D": ">f8"}
+_TFORM = re.compile(r"(\d{1,6})A|1([JKD])")
 _NOT_ALPHANUMERIC = frozenset((*range(0x3A, 0x41), *range(0x5B, 0x61)))
 
 
@@ -96,7 +98,7 @@ def table(name: str, columns: Sequence[tuple[str, str, str, Sequence[Any]]]) -> 
             fields.append(np.array(texts, f"S{width}"))
         else:
             formats.append(f"1{kind}")
-            fields.append(np.array(values, {"J": ">i4", "K": ">i8", "D": ">f8"}[kind]))
+            fields.append(np.array(values, _DTYPES[kind]))
     rows = np.zeros(
         len(fields[0]), [(column[0], field.dtype) for column, field in zip(columns, fields, strict=True)]
     )
@@ -118,6 +120,36 @@ def table(name: str, columns: Sequence[tuple[str, str, str, Sequence[Any]]]) -> 
     for i, ((column_name, _, unit, _), tform) in enumerate(zip(columns, formats, strict=True), start=1):
         cards += [(f"TTYPE{i}", column_name, ""), (f"TFORM{i}", tform, ""), (f"TUNIT{i}", unit or None, "")]
     return header(cards, data_sum=ones_complement_sum(data)) + data
+
+
+def read_table(file: bytes, unit: HDU) -> list[dict[str, Any]]:
+    """The rows of a table that `table` wrote, by the names of its columns.
+
+    Raises
+    ------
+    KeyError
+        A keyword that describes the table is missing.
+    ValueError
+        It is no such table, or ends before its rows.
+    """
+    values = unit.values
+    columns = []
+    for i in range(1, (whole(values["TFIELDS"]) or 0) + 1):
+        form = _TFORM.fullmatch(str(values[f"TFORM{i}"]))
+        if form is None:
+            raise ValueError(f"TFORM{i} is of no table of this program")
+        columns.append((str(values[f"TTYPE{i}"]), _DTYPES.get(form[2]) or f"S{form[1]}"))
+    row_type = np.dtype(columns)
+    if row_type.itemsize != values["NAXIS1"] or not row_type.itemsize:
+        raise ValueError(f"the rows of its table have {values['NAXIS1']} bytes and not {row_type.itemsize}")
+    rows = np.frombuffer(file, row_type, whole(values["NAXIS2"]) or 0, unit.start)
+    return [
+        {
+            name: item.decode("ascii").rstrip() if isinstance(item, bytes) else item
+            for name, item in zip(row_type.names or (), row, strict=True)
+        }
+        for row in rows.tolist()
+    ]
 
 
 def card_lines(keyword: str, value: bool | int | float | str | None, comment: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Masks in the forms that others read, and masks that others wrote.
+"""Masks in the forms that others read.
 
 Coordinates are 0-based, x first, except where a format counts otherwise; each function says so.
 """
@@ -6,34 +6,21 @@ Coordinates are 0-based, x first, except where a format counts otherwise; each f
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import hashlib
 import io
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hotpix_registry.domain import DQ
-from hotpix_registry.errors import UnreadableFrame, UsageError
-from hotpix_registry.fits import canonical, maskfile, pixels
+from hotpix_registry.errors import UsageError
+from hotpix_registry.fits import canonical, maskfile
 from hotpix_registry.fits.adapt import Adaptation, Geometry, adapt
-
-_EVIDENCE = DQ.DARK_SATURATED | DQ.DARK_NONLINEAR | DQ.UNSTABLE | DQ.STUCK | DQ.COLUMN | DQ.MANUAL
-_ALL = DQ((1 << len(DQ)) - 1)
-
-PRESETS: Mapping[str, DQ] = {
-    "default": DQ.BAD,
-    "evidence": _EVIDENCE,
-    "matched": DQ.STUCK | DQ.UNSTABLE | DQ.COLUMN | DQ.MANUAL | DQ.DARK_SATURATED,
-    "all": _ALL,
-    "none": DQ(0),
-}
-"""The flags by which each preset masks; `matched` with what saturates in the longest dark."""
+from hotpix_registry.fits.presets import flag_names, flags_of
 
 Boxes = NDArray[np.int64]
 """(n, 4): x0, y0, width, height, 0-based"""
@@ -67,94 +54,9 @@ def preset_mask(
     return _with_any(dq, flags & ~DQ.DARK_SATURATED) | saturated_at
 
 
-def flags_of(preset: str) -> DQ:
-    """The flags named by a preset or an expression; a pixel with any of them is masked.
-
-    An expression is made of flags and presets with `|` (either), `&` (common to both), `~` (all flags
-    but these) and parentheses: `HOT|UNSTABLE`, `~WARM`, `~(WARM|PEDESTAL)`, `evidence|HOT`. It speaks of
-    flags, not of pixels: `~WARM` masks a pixel that is WARM and HOT, for being HOT.
-
-    Raises
-    ------
-    UsageError
-        When a name is unknown, the expression is broken, or it names no flag.
-    """
-    tokens = re.findall(r"[A-Za-z_]\w*|\S", preset)
-    position = 0
-
-    def peek() -> str:
-        return tokens[position] if position < len(tokens) else ""
-
-    def take() -> str:
-        nonlocal position
-        position += 1
-        return tokens[position - 1] if position <= len(tokens) else ""
-
-    def union() -> DQ:
-        flags = common()
-        while peek() == "|":
-            take()
-            flags |= common()
-        return flags
-
-    def common() -> DQ:
-        flags = single()
-        while peek() == "&":
-            take()
-            flags &= single()
-        return flags
-
-    def single() -> DQ:
-        token = take()
-        if token == "~":
-            return _ALL & ~single()
-        if token == "(":
-            flags = union()
-            if take() != ")":
-                raise _broken(preset, "a parenthesis is not closed")
-            return flags
-        return _flags_named(token, preset)
-
-    flags = union()
-    if peek():
-        raise _broken(preset, f"'{peek()}' is not expected there")
-    if not flags and "none" not in preset.lower():
-        raise _broken(
-            preset, "it names no flag at all; a pixel is masked for any one of the flags, joined with |"
-        )
-    return flags
-
-
-def flag_names(value: int) -> str:
-    """`BAD|HOT` for 5; the empty string for a good pixel."""
-    return "|".join(str(flag.name) for flag in DQ if value & flag)
-
-
 def _with_any(dq: NDArray[np.uint16], flags: DQ) -> NDArray[np.bool_]:
     mask: NDArray[np.bool_] = (dq & np.uint16(flags.value)) != 0
     return mask
-
-
-def _flags_named(name: str, preset: str) -> DQ:
-    if name.lower() in PRESETS:
-        return PRESETS[name.lower()]
-    if name.upper() in DQ.__members__:
-        return DQ[name.upper()]
-    if not re.fullmatch(r"\w+", name):
-        raise _broken(
-            preset, f"a flag is missing before '{name}'" if name else "a flag is missing at its end"
-        )
-    known = {known.lower(): known for known in (*PRESETS, *DQ.__members__)}
-    nearest = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5)
-    advice = f"Did you mean {known[nearest[0]]}?" if nearest else f"Use one of {', '.join(known.values())}."
-    raise UsageError(f"'{name}' is neither a flag nor a preset.", next_step=advice)
-
-
-def _broken(preset: str, why: str) -> UsageError:
-    return UsageError(
-        f"'{preset}' cannot be understood: {why}.",
-        next_step="Write a preset, or flags like HOT|UNSTABLE or ~WARM.",
-    )
 
 
 # --- exports ----------------------------------------------------------------
@@ -403,97 +305,3 @@ def _runs(along: NDArray[Any], across: NDArray[Any]) -> tuple[NDArray[Any], NDAr
     starts = np.flatnonzero(np.diff(along, prepend=-2) - 1 | np.diff(across, prepend=-1))
     lengths = np.diff(starts, append=along.size)
     return along[starts], across[starts], lengths
-
-
-# --- imports ----------------------------------------------------------------
-
-
-def read_foreign_mask(
-    path: str | Path, *, shape: tuple[int, int] | None = None, bit: int | None = None, hdu: int | None = None
-) -> NDArray[np.bool_]:
-    """Read a mask that another program wrote as a boolean array (ny, nx), True = masked.
-
-    FITS images (plain or compressed) and `.npy` arrays mask where they are not zero, NaN included; with
-    `bit` (0 is the lowest) only where that bit is set. Defect lists in ECSV with columns x0, y0, width
-    and height (0-based, as LSST writes them) need the `shape` of the detector. The kind of file is
-    known by its first bytes.
-
-    Raises
-    ------
-    UnreadableFrame
-        When the file cannot be read as one of these, or does not fit the shape.
-    UsageError
-        When a defect list comes without a shape.
-    """
-    path = Path(path)
-    try:
-        with path.open("rb") as file:
-            magic = file.read(6)
-    except OSError as error:
-        raise UnreadableFrame(f"{path} cannot be opened: {error.strerror}.") from error
-    if magic == b"# %ECS":
-        if shape is None:
-            raise UsageError(
-                f"{path} is a list of boxes, which does not say how large the detector is.",
-                next_step="Give the shape.",
-            )
-        return _mask_of_boxes(path, _read_defects(path), shape)
-    values = _read_npy(path) if magic == b"\x93NUMPY" else _read_image(path, hdu)
-    if shape is not None and values.shape != shape:
-        raise UnreadableFrame(
-            f"{path} has {_size(values.shape)} pixels where {_size(shape)} are needed.",
-            next_step="Cut or bin the mask to the camera's frames first.",
-        )
-    if bit is None:
-        return np.asarray(values != 0)
-    invalid = ~np.isfinite(values)
-    planes = np.where(invalid, 0, values).astype(np.int64)
-    return np.asarray(invalid | (planes >> bit & 1 != 0))
-
-
-def _read_image(path: Path, hdu: int | None) -> NDArray[Any]:
-    with pixels.open_rows(path, hdu=hdu) as rows:
-        return rows.read(0, rows.shape[0])
-
-
-def _read_npy(path: Path) -> NDArray[Any]:
-    try:
-        values: NDArray[Any] = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise UnreadableFrame(f"{path} cannot be read as a NumPy array: {error}.") from error
-    if values.ndim != 2 or values.dtype.kind not in "buif":
-        raise UnreadableFrame(
-            f"{path} is no image but an array {values.shape} of {values.dtype}.",
-            next_step="Save a plane of numbers.",
-        )
-    return values
-
-
-def _read_defects(path: Path) -> Boxes:
-    from astropy.io.ascii import InconsistentTableError
-    from astropy.table import Table
-
-    try:
-        table = Table.read(path, format="ascii.ecsv")
-        columns = [np.asarray(table[name]) for name in ("x0", "y0", "width", "height")]
-        return np.stack(columns, axis=1).astype(np.int64).reshape(-1, 4)
-    except (InconsistentTableError, KeyError, ValueError, TypeError) as error:
-        raise UnreadableFrame(
-            f"{path} is no list of defects: {error}.", next_step="It needs columns x0, y0, width and height."
-        ) from error
-
-
-def _mask_of_boxes(path: Path, boxes: Boxes, shape: tuple[int, int]) -> NDArray[np.bool_]:
-    mask = np.zeros(shape, np.bool_)
-    for x0, y0, width, height in boxes.tolist():
-        if x0 < 0 or y0 < 0 or width < 1 or height < 1 or x0 + width > shape[1] or y0 + height > shape[0]:
-            raise UnreadableFrame(
-                f"{path}: the box {width} x {height} at {x0},{y0} does not lie within {_size(shape)} pixels.",
-                next_step="Check the shape, and whether the list belongs to this detector.",
-            )
-        mask[y0 : y0 + height, x0 : x0 + width] = True
-    return mask
-
-
-def _size(shape: tuple[int, ...]) -> str:
-    return " x ".join(map(str, reversed(shape)))

@@ -9,12 +9,11 @@ import difflib
 import functools
 import math
 import re
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from hotpix_registry import domain
+from hotpix_registry import domain, toml
 from hotpix_registry.errors import ProfileError
 from hotpix_registry.fits.blocks import Value
 from hotpix_registry.fits.headers import FrameHeader
@@ -178,8 +177,8 @@ def load_keyword_profile(text: str) -> KeywordProfile:
         When it is no TOML, or with a key, unit or regular expression that does not exist.
     """
     try:
-        own = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        own = toml.tables(text)
+    except ValueError as error:
         raise ProfileError(
             f"The keyword profile is no valid TOML: {error}.", next_step="Correct that line."
         ) from None
@@ -219,7 +218,7 @@ def load_keyword_profile(text: str) -> KeywordProfile:
 
 def _generic_rules() -> dict[str, Any]:
     path = data_dir("config") / "keywords" / "generic.toml"
-    return tomllib.loads(path.read_text(encoding="utf-8"))
+    return toml.tables(path.read_text(encoding="utf-8"))
 
 
 def _merge(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
@@ -327,8 +326,8 @@ def _string(profile: str, key: str, value: Any) -> str:
 
 def _regex(profile: str, key: str, pattern: Any) -> re.Pattern[str]:
     try:
-        return re.compile(_string(profile, key, pattern), re.IGNORECASE)
-    except re.error as error:
+        return toml.pattern(_string(profile, key, pattern))
+    except ValueError as error:
         raise ProfileError(
             f"The keyword profile '{profile}' has a regular expression in {key} that is none: '{pattern}'.",
             next_step=f"Correct it: {error}.",

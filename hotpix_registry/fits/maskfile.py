@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from hotpix_registry.domain import DQ, DQ_DESCRIPTIONS, Configuration
 from hotpix_registry.errors import UnreadableFrame
 from hotpix_registry.fits import blocks, canonical
+from hotpix_registry.fits.blocks import HDU, Value
 from hotpix_registry.fits.canonical import Card, rounded
 
 _STRIP_PIXELS = 1 << 20
@@ -346,30 +347,31 @@ def decode(fits_bytes: bytes) -> MaskContent:
     UnreadableFrame
         When the bytes are no mask file of this kind.
     """
-    from astropy.io import fits
-
     try:
-        with fits.open(io.BytesIO(fits_bytes), memmap=False) as hdus:
-            header = hdus[0].header
-            dq = hdus["DQ"].data
-            rows = hdus["INPUTS"].data
-            return MaskContent(
-                dq=dq,
-                camera=header["CAMERA"],
-                configuration=_decode_configuration(header),
-                build_key=header["BUILDKEY"],
-                algorithm_version=header["ALGOVER"],
-                recipe=json.loads(header["RECIPE"]),
-                set_point_c=header.get("SET-TEMP"),
-                first_night=header.get("NIGHT1"),
-                last_night=header.get("NIGHT2"),
-                exposures_s=tuple(header[f"EXPTST{i + 1}"] for i in range(header["NEXPTEST"])),
-                limit=_decode_limit(header),
-                trim_section=header.get("RAWSEC"),
-                inputs=tuple(_decode_input(row) for row in rows),
-                notes=tuple(header.get("COMMENT", ())),
-            )
-    except (OSError, KeyError, ValueError) as error:
+        primary, *extensions = blocks.hdus(lambda offset, size: fits_bytes[offset : offset + size])
+        named = {unit.values.get("EXTNAME"): unit for unit in extensions}
+        header = _Header(blocks.parse_cards(primary.text.split("\n"), strip=False)[0])
+        return MaskContent(
+            dq=_decode_dq(fits_bytes, named["DQ"]),
+            camera=header.text("CAMERA"),
+            configuration=_decode_configuration(header),
+            build_key=header.text("BUILDKEY"),
+            algorithm_version=header.text("ALGOVER"),
+            recipe=_decode_recipe(header.text("RECIPE")),
+            set_point_c=header.number_or_none("SET-TEMP"),
+            first_night=header.text_or_none("NIGHT1"),
+            last_night=header.text_or_none("NIGHT2"),
+            exposures_s=tuple(header.number(f"EXPTST{i + 1}") for i in range(header.whole("NEXPTEST"))),
+            limit=_decode_limit(header),
+            trim_section=header.text_or_none("RAWSEC"),
+            inputs=tuple(_decode_input(row) for row in canonical.read_table(fits_bytes, named["INPUTS"])),
+            notes=tuple((header.text_or_none("COMMENT") or "").splitlines()),
+        )
+    except UnreadableFrame as error:
+        raise _no_mask_file("The file", error.message) from error
+    except KeyError as error:
+        raise _no_mask_file("The file", f"{error} is missing") from error
+    except ValueError as error:
         raise _no_mask_file("The file", str(error)) from error
 
 
@@ -403,38 +405,98 @@ def read_raw_section(fits_bytes: bytes) -> str | None:
     return None if section is None else str(section)
 
 
-def _decode_configuration(header: Any) -> Configuration:
-    values: dict[str, Any] = {
-        field: header.get(keyword) for field, keyword in _CONFIGURATION_KEYWORDS.items()
-    }
-    if values["sub_frame"] is not None:
-        values["sub_frame"] = tuple(int(part) for part in values["sub_frame"].split(","))
-    return Configuration(binning=(header["XBINNING"], header["YBINNING"]), **values)
+@dataclass(frozen=True, slots=True)
+class _Header:
+    """Values of cards as what they are meant to be: KeyError where one is missing, else ValueError."""
+
+    values: Mapping[str, Value]
+
+    def text(self, keyword: str) -> str:
+        value = self.values[keyword]
+        if not isinstance(value, str):
+            raise ValueError(f"{keyword} is no text")
+        return value
+
+    def number(self, keyword: str) -> float:
+        value = self.values[keyword]
+        if isinstance(value, str | bool) or not math.isfinite(value):
+            raise ValueError(f"{keyword} is no number")
+        return value
+
+    def whole(self, keyword: str) -> int:
+        number = blocks.whole(self.values[keyword])
+        if number is None:
+            raise ValueError(f"{keyword} is no whole number")
+        return number
+
+    def text_or_none(self, keyword: str) -> str | None:
+        return self.text(keyword) if keyword in self.values else None
+
+    def number_or_none(self, keyword: str) -> float | None:
+        return self.number(keyword) if keyword in self.values else None
 
 
-def _decode_limit(header: Any) -> MaskLimit | None:
-    if "LIMSRC" not in header:
-        return None
-    return MaskLimit(
-        e_per_s=header.get("LIMIT"),
-        source=header["LIMSRC"],
-        low_e_per_s=header.get("LIMLOW"),
-        high_e_per_s=header.get("LIMHIGH"),
-        charge_e=header.get("LIMCHRG"),
-        exposures_s=(header["LIMEXP1"], header["LIMEXP2"]) if "LIMEXP1" in header else None,
-        tolerance=header.get("LIMTOL"),
+def _decode_dq(fits_bytes: bytes, unit: HDU) -> NDArray[np.uint16]:
+    shape = blocks.image_shape(unit.values)
+    if shape is None or unit.values["BITPIX"] != 16 or unit.values.get("BZERO") != 32768:
+        raise ValueError("its DQ plane is not of unsigned 16-bit numbers")
+    stored = np.frombuffer(fits_bytes, ">u2", shape[0] * shape[1], unit.start)
+    return (stored ^ np.uint16(0x8000)).astype(np.uint16).reshape(shape)
+
+
+def _decode_recipe(text: str) -> Mapping[str, Any]:
+    try:
+        recipe = json.loads(text)
+    except RecursionError:
+        raise ValueError("RECIPE is nested too deeply") from None
+    if not isinstance(recipe, dict):
+        raise ValueError("RECIPE is no object")
+    return recipe
+
+
+def _decode_configuration(header: _Header) -> Configuration:
+    sub_frame = header.text_or_none("SUBFRAME")
+    return Configuration(
+        binning=(header.whole("XBINNING"), header.whole("YBINNING")),
+        readout_mode=header.text_or_none("READOUTM"),
+        gain_setting=header.number_or_none("GAINSET"),
+        offset_setting=header.number_or_none("OFFSTSET"),
+        sub_frame=None if sub_frame is None else _decode_sub_frame(sub_frame),
+        row_order=header.text_or_none("ROWORDER"),
+        bayer_pattern=header.text_or_none("BAYERPAT"),
     )
 
 
-def _decode_input(row: Any) -> MaskInput:
+def _decode_sub_frame(text: str) -> tuple[int, int, int, int]:
+    x0, y0, nx, ny = (int(part) for part in text.split(","))
+    return x0, y0, nx, ny
+
+
+def _decode_limit(header: _Header) -> MaskLimit | None:
+    source = header.text_or_none("LIMSRC")
+    if source is None:
+        return None
+    short_s = header.number_or_none("LIMEXP1")
+    return MaskLimit(
+        e_per_s=header.number_or_none("LIMIT"),
+        source=source,
+        low_e_per_s=header.number_or_none("LIMLOW"),
+        high_e_per_s=header.number_or_none("LIMHIGH"),
+        charge_e=header.number_or_none("LIMCHRG"),
+        exposures_s=None if short_s is None else (short_s, header.number("LIMEXP2")),
+        tolerance=header.number_or_none("LIMTOL"),
+    )
+
+
+def _decode_input(row: Mapping[str, Any]) -> MaskInput:
     return MaskInput(
-        role=str(row["ROLE"]),
-        sha256=str(row["SHA256"]),
-        kind=str(row["KIND"]),
+        role=row["ROLE"],
+        sha256=row["SHA256"],
+        kind=row["KIND"],
         exptime_s=_or_none(row["EXPTIME"]),
         ccd_temp_c=_or_none(row["CCDTEMP"]),
-        start=str(row["START"]) or None,
-        n_combined=int(row["NCOMBINE"]),
+        start=row["START"] or None,
+        n_combined=row["NCOMBINE"],
     )
 
 

@@ -34,6 +34,8 @@ SPARSE = "sparse"
 
 _HEAD = struct.Struct(">4I")
 _LENGTH = struct.Struct(">I")
+_MOST_REST, _MOST_PIXELS = 1 << 28, 1 << 31
+"""what no mask exceeds: bytes of a file without its images, and pixels"""
 _GOOD = b"\x80\x00"
 """0 as unsigned 16-bit numbers are written: minus BZERO = 32768"""
 
@@ -225,14 +227,26 @@ def _open(encoding: str, blob: bytes) -> tuple[int, int, int, int, bytes, array[
         for _ in range(3):
             (length,) = _LENGTH.unpack_from(blob, position)
             position += _LENGTH.size
-            streams.append(zlib.decompress(blob[position : position + length]))
+            streams.append(blob[position : position + length])
             position += length
-        first, gaps, flags = streams
+        first = _inflated(streams[0], _MOST_REST)
         nx, ny, bad_start, dq_start = _HEAD.unpack_from(first)
+        if nx * ny > _MOST_PIXELS:
+            raise _damaged()
+        gaps, flags = _inflated(streams[1], 4 * nx * ny), _inflated(streams[2], 2 * nx * ny)
         rest = first[_HEAD.size :]
         return nx, ny, bad_start, dq_start, rest, _from_bytes(gaps, "I"), _from_bytes(flags, "H")
     except (struct.error, zlib.error, ValueError) as error:
         raise _damaged() from error
+
+
+def _inflated(stream: bytes, most: int) -> bytes:
+    """A zlib stream that unpacks to no more than so many bytes."""
+    inflation = zlib.decompressobj()
+    content = inflation.decompress(stream, most + 1)
+    if not inflation.eof or len(content) > most:
+        raise ValueError(f"a stream of the blob has no end within {most} bytes")
+    return content
 
 
 def _open_verified(

@@ -8,6 +8,7 @@ import threading
 import warnings
 import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -65,7 +66,7 @@ def _parse_axis(section: str, text: str, axis: str, length: int) -> slice:
     text = text.strip()
     if text in (":", "*"):
         return slice(0, length)
-    match = re.fullmatch(r"(\d+)(?:\s*:\s*(\d+))?", text)
+    match = re.fullmatch(r"(\d{1,18})(?:\s*:\s*(\d{1,18}))?", text)
     if match is None:
         raise ProfileError(
             f"The {axis} part '{text}' of section '{section}' is no range of pixels.",
@@ -301,10 +302,11 @@ class _Scaling:
         values = raw.astype(self.dtype)
         if self.dtype == np.uint16:
             return values
-        if self.bscale != 1:
-            values *= self.dtype.type(self.bscale)
-        if self.bzero != 0:
-            values += self.dtype.type(self.bzero)
+        with np.errstate(over="ignore", invalid="ignore"):  # it is infinite then, or no number
+            if self.bscale != 1:
+                values *= self.dtype.type(self.bscale)
+            if self.bzero != 0:
+                values += self.dtype.type(self.bzero)
         if self.blank is not None:
             values[raw == self.blank] = np.nan
         return values
@@ -353,6 +355,7 @@ def _open_image(path: Path, source: Bytes, hdu: int | None, trim: Section | str 
         return RowsFile(path, raw_rows, image.index, shape, scaling, trim)
     if not isinstance(source, PlainBytes):
         raise blocks.compressed_twice()
+    _check_tiles(image.values, shape)
     tiles = _TileRows(path, image.index, blocks.whole(values.get("NAXIS")) or 2)
     source.close()
     return RowsFile(path, tiles, image.index, shape, scaling, trim)
@@ -395,17 +398,45 @@ class _StoredRows:
         self._source.close()
 
 
-# Whatever astropy and its decompressors raise over tables that do not make sense.
-_TILE_ERRORS = (
-    OSError,
-    EOFError,
-    ValueError,
-    TypeError,
-    LookupError,
-    ArithmeticError,
-    RuntimeError,
-    zlib.error,
-)
+_MOST_TILE_BYTES = 1 << 30
+_MOST_COLUMNS = 999
+
+
+def _check_tiles(values: Mapping[str, Value], shape: tuple[int, int]) -> None:
+    """Check what a table of tiles announces, since astropy believes it: a loop or memory for each of it.
+
+    Raises
+    ------
+    UnreadableFrame
+        When the table has not one row for each tile, or a tile is larger than any that is written.
+    """
+    columns, rows = blocks.whole(values.get("TFIELDS")), blocks.whole(values.get("NAXIS2"))
+    bitpix = blocks.whole(values.get("ZBITPIX"))
+    usual = (1, shape[1])
+    tile = [blocks.whole(values.get(f"ZTILE{i}", n)) or 0 for i, n in ((2, usual[0]), (1, usual[1]))]
+    known = columns is not None and 1 <= columns <= _MOST_COLUMNS and bitpix in _DTYPES
+    if not known or any(not 1 <= length <= whole for length, whole in zip(tile, shape, strict=True)):
+        raise _corrupt("its table of tiles makes no sense")
+    n_tiles = math.prod(-(-whole // length) for length, whole in zip(tile, shape, strict=True))
+    if rows != n_tiles:
+        raise _corrupt(f"it has {rows} of {n_tiles} tiles")
+    if math.prod(tile) * abs(bitpix or 0) // 8 > _MOST_TILE_BYTES:
+        raise _corrupt(f"a tile of it has more than {_MOST_TILE_BYTES >> 30} GiB")
+
+
+def _tile_errors() -> tuple[type[Exception], ...]:
+    """What astropy and its decompressors raise over tables that do not make sense; it documents nothing."""
+    from astropy.io.fits.verify import VerifyError
+
+    known = (
+        *(OSError, EOFError, ValueError, TypeError, LookupError, ArithmeticError, RuntimeError, zlib.error),
+        *(AttributeError, AssertionError, MemoryError, VerifyError),
+    )
+    with suppress(ImportError):  # it has no public name
+        from astropy.io.fits.hdu.compressed._compression import CfitsioException
+
+        return (*known, CfitsioException)
+    return known
 
 
 class _TileRows:
@@ -422,25 +453,28 @@ class _TileRows:
             warnings.simplefilter("ignore", AstropyUserWarning)
             try:
                 self._hdus = fits.open(path, memmap=False, do_not_scale_image_data=True)
-            except _TILE_ERRORS as error:
-                raise _corrupt(error) from error
+            except _tile_errors() as error:
+                raise _corrupt(f"its compressed tiles cannot be read: {error}") from error
             try:
                 self._hdu = self._hdus[number]
-            except _TILE_ERRORS as error:
+            except _tile_errors() as error:
                 self._hdus.close()
-                raise _corrupt(error) from error
+                raise _corrupt(f"its compressed tiles cannot be read: {error}") from error
 
     def read(self, y0: int, y1: int) -> NDArray[Any]:
+        from astropy.utils.exceptions import AstropyUserWarning
+
         try:
-            return cast(NDArray[Any], self._hdu.section[(*self._leading, slice(y0, y1))])
-        except _TILE_ERRORS as error:
-            raise _corrupt(error) from error
+            with np.errstate(all="ignore"), warnings.catch_warnings():
+                # numbers that are infinite or none; keywords of the table that are no standard's
+                warnings.simplefilter("ignore", AstropyUserWarning)
+                return cast(NDArray[Any], self._hdu.section[(*self._leading, slice(y0, y1))])
+        except _tile_errors() as error:
+            raise _corrupt(f"its compressed tiles cannot be read: {error}") from error
 
     def close(self) -> None:
         self._hdus.close()
 
 
-def _corrupt(error: Exception) -> UnreadableFrame:
-    return UnreadableFrame(
-        f"The file is corrupt: its compressed tiles cannot be read ({error}).", next_step=COPY_AGAIN
-    )
+def _corrupt(how: str) -> UnreadableFrame:
+    return UnreadableFrame(f"The file is corrupt: {how}.", next_step=COPY_AGAIN)

@@ -24,6 +24,9 @@ from hotpix_registry.errors import UnreadableFrame
 
 COPY_AGAIN = "Copy it again from the camera or the archive, or leave it out."
 
+MOST_UNPACKED = 4 << 30
+"""bytes that a compressed file may unpack to; a bomb is given up there"""
+
 _CHUNK = 1 << 20
 _HEAD = 8 * 2880
 """what is read when a file is opened: the header of nearly every frame"""
@@ -213,6 +216,11 @@ class StreamBytes(Bytes):
         except _corruptions() as error:
             raise _unreadable(error) from None
         self._position += done
+        if self._position > MOST_UNPACKED:
+            raise UnreadableFrame(
+                f"The file unpacks to more than {MOST_UNPACKED >> 30} GiB, which no camera's frame has.",
+                next_step="Leave it out, or unpack it yourself if you trust it.",
+            )
         return done
 
     def close(self) -> None:

@@ -62,7 +62,7 @@ def chooser(
     NoMask, AmbiguousMask, RevokedMask
         No one mask answers for the date.
     """
-    from hotpix_registry.fits.exports import flags_of
+    from hotpix_registry.fits.presets import flags_of
 
     flags_of(preset)
     preset = preset.strip()

@@ -338,7 +338,7 @@ def diff_masks(
     UsageError
         They have different shapes.
     """
-    from hotpix_registry.fits.exports import PRESETS
+    from hotpix_registry.fits.presets import PRESETS
 
     if a_dq.shape != b_dq.shape:
         (a_ny, a_nx), (b_ny, b_nx) = a_dq.shape, b_dq.shape

@@ -74,7 +74,7 @@ def read_foreign(
     """
     import numpy as np
 
-    from hotpix_registry.fits.exports import read_foreign_mask
+    from hotpix_registry.fits.foreign import read_foreign_mask
     from hotpix_registry.fits.maskfile import MaskInput
 
     night = _night(valid_from)

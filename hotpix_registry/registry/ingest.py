@@ -48,6 +48,10 @@ class Found(NamedTuple):
     named: bool
 
 
+_MOST_STARS = 8
+"""each may go through a whole archive"""
+
+
 def find_files(arguments: Sequence[str], *, recursive: bool, listed: Iterable[str] = ()) -> list[Found]:
     """Files behind arguments: files, folders, globs, `@list.txt`, and `-` for a list on standard input.
 
@@ -70,6 +74,10 @@ def find_files(arguments: Sequence[str], *, recursive: bool, listed: Iterable[st
             found += [Found(path, False) for path in _walk(os.path.abspath(argument), recursive)]
         elif os.path.lexists(argument):
             found.append(Found(os.path.abspath(argument), True))
+        elif argument.count("*") > _MOST_STARS:
+            raise UsageError(
+                f"{argument[:60]}… has more than {_MOST_STARS} stars.", next_step="Name a folder, with -r."
+            )
         elif matches := sorted(glob.glob(argument, recursive=True)):
             for match in matches:
                 if os.path.isdir(match):

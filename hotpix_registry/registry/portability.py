@@ -280,7 +280,10 @@ def source_registry(path: Path) -> Iterator[Engine]:
     SchemaError
         It is none, or of another schema.
     """
-    engine = databases.open_database(URL.create("sqlite", database=str(path)), create=False)
+    url = URL.create("sqlite", database=str(path))
+    if path.is_file():
+        databases.refuse_programs(url)
+    engine = databases.open_database(url, create=False)
     try:
         yield engine
     finally:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from hotpix_registry.domain import Recipe, Rule
 from hotpix_registry.errors import UsageError
+from hotpix_registry.fits.presets import flags_of
 
 Fallback = Literal["previous", "nearest", "warmer"]
 
@@ -35,6 +36,11 @@ class Question:
     max_age_days: int | None = None
     """how far the darks may lie from the date"""
     allow_revoked: bool = False
+
+    def __post_init__(self) -> None:
+        """Raise `UsageError` for a preset that names nothing: receipts and links would carry it on."""
+        if self.preset != "default":
+            flags_of(self.preset)
 
 
 _FORMS = {"row_order": "TOP-DOWN|BOTTOM-UP", "bayer_pattern": "[RGBCMYW]{4}"}

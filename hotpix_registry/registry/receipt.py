@@ -103,7 +103,7 @@ def read_receipt(text: str) -> Receipt:
     values = dict(pair.partition("=")[::2] for pair in query.split("&"))
     try:
         question = _question({key: unquote(value) for key, value in values.items()})
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, OverflowError) as error:
         raise UsageError(
             f"The receipt '{text}' is damaged: {error}.", next_step="Copy it whole from the answer."
         ) from None

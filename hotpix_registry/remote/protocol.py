@@ -13,7 +13,7 @@ from functools import cache
 from typing import Any, get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError, create_model
-from pydantic_core import to_json
+from pydantic_core import from_json, to_json
 
 from hotpix_registry import __version__
 from hotpix_registry.domain import Facts
@@ -97,7 +97,7 @@ def answered(registry: Registry, method: str, body: bytes) -> bytes:
     if method not in METHODS:
         raise UsageError(f"There is no reading method '{method}'.", next_step=_NEXT)
     try:
-        asked = json.loads(body)
+        asked = from_json(body)  # which bounds its depth, and refuses halves of characters
         version, arguments = asked["version"], asked["arguments"]
     except (ValueError, TypeError, KeyError):
         raise UsageError("This is no call of a method.", next_step=_NEXT) from None

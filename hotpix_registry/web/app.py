@@ -39,7 +39,7 @@ ENVIRONMENT = "HOTPIX_SERVER_SETTINGS"
 """how a parent process hands its settings to those that serve"""
 LISTENING: dict[str, Any] = {
     "loop": "asyncio",  # uvloop saves 5 %, and lets one new connection in between two rounds of all others
-    "http": "hotpix_registry.web.heads:BoundedHeads",
+    "http": "hotpix_registry.web.patience:PatientProtocol",
     "ws": "none",
     "log_level": "warning",
     "access_log": False,
@@ -85,6 +85,7 @@ def create_app(settings: ServerSettings | None = None) -> FastAPI:
         most_in_work=settings.most_in_work,
         most_body_bytes=settings.most_body_bytes,
         most_at={"/v1/frames/upload": settings.most_upload_bytes},
+        patience_s=settings.patience_s,
     )
     return app
 

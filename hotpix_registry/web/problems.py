@@ -16,6 +16,15 @@ from hotpix_registry.domain import content_digest
 from hotpix_registry.errors import HotpixError, UsageError
 from hotpix_registry.web.rendering import error_page, wants_page
 
+SAFE_HEADERS = {
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "same-origin",
+    "content-security-policy": "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; "
+    "frame-ancestors 'none'; base-uri 'none'; form-action 'self'",
+}
+"""what every answer has"""
+
 MEDIA_TYPE = "application/problem+json"
 _CODES = {413: "too-large"}  # Python has renamed this status
 
@@ -122,6 +131,7 @@ async def _bug(request: Request, _: Exception) -> Response:
         "bug",
         "The service made a mistake; it is not yours.",
         next_step="Its log has the traceback for whoever runs it.",
+        headers=SAFE_HEADERS,  # it is sent from outside of what adds them
         request=request,
     )
 

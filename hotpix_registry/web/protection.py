@@ -1,7 +1,8 @@
-"""What every request passes: a bound on how many are in work, safe headers, counting."""
+"""What every request passes: bounds on how many are in work and on their bodies, safe headers, counting."""
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import time
 from bisect import bisect_left
@@ -16,21 +17,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from hotpix_registry.web.problems import problem
+from hotpix_registry.web.problems import SAFE_HEADERS, problem
 from hotpix_registry.web.rendering import error_page, wants_page
 
 BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 
-_HEADERS = (
-    (b"x-content-type-options", b"nosniff"),
-    (b"x-frame-options", b"DENY"),
-    (b"referrer-policy", b"same-origin"),
-    (
-        b"content-security-policy",
-        b"default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; "
-        b"frame-ancestors 'none'; base-uri 'none'; form-action 'self'",
-    ),
-)
+_HEADERS = tuple((name.encode(), value.encode()) for name, value in SAFE_HEADERS.items())
+SLOWEST_BYTES_PER_S = 10_000
+"""at which a body or an answer may trickle, beyond the first seconds"""
 _UNCOUNTED = ("/healthz", "/readyz", "/metrics")
 
 
@@ -79,12 +73,14 @@ class Protection:
         most_in_work: int,
         most_body_bytes: int,
         most_at: Mapping[str, int],
+        patience_s: float,
     ) -> None:
         self._app = app
         self._counts = counts
         self._most_in_work = most_in_work
         self._most_body_bytes = most_body_bytes
         self._most_at = most_at
+        self._patience_s = patience_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -119,14 +115,22 @@ class Protection:
 
     def _bounded(self, scope: Scope, receive: Receive) -> Receive:
         most = self._most_at.get(scope["path"], self._most_body_bytes)
-        taken = 0
+        ends = asyncio.get_running_loop().time() + self._patience_s
+        taken, is_whole = 0, False
 
         async def bounded() -> Message:
-            nonlocal taken
+            nonlocal taken, is_whole
+            if is_whole:  # what is waited for now is that the asker goes away
+                return await receive()
             announced = "" if taken else Headers(scope=scope).get("content-length", "")
             if announced.isdecimal() and int(announced) > most:  # refused before any of it is read
                 raise HTTPException(413, f"The body has more than {most} bytes.")
-            message = await receive()
+            try:
+                async with asyncio.timeout_at(ends + taken / SLOWEST_BYTES_PER_S):
+                    message = await receive()
+            except TimeoutError:
+                raise HTTPException(408, "The body did not arrive in time.") from None
+            is_whole = not message.get("more_body", False)
             taken += len(message.get("body", b""))
             if taken > most:
                 raise HTTPException(413, f"The body has more than {most} bytes.")

@@ -28,6 +28,8 @@ class ServerSettings:
     """requests of one process; more are refused with 503 and Retry-After"""
     most_body_bytes: int = 64 << 20
     most_upload_bytes: int = 1 << 30
+    patience_s: float = 20.0
+    """how long a body may take, and more as it arrives: it holds a place among those in work"""
     jobs_at_once: int = 1
     """of all processes on this registry"""
     most_jobs: int = 20

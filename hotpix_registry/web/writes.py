@@ -30,9 +30,15 @@ MayKeep = Annotated[Registry, needs(Scope.ADMIN)]
 _CHUNK = 1 << 20
 AT_ONCE = 16
 """files that are catalogued within a request"""
-Text = Annotated[str, Field(max_length=10_000)]
-Why = Annotated[str, Field(min_length=1, max_length=10_000, description="It is kept with the act.")]
-AnyWhy = Annotated[str | None, Field(max_length=10_000, description="Why; it is kept with the act.")]
+_KEEPABLE = r"^[^\x00]*$"
+"""PostgreSQL keeps no zero in a text"""
+Text = Annotated[str, Field(max_length=10_000, pattern=_KEEPABLE)]
+Why = Annotated[
+    str, Field(min_length=1, max_length=10_000, pattern=_KEEPABLE, description="It is kept with the act.")
+]
+AnyWhy = Annotated[
+    str | None, Field(max_length=10_000, pattern=_KEEPABLE, description="Why; it is kept with the act.")
+]
 CameraName = Annotated[str | None, Field(max_length=200)]
 Transaction = Annotated[
     int | None,

@@ -23,6 +23,7 @@ from hotpix_registry.fits.streams import PlainBytes
 from hotpix_registry.registry import batch
 from hotpix_registry.registry import ingest as ingesting
 from tests.cli.conftest import Hotpix
+from tests.fits import header_texts as texts
 from tests.small_camera import SHAPE, pixels, write_campaign, write_frame
 
 
@@ -404,3 +405,28 @@ def test_a_folder_and_a_file_without_permission_are_rejected_by_name(stranger: H
     report = ingest(stranger, "night/below")
     assert "may not be read by this user" in reason(report, "below")
     (night / "below").chmod(0o755)
+
+
+# --- hostile files --------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(os.name == "nt", reason="such names cannot be given there")
+def test_control_characters_in_a_files_name_are_shown_and_not_obeyed(hotpix: Hotpix) -> None:
+    folder = hotpix.cwd / "night"
+    folder.mkdir()
+    (folder / "\x1b]0;title\x07\x1b[31mred.fits").write_bytes(b"SIMPLE  =                    T")
+    done = hotpix("ingest", "night").ended_with(0, r"\x1b]0;title\x07\x1b[31mred.fits")
+    assert "\x1b" not in done.err + done.out
+    rejected = hotpix("frames", "--rejected").ended_with(0)
+    assert r"\x1b[31mred.fits" in rejected.out
+    assert "\x1b" not in rejected.err + rejected.out
+
+
+def test_a_camera_with_a_name_of_thousands_of_cards_has_a_short_one_here(hotpix: Hotpix) -> None:
+    long = "INSTRUME= 'Cam&'\n" + "\n".join([f"CONTINUE  '{'x' * 60}&'"] * 3000)
+    about = "IMAGETYP= 'Dark'\nEXPTIME = 90\nDATE-OBS= '2018-08-22T04:00:00'\nSET-TEMP= -20"
+    (hotpix.cwd / "a.fits").write_bytes(texts.image(f"{about}\n{long}"))
+    done = hotpix("ingest", "a.fits").ended_with(0)
+    assert len(done.err) < 1000
+    (camera,) = hotpix("cameras", "--format", "json").ended_with(0).json
+    assert camera["name"] == "cam" + "x" * 77

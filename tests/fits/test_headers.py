@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hotpix_registry.errors import UnreadableFrame
-from hotpix_registry.fits.blocks import MAX_HEADER_BYTES
+from hotpix_registry.fits.blocks import MAX_HEADER_BYTES, MOST_HDUS
 from hotpix_registry.fits.headers import FrameHeader, check_complete, parse_header_text, read_header
 from tests.fits import header_texts as texts
 
@@ -386,3 +386,65 @@ def test_the_real_darks_are_read_as_astropy_reads_them() -> None:
         theirs = fits.getheader(path)
         assert ours.cards == stripped(theirs)
         assert parse_header_text(ours.text).cards == ours.cards
+
+
+# --- hostile headers --------------------------------------------------------
+
+
+def test_a_string_that_goes_on_for_thousands_of_cards_is_read_once(tmp_path: Path) -> None:
+    pieces = "\n".join(["CONTINUE  '" + "x" * 66 + "&'"] * 30_000)
+    header = read_header(written(tmp_path / "a.fits", texts.image(f"LONG = 'x&'\n{pieces}\nCONTINUE  'y'")))
+    assert header.cards["LONG"] == "x" * (1 + 66 * 30_000) + "y"
+
+
+def test_more_headers_than_any_file_has_are_refused(tmp_path: Path) -> None:
+    empty = texts.header_bytes("XTENSION= 'IMAGE'\nBITPIX = 8\nNAXIS = 0\nPCOUNT = 0\nGCOUNT = 1")
+    path = written(tmp_path / "a.fits", texts.empty_primary() + empty * MOST_HDUS)
+    with pytest.raises(UnreadableFrame, match="The file has more than 10,000 HDUs"):
+        read_header(path)
+
+
+def test_a_million_cards_are_refused_at_a_fraction_of_them(tmp_path: Path) -> None:
+    cards = b"".join(f"K{number:07d}= {number:>20}".ljust(80).encode() for number in range(1000)) * 1000
+    path = written(tmp_path / "a.fits", texts.header_bytes("SIMPLE = T")[:80] + cards)
+    assert refusal(path).startswith("The file has a header without END among its first 36,000 cards")
+
+
+@pytest.mark.parametrize("axes", ["2147483648", "999999999999999999", "9" * 60, "1E300"])
+@pytest.mark.parametrize("compress", [bytes, gzip.compress, bz2.compress])
+def test_axes_beyond_all_reason_are_no_image_or_a_truncated_one(tmp_path: Path, axes: str, compress) -> None:
+    content = texts.header_bytes(f"SIMPLE = T\nBITPIX = 8\nNAXIS = 2\nNAXIS1 = {axes}\nNAXIS2 = {axes}")
+    path = written(tmp_path / "a.fits", compress(content))
+    assert read_header(path).shape is None
+    assert refusal(path).startswith("The file is truncated: it ends before the image")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "HIERARCH",
+        "HIERARCH =",
+        "HIERARCH = 1",
+        "HIERARCH  = ' / '' = ",
+        "CONTINUE",
+        "CONTINUE  'nothing is continued&'",
+        "CONTINUE= 'x&'",
+        "END = 1",
+        "='",
+        "        = 1",
+        "A = '" + "'" * 70,
+        "A = " + "1" * 70,
+        "A = 1E99999",
+        "A = -+1",
+        "NAXIS1 = '8'",
+        "\x00" * 80,
+        "\xff" * 80,
+    ],
+)
+def test_odd_cards_do_no_harm_to_those_beside_them(tmp_path: Path, line: str) -> None:
+    content = texts.image(f"BEFORE = 1\n{'x' * 80}\nAFTER = 2").replace(
+        b"x" * 80, line.encode("latin-1").ljust(80)
+    )
+    header = read_header(written(tmp_path / "a.fits", content))
+    assert (header.cards["BEFORE"], header.cards["AFTER"], header.shape) == (1, 2, (6, 8))
+    assert "\x00" not in header.text

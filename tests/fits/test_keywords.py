@@ -645,6 +645,12 @@ def test_a_users_profile_overrides_what_differs_and_inherits_the_rest() -> None:
         ("keywords = 5", "has no name"),
         ("[keywords]\nname = 'x'\n[exptime_s]\nfrom = [2020-01-01]", "a date"),
         ("exptime_s = 5\n[keywords]\nname = 'x'", "a table"),
+        ("x = " + "[" * 5000, "nested too deeply"),
+        ("x = " + "{a=" * 5000, "nested too deeply"),
+        ("x = " + "9" * 5000, "more than 64 bits"),
+        ("[keywords]\nname = 'x'\npriority = 0x" + "f" * 5000, "more than 64 bits"),
+        ("[keywords]\nname = 'x'\n[[match]]\nA = '(a{1,99999999999})'", "too large"),
+        ("[keywords]\nname = 'x'\n[[match]]\nA = '" + "(" * 5000 + "'", "nested too deeply"),
     ],
 )
 def test_a_mistake_in_a_profile_is_one_sentence_and_what_to_do(text: str, what: str) -> None:

@@ -6,8 +6,10 @@ import dataclasses
 import hashlib
 import io
 import re
+import struct
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -358,6 +360,39 @@ def test_the_blob_of_another_mask_is_noticed() -> None:
         packing.unpack(one.encoding, one.blob, sha256=other.sha256)
     with pytest.raises(IntegrityError, match="does not know"):
         packing.unpack("later", one.blob, sha256=one.sha256)
+
+
+@pytest.mark.parametrize(
+    ("nx", "ny", "rest"),
+    [(2**32 - 1, 2**32 - 1, b""), (2**20, 2**20, b""), (4, 4, bytes(300 << 20))],
+)
+def test_a_blob_that_announces_or_unpacks_to_too_much_takes_no_memory_for_it(
+    nx: int, ny: int, rest: bytes
+) -> None:
+    streams = (struct.pack(">4I", nx, ny, 2880, 5760) + rest, b"", b"")
+    blob = b"".join(len(z).to_bytes(4, "big") + z for z in map(zlib.compress, streams))
+    with pytest.raises(IntegrityError, match="are damaged"):
+        packing.unpack(packing.SPARSE, blob, sha256="0" * 64)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "why"),
+    [
+        (b"CAMERA  = 'aspen   '", b"CAMERA  =  99999999 ", "CAMERA is no text"),
+        (b"XBINNING=                    2", b"XBINNING=                  1.5", "XBINNING is no whole"),
+        (b"RECIPE  =", b"RECAPE  =", "'RECIPE' is missing"),
+        (b"BZERO   =                32768", b"BZERO   =                    0", "not of unsigned 16-bit"),
+        (b"EXTNAME = 'INPUTS  '", b"EXTNAME = 'NUMBERS '", "'INPUTS' is missing"),
+        (b"TFIELDS =                    7", b"TFIELDS =           2147483647", "'TFORM8' is missing"),
+        (b"TFORM6  = '1J      '", b"TFORM6  = '1PJ(9)  '", "TFORM6 is of no table of this program"),
+        (b"TFORM6  = '1J      '", b"TFORM6  = '1K      '", "the rows of its table have"),
+    ],
+)
+def test_a_mask_file_with_other_cards_is_named_as_none(old: bytes, new: bytes, why: str) -> None:
+    fits_bytes = encode(a_mask())
+    at = fits_bytes.rindex(old)
+    with pytest.raises(UnreadableFrame, match=why):
+        decode(fits_bytes[:at] + new + fits_bytes[at + len(old) :])
 
 
 def test_a_file_that_is_not_canonical_is_not_packed() -> None:

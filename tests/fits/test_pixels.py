@@ -6,6 +6,7 @@ import bz2
 import gzip
 import itertools
 import os
+import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -155,6 +156,13 @@ def test_a_quantised_float_image_gives_what_astropy_gives(tmp_path: Path) -> Non
     np.testing.assert_array_equal(in_strips(tmp_path / "a.fz", [7]), fits.getdata(tmp_path / "a.fz"))
 
 
+def test_numbers_that_a_scale_makes_too_large_are_infinite_and_no_warning(tmp_path: Path) -> None:
+    with_cards(np.array([[1, 2]], np.int16), BZERO=1e300).writeto(tmp_path / "zero.fits")
+    with_cards(np.array([[1e300, 0.0]]), BSCALE=1e300).writeto(tmp_path / "scale.fits")
+    assert np.isinf(in_strips(tmp_path / "zero.fits", [])).all()
+    assert in_strips(tmp_path / "scale.fits", []).tolist() == [[np.inf, 0.0]]
+
+
 def test_a_third_axis_of_length_one_is_dropped(tmp_path: Path) -> None:
     fits.PrimaryHDU(FRAME[np.newaxis]).writeto(tmp_path / "a.fits")
     np.testing.assert_array_equal(in_strips(tmp_path / "a.fits", [5]), FRAME)
@@ -292,6 +300,39 @@ def test_damaged_tiles_are_unreadable(containers: Path) -> None:
         in_strips(path, [10])
 
 
+@pytest.mark.parametrize(
+    ("cards", "why"),
+    [
+        ({"TFIELDS": 2147483647}, "its table of tiles makes no sense"),
+        ({"TFIELDS": 0}, "its table of tiles makes no sense"),
+        ({"ZTILE1": 0}, "its table of tiles makes no sense"),
+        ({"ZTILE2": -1}, "its table of tiles makes no sense"),
+        ({"ZTILE1": 1000000}, "its table of tiles makes no sense"),
+        ({"ZNAXIS1": 1000000, "ZNAXIS2": 1000000}, "it has 16 of 14285800000 tiles"),
+        (
+            {"ZNAXIS1": 1000000, "ZNAXIS2": 1000000, "ZTILE1": 250000, "ZTILE2": 250000},
+            "a tile of it has more than 1 GiB",
+        ),
+        ({"ZCMPTYPE": "NONE"}, "its compressed tiles cannot be read"),
+        ({"TFORM1": "1PX(9)"}, "its compressed tiles cannot be read"),
+        ({"TTYPE1": "NONE"}, "its compressed tiles cannot be read"),
+    ],
+)
+def test_what_a_table_of_tiles_announces_is_not_believed(
+    containers: Path, tmp_path: Path, cards: dict[str, Any], why: str
+) -> None:
+    content = (containers / "gzip-tiles.fits.fz").read_bytes()
+    for keyword, value in cards.items():
+        written = f"'{value:8}'" if isinstance(value, str) else f"{value:>20}"
+        content, times = re.subn(
+            rb"%-8s= .{70}" % keyword.encode(), f"{keyword:8}= {written:70}".encode(), content, count=1
+        )
+        assert times == 1
+    (tmp_path / "a.fits.fz").write_bytes(content)
+    with pytest.raises(UnreadableFrame, match=why):
+        in_strips(tmp_path / "a.fits.fz", [10])
+
+
 def test_a_mosaic_a_cube_and_a_file_without_an_image_are_refused(tmp_path: Path) -> None:
     detectors = [fits.ImageHDU(FRAME), fits.ImageHDU(FRAME)]
     fits.HDUList([fits.PrimaryHDU(), *detectors]).writeto(tmp_path / "mosaic.fits")
@@ -403,6 +444,7 @@ def test_a_section_counts_from_one_x_first_and_includes_both_ends(text: str, y: 
         ("[1:21,:]", "outside of the image of 20 pixels"),
         ("[:,1:11]", "outside of the image of 10 pixels"),
         ("[-3:4,:]", "no range of pixels"),
+        ("[" + "9" * 5000 + ":4,:]", "no range of pixels"),
     ],
 )
 def test_a_wrong_section_says_what_is_wrong(text: str, reason: str) -> None:

@@ -122,7 +122,7 @@ class StoryMethods(VersionMethods, AnswerMethods):
         NoMask
             The camera has none.
         """
-        from hotpix_registry.fits.exports import flags_of
+        from hotpix_registry.fits.presets import flags_of
         from hotpix_registry.registry.trend import lines_of, trend_of
 
         flags_of(flag)

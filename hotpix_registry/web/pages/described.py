@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 _METHODS = ("get", "post", "put", "delete")
-_TOKEN = "$HOTPIX_TOKEN"
+_BEARER = "$HOTPIX_TOKEN"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,7 +144,7 @@ def _curl(
     if method != "GET":
         words += ["-X", method]
     if told.get("security"):
-        words += ["-H", f'"Authorization: Bearer {_TOKEN}"']
+        words += ["-H", f'"Authorization: Bearer {_BEARER}"']
     content = told.get("requestBody", {}).get("content", {})
     if "application/json" in content:
         asked = {f.name: examples.get(f.name, _value(f)) for f in fields if f.place == "body" and f.required}
