@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint torture benchmark benchmark-detection benchmark-lookup benchmark-service fuzz clean
+.PHONY: demo test lint torture matrix benchmark benchmark-detection benchmark-lookup benchmark-service fuzz clean
 
 demo: $(READY)
 	rm -rf demo
@@ -22,7 +22,11 @@ lint: $(READY)
 	$(BIN)/mypy
 
 torture: $(READY)
-	$(BIN)/python -W ignore -m tests.torture --budget $(or $(BUDGET),10) $(if $(SEED),--seed $(SEED))
+	$(BIN)/python -W ignore -m tests.torture --budget $(or $(BUDGET),10) \
+	  $(if $(SEED),--seed $(SEED)) $(if $(OUTPUT),-o $(OUTPUT))
+
+matrix: $(READY)
+	$(BIN)/python -m tests.torture.matrix
 
 benchmark: $(READY)
 	$(BIN)/python -m tests.benchmarks.speed $(if $(QUICK),--quick)

@@ -21,25 +21,25 @@ def nothing_lost(rows: Iterable[Row]) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("work", kills.WORKS, ids=lambda work: work.name)
 def test_a_command_that_is_killed_loses_nothing(postgresql: PostgreSQL, kind: str, work: kills.Work) -> None:
-    nothing_lost(kills.kill_commands(postgresql, kind=kind, trials=2, seed=1, works=(work,)))
+    nothing_lost(kills.kill_commands(postgresql, kind=kind, trials=1, seed=1, works=(work,)))
 
 
 def test_a_client_that_is_killed_goes_on_with_whole_files(postgresql: PostgreSQL) -> None:
-    nothing_lost(kills.kill_client(postgresql, kind=SQLITE, trials=4, seed=1))
+    nothing_lost(kills.kill_client(postgresql, kind=SQLITE, trials=3, seed=1))
 
 
 def test_a_database_server_that_is_killed_keeps_what_it_acknowledged() -> None:
-    nothing_lost(kills.kill_postgresql(trials=2, seed=1))
+    nothing_lost(kills.kill_postgresql(trials=1, seed=1))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_changed_byte_is_found_and_never_served(postgresql: PostgreSQL, kind: str) -> None:
-    nothing_lost(corruption.corruption(postgresql, kind=kind, trials=5, seed=1))
+    nothing_lost(corruption.corruption(postgresql, kind=kind, trials=3, seed=1))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_disks_rights_frames_and_clocks_that_fail_lose_nothing(postgresql: PostgreSQL, kind: str) -> None:
-    nothing_lost(faults.faults(postgresql, kind=kind, trials=2, seed=1))
+    nothing_lost(faults.faults(postgresql, kind=kind, trials=1, seed=1))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -51,4 +51,4 @@ def test_eight_processes_at_once_lose_nothing(postgresql: PostgreSQL, kind: str)
 def test_every_answer_of_a_long_life_is_the_one_that_a_calendar_gives(
     postgresql: PostgreSQL, kind: str
 ) -> None:
-    nothing_lost(soak.soak(postgresql, kind=kind, campaigns=5, seed=1))
+    nothing_lost(soak.soak(postgresql, kind=kind, campaigns=4, seed=1))

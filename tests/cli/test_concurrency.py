@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import random
-import shutil
 import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime
 from functools import partial
-from itertools import pairwise
-from multiprocessing.synchronize import Barrier
-from pathlib import Path
-from typing import Any
 
 import pytest
 
-from hotpix_registry import Registry
 from hotpix_registry.cameras import CameraProfile
-from hotpix_registry.domain import Recipe, Rule, parse_date, to_us
-from hotpix_registry.errors import Conflict, NoMask, RevokedMask
+from hotpix_registry.domain import Recipe, Rule
 from tests.cli.conftest import Done, Hotpix
 from tests.plain_masks import add_camera, add_mask
 from tests.small_camera import write_campaign, write_frame
+from tests.torture.crowd import check_intervals
 
 BUILD = ("build", "--camera", "smallcam-48", "--rule", "limit", "--limit", "4")
 
@@ -69,17 +59,6 @@ def all_at_once(hotpix: Hotpix, commands: list[tuple[str, ...]]) -> list[Done]:
     return done
 
 
-def check_intervals(registry: Registry) -> None:
-    """Of each series, versions are counted without a gap and no two masks hold one date."""
-    series: dict[str, list[dict[str, Any]]] = {}
-    for mask in registry.masks():
-        series.setdefault(mask["series"], []).append(mask)
-    for masks in series.values():
-        assert [mask["version"] for mask in masks] == list(range(1, len(masks) + 1))
-        held = sorted((v["from"], v["to"] or "9999") for mask in masks for v in mask["valid"])
-        assert all(end <= start for (_, end), (start, _) in pairwise(held))
-
-
 def test_eight_processes_build_and_certify_at_once(hotpix: Hotpix, database: str) -> None:
     hotpix = hotpix.on(database)
     write_campaign(hotpix.cwd / "darks")
@@ -117,94 +96,6 @@ def test_of_eight_who_looked_at_the_same_moment_one_is_first_and_the_others_are_
     with hotpix.opened() as registry:
         assert registry.log()[-1]["tx"] == looked + 1
         check_intervals(registry)
-
-
-def act_often(database: str, number: int, ready: Barrier) -> None:
-    """What one of eight does: builds of its own nights, certificates and revocations of all masks."""
-    draw = random.Random(number)
-    with Registry(database) as registry:
-        camera = registry.camera("aspen")
-        ready.wait()
-        for round_number in range(8):
-            night = f"20{10 + number}-0{round_number + 1}-15"
-            add_mask(registry, camera, (night, night), [instant_us(night)], seed=number)
-            newest = max(mask["mask_id"] for mask in registry.masks())
-            for act in (registry.certify, registry.revoke, registry.certify):
-                with suppress(Conflict, RevokedMask):
-                    act(draw.randint(1, newest), reason="because")
-            with suppress(NoMask, RevokedMask):
-                registry.mask("aspen", f"{night}T22:00:00Z")
-
-
-def instant_us(night: str) -> int:
-    return to_us(datetime.fromisoformat(f"{night}T20:00:00+00:00"))
-
-
-def test_eight_processes_act_over_and_over_and_nothing_is_lost(database: str) -> None:
-    with Registry(database) as registry:
-        add_camera(registry, CameraProfile(name="aspen", longitude_deg_east=0.0))
-    forks = multiprocessing.get_context("forkserver")
-    ready = forks.Barrier(8)
-    processes = [forks.Process(target=act_often, args=(database, number, ready)) for number in range(8)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(timeout=120)
-    assert [process.exitcode for process in processes] == [0] * 8
-    with Registry(database) as registry:
-        assert len(registry.masks()) == 64
-        log = registry.log(newest=None)
-        assert len(log) > 65  # the camera, the builds, and what else was allowed
-        assert [act["tx"] for act in log] == list(range(1, len(log) + 1))
-        moments = [parse_date(act["at"]) for act in log]
-        assert moments == sorted(moments, key=int)
-        check_intervals(registry)
-
-
-def killed_after(hotpix: Hotpix, delay_s: float, *arguments: str) -> int:
-    with hotpix.start(*arguments) as process:
-        time.sleep(delay_s)
-        process.kill()
-        process.communicate(timeout=60)
-    return process.returncode
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_an_ingest_that_is_killed_leaves_a_registry_that_the_next_one_finishes(
-    hotpix: Hotpix, seed: int
-) -> None:
-    write_campaign(hotpix.cwd / "darks", darks={30: 30, 120: 30}, biases=20)
-    draw = random.Random(seed)
-    seen = 0
-    for _ in range(2):
-        killed_after(hotpix, draw.uniform(0.4, 1.6), "ingest", "darks")
-        held = len(hotpix.frames())
-        assert held >= seen
-        seen = held
-    hotpix.ingest("darks")
-    frames = hotpix.frames()
-    assert len({frame.sha256 for frame in frames}) == len(frames) == 80
-    hotpix("db", "check").ended_with(0)
-
-
-@pytest.mark.parametrize("seed", range(2))
-def test_a_build_that_is_killed_leaves_what_was_and_the_next_one_finishes(
-    stock: Path, hotpix: Hotpix, seed: int
-) -> None:
-    shutil.copytree(stock / "darks", hotpix.cwd / "darks")
-    hotpix.ingest("darks")
-    draw = random.Random(seed)
-    for _ in range(2):
-        killed_after(hotpix, draw.uniform(0.6, 2.2), *BUILD)
-        with hotpix.opened() as registry:
-            masks = registry.masks()
-            assert len(masks) <= 1
-            assert all(registry.mask_file(mask["mask_id"]) for mask in masks)
-            # a version and its interval come together or not at all
-            assert all(mask["valid"] for mask in masks)
-    hotpix(*BUILD).ended_with(0)
-    with hotpix.opened() as registry:
-        assert [mask["version"] for mask in registry.masks()] == [1]
 
 
 INTERRUPTED = "hotpix-registry: Interrupted; nothing is left half-written.\n"

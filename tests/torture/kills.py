@@ -32,6 +32,8 @@ from tests.torture.place import BUILD, NIGHTS, Stage, amiss, content, content_of
 from tests.torture.table import Row, row_of
 
 KILLED = 9
+RUNS = 2
+"""by which it is known how long a work lasts"""
 OLD = "20261123_0001"
 
 
@@ -129,7 +131,7 @@ def kill_commands(
 def uninterrupted(stage: Stage, work: Work, command: tuple[str, ...]) -> tuple[dict[str, Any], float]:
     """What the command leaves when nothing happens to it, and how long it takes."""
     lengths = []
-    for _ in range(3):
+    for _ in range(RUNS):
         with stage.copy() as hotpix:
             lengths.append(elapsed(lambda: hotpix(*command).ended_with(0)))
             after = content_of(hotpix)
