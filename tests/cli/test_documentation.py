@@ -43,3 +43,16 @@ def test_every_command_is_named(name: str) -> None:
         assert re.search(rf"{group}\b[^\n]*\b{command}\b", README), name
     else:
         assert re.search(rf"`?hotpix-registry {group}\b|`{group}\b", README), name
+
+
+PROMISES = README.partition("## What we promise")[2].partition("\n## ")[0]
+
+
+def test_every_promise_names_tests_that_there_are() -> None:
+    promises = PROMISES.split("\n- ")[1:]
+    assert len(promises) > 10
+    for promise in promises:
+        named = re.findall(r"`(tests/\S+\.py)::(\w+)`", promise)
+        assert named, promise
+        for path, name in named:
+            assert f"def {name}(" in (CHECKOUT / path).read_text(encoding="utf-8"), name

@@ -55,9 +55,8 @@ FAULTS = (
 
 def inflict(fault: Fault, server: PostgreSQL, budget_s: float, seed: int) -> Iterator[Row]:
     """A fault as often as its share of the budget allows, and once at the least."""
-    places: list[dict[str, Any]] = (
-        [{"server": server, "kind": kind} for kind in KINDS] if fault.on_both else [{}]
-    )
+    both: list[dict[str, Any]] = [{"server": server, "kind": kind} for kind in KINDS]
+    places = both if fault.on_both else [{}]
     amount = max(1, round(budget_s * fault.share / len(places) / fault.seconds_each))
     for place in places:
         yield from fault.inflict(**place, **{fault.unit: amount}, seed=seed)
@@ -68,8 +67,9 @@ def document(rows: Sequence[Row], seed: int, minutes: float) -> str:
     lines = [
         "# What was done to the registry, and what was lost",
         "",
-        f"`make torture`, seed {seed}, {minutes:.0f} minutes on {datetime.now(UTC):%Y-%m-%d}: Python "
-        f"{platform.python_version()}, {platform.system()} {platform.machine()}, {os.cpu_count()} processors.",
+        f"`make torture`, seed {seed}, {minutes:.0f} minutes on {datetime.now(UTC):%Y-%m-%d}:",
+        f"Python {platform.python_version()}, {platform.system()} {platform.machine()},"
+        f" {os.cpu_count()} processors.",
         "",
         "| fault | times tried | survived | lost | note |",
         "|---|---:|---:|---:|---|",
