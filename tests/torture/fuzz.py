@@ -179,7 +179,7 @@ def _one_process(target: Target, folder: Path, tally: Tally, inputs: int, left_s
         tally.add(what, path.read_bytes())
         path.unlink()
     if done.returncode and not lost:
-        tally.add(f"process ended with {done.returncode}: {log[-300:]}", b"")
+        tally.add(f"process ended with {done.returncode}: {' '.join(log[-300:].split())}", b"")
 
 
 def main() -> None:

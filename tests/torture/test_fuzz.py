@@ -12,8 +12,11 @@ from tests.torture.fuzz import fault_of, feed_random, run
 from tests.torture.targets import TARGETS
 from tests.torture.targets.target import Target
 
+IN_PROCESS = sorted(set(TARGETS) - {"tiles"})
+"""astropy unpacks tiles in C, and a damaged one may damage the process that runs the other tests"""
 
-@pytest.mark.parametrize("name", TARGETS)
+
+@pytest.mark.parametrize("name", IN_PROCESS)
 def test_a_reader_answers_hostile_input_with_a_sentence(name: str) -> None:
     tally = feed_random(TARGETS[name], inputs=300, minutes=5, seed=7)
     assert (tally.faults, tally.tried) == ({}, 300)

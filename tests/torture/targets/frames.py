@@ -154,7 +154,7 @@ TARGETS = (
         name="science",
         what="science frames that a mask is written into",
         feed=feed_science,
-        seeds=lambda: [*plain_files(), *tile_files()],
+        seeds=plain_files,
         mutate=packed(_ON_FITS),
         words=_WORDS,
     ),

@@ -17,7 +17,7 @@ from hotpix_registry.fits.exports import FORMATS, export
 from hotpix_registry.fits.foreign import read_foreign_mask
 from tests.torture import mutations
 from tests.torture.mutations import any_of, fits_cards, pieces, raw_bytes, repeated
-from tests.torture.targets.frames import plain_files, tile_files
+from tests.torture.targets.frames import plain_files
 from tests.torture.targets.target import Target
 
 _SHAPE = (48, 64)
@@ -69,7 +69,7 @@ def _foreign() -> list[bytes]:
         file = io.BytesIO()
         np.save(file, array, allow_pickle=False)
         saved.append(file.getvalue())
-    return [*saved, *(export(_mask(), name).content for name in FORMATS), *plain_files(), *tile_files()[:2]]
+    return [*saved, *(export(_mask(), name).content for name in FORMATS), *plain_files()]
 
 
 _ECSV = (
