@@ -277,7 +277,7 @@ def write_readme(text: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=5, help="turns; the medians count")
+    parser.add_argument("--repeats", type=int, help="turns, 5 or with --quick 1; the medians count")
     parser.add_argument("--only", default="", help="only rows whose name contains this, and no growth")
     parser.add_argument("--quick", action="store_true", help="one turn, and two sizes of each growth")
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "hotpix-benchmark")
@@ -285,7 +285,7 @@ def main() -> None:
         "--json", type=Path, default=CHECKOUT / "benchmark.json", help="every number goes there"
     )
     arguments = parser.parse_args()
-    repeats = 1 if arguments.quick else arguments.repeats
+    repeats = arguments.repeats or (1 if arguments.quick else 5)
     where = machine()
     run("prepare", arguments.folder)
     rows = [row for row in ROWS if arguments.only in row.what]

@@ -45,11 +45,11 @@ FAULTS = (
     Fault("kill", kills.kill_commands, share=0.3, seconds_each=8 * 0.6),
     Fault("client", kills.kill_client, share=0.03, seconds_each=0.5),
     Fault("server", kills.kill_postgresql, share=0.05, seconds_each=4.0, on_both=False),
-    Fault("corruption", corruption.corruption, share=0.1, seconds_each=1.2),
-    Fault("faults", faults.faults, share=0.07, seconds_each=5.0),
-    Fault("crowd", crowd.crowd, share=0.1, unit="seconds"),
-    Fault("hostile", hostile_input, share=0.15, unit="seconds", on_both=False),
-    Fault("soak", soak.soak, share=0.2, seconds_each=2.5, unit="campaigns"),
+    Fault("corruption", corruption.corruption, share=0.08, seconds_each=1.2),
+    Fault("faults", faults.faults, share=0.05, seconds_each=5.0),
+    Fault("crowd", crowd.crowd, share=0.19, unit="seconds"),
+    Fault("hostile", hostile_input, share=0.12, unit="seconds", on_both=False),
+    Fault("soak", soak.soak, share=0.18, seconds_each=1.0, unit="campaigns"),
 )
 
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import pytest
+import uvicorn
 
 from hotpix_registry.domain import Scope
 from hotpix_registry.registry import Registry
+from hotpix_registry.web.app import LISTENING, create_app
+from hotpix_registry.web.state import ServerSettings
 from tests.serving import serving
 from tests.web.conftest import bearing
 
@@ -78,3 +82,21 @@ def test_a_head_without_an_end_is_refused(url: str, head: bytes) -> None:
 def test_a_head_that_comes_in_pieces_is_answered(url: str) -> None:
     pieces = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     assert said(url, *(bytes([byte]) for byte in pieces)).startswith(b"HTTP/1.1 200 ")
+
+
+def test_where_workers_share_a_socket_an_answer_is_sent_at_once(registry: Registry, database: str) -> None:
+    """The system would hold the body back until the head is acknowledged, which takes 40 ms."""
+    server = uvicorn.Server(uvicorn.Config(create_app(ServerSettings(database=database)), **LISTENING))
+    with socket.create_server(("127.0.0.1", 0)) as shared:
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [shared]})
+        thread.start()
+        try:
+            with socket.create_connection(shared.getsockname(), timeout=20) as peer:
+                peer.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+                assert peer.recv(65536).startswith(b"HTTP/1.1 200")
+                (connection,) = server.server_state.connections
+                accepted = connection.transport.get_extra_info("socket")
+                assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
+        finally:
+            server.should_exit = True
+            thread.join(timeout=30)

@@ -327,6 +327,7 @@ class Impatient(PatientProtocol):
 @contextmanager
 def impatient(database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, int]]:
     monkeypatch.setitem(LISTENING, "http", Impatient)
+    monkeypatch.setitem(LISTENING, "timeout_keep_alive", 1)
     with serving(database) as url:
         yield "127.0.0.1", int(url.rpartition(":")[2])
 
@@ -395,7 +396,9 @@ def test_requests_whose_length_two_readers_might_read_differently_end_the_connec
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         received = b""
         try:
-            peer.sendall(b"POST /v1/resolve HTTP/1.1\r\nHost: x\r\n" + head + b"\r\n\r\n" + body)
+            peer.sendall(
+                b"POST /v1/resolve HTTP/1.1\r\nHost: x\r\nConnection: close\r\n" + head + b"\r\n\r\n" + body
+            )
             while part := peer.recv(65536):
                 received += part
         except (ConnectionResetError, BrokenPipeError):
