@@ -278,6 +278,7 @@ def write_readme(text: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--repeats", type=int, help="turns, 5 or with --quick 1; the medians count")
+    parser.add_argument("--no-growth", action="store_true", help="leave out how cost grows, and look-ups")
     parser.add_argument("--only", default="", help="only rows whose name contains this, and no growth")
     parser.add_argument("--quick", action="store_true", help="one turn, and two sizes of each growth")
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "hotpix-benchmark")
@@ -292,7 +293,7 @@ def main() -> None:
     found = measure(rows, arguments.folder, repeats)
     results = [judged(row, found) for row in rows]
     grown: list[Growth] = []
-    if not arguments.only:
+    if not (arguments.only or arguments.no_growth):
         grown = list(growth.measure(arguments.folder, quick=arguments.quick))
         results += look_ups(grown)
     text = table(results)
@@ -307,7 +308,7 @@ def main() -> None:
             f"# Benchmarks\n\nMade by `make benchmark` on {day}: {where}.\n\n{headline(results)}\n\n"
             f"Warm cache, medians of {repeats} turn{'s' * (repeats > 1)} in which each piece of work ran in "
             "a process of its own beside its peer; ratios hold elsewhere, seconds do not.\n\n"
-            f"{text}\n\n{growth.section(grown)}\n",
+            f"{text}\n" + (f"\n{growth.section(grown)}\n" if grown else ""),
             encoding="utf-8",
         )
         write_readme(headline(results))
