@@ -231,13 +231,13 @@ def _level(source: Rows, section: Section, name: str) -> float:
 
 
 def _counted(values: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
-    """The finite numbers among some values, ascending, and how often each occurs."""
+    """The numbers that a frame can hold among some values, ascending, and how often each occurs."""
     if values.dtype == np.uint16:
         counts = np.bincount(values)
         found = np.flatnonzero(counts)
         return found.astype(np.float64), counts[found]
-    finite = values.astype(np.float64)
-    return np.unique(finite[np.isfinite(finite)], return_counts=True)
+    numbers = values.astype(np.float64)
+    return np.unique(numbers[np.abs(numbers) < np.finfo(np.float32).max], return_counts=True)
 
 
 def _median(values: NDArray[np.float64], counts: NDArray[np.intp]) -> float:

@@ -520,3 +520,9 @@ def test_nan_in_the_overscan_is_left_out_and_nothing_else_is_an_error() -> None:
         overscan_level(ArrayRows(frame), "[1:2,:]")
     frame[2, 1] = 7.5
     assert overscan_level(ArrayRows(frame), "[1:2,:]") == 7.5
+
+
+def test_numbers_that_no_frame_can_hold_are_left_out_of_the_overscan_too() -> None:
+    frame = np.full((4, 4), 1.7e308)
+    frame[:, 1:] = (100.0, -1.7e308, np.inf)
+    assert overscan_level(ArrayRows(frame), (slice(None), slice(None))) == 100.0
