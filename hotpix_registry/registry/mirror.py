@@ -33,7 +33,7 @@ from hotpix_registry.errors import (
     ServerUnreachable,
     UsageError,
 )
-from hotpix_registry.files import make_folder, storage_error, whole_database, write_atomic
+from hotpix_registry.files import make_folder, storage_error, sweep, whole_database, write_atomic
 from hotpix_registry.registry import freshness, portability
 from hotpix_registry.registry.freshness import Freshness
 
@@ -111,6 +111,7 @@ def sync(
         except NoRegistry:
             _make(path, _page_of(opened.page(0, "", LEAST_BYTES), opened))
             engine = databases.open_database(url, create=False)
+        sweep(path.parent, of=path.name)  # what one that was killed left while it made the mirror
         try:
             follower = _Sync(opened, engine, path, most_bytes)
             at_us = follower.run(progress)
