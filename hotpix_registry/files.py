@@ -116,7 +116,7 @@ def whole_database(path: Path, *, replace: bool = False) -> Iterator[Path]:
                 raise UsageError(
                     f"{path} is in use ({helper.name} lies beside it).", next_step="Name another."
                 )
-        _sweep(path.parent, of=path.name)
+        sweep(path.parent, of=path.name)
         temporary.touch(exist_ok=False)
         yield temporary
         with temporary.open("rb+") as file:
@@ -264,11 +264,11 @@ def cache_file(sha256: str, produce: Callable[[], bytes], *, folder: Path | None
         raise IntegrityError(
             f"The bytes made for {sha256} have another digest.", next_step="Run hotpix-registry db check."
         )
-    _sweep(make_folder(path.parent))
+    sweep(make_folder(path.parent))
     return write_atomic(path, content)
 
 
-def _sweep(folder: Path, of: str = "") -> None:
+def sweep(folder: Path, of: str = "") -> None:
     """Remove what writers that were killed more than a day ago left in a folder, or of one file there."""
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:

@@ -137,6 +137,12 @@ def test_an_export_gives_the_same_answer_and_receipt_without_the_darks(
     assert sha256(tmp_path / "copy.sqlite") == before
 
 
+def test_a_correction_by_a_whole_number_is_copied(lived: Registry, database: str, tmp_path: Path) -> None:
+    lived.fix(["3"], {"exptime_s": 60.0}, reason="the shutter stuck")
+    lived.export(tmp_path / "copy.sqlite")
+    assert tallies(tmp_path / "copy.sqlite") == tallies(database)
+
+
 def test_an_export_that_is_written_to_becomes_a_registry_of_its_own(
     lived: Registry, database: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

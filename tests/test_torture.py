@@ -28,6 +28,11 @@ def test_a_client_that_is_killed_goes_on_with_whole_files(postgresql: PostgreSQL
     nothing_lost(kills.kill_client(postgresql, kind=SQLITE, trials=3, seed=1))
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_sync_that_is_killed_leaves_a_mirror_of_some_moment(postgresql: PostgreSQL, kind: str) -> None:
+    nothing_lost(kills.kill_sync(postgresql, kind=kind, trials=3, seed=1))
+
+
 def test_a_database_server_that_is_killed_keeps_what_it_acknowledged() -> None:
     nothing_lost(kills.kill_postgresql(trials=1, seed=1))
 

@@ -30,6 +30,9 @@ _ROWS_WITH_BLOBS = 4
 """Rows at a time; a mask is up to some MB."""
 
 
+_BORN = ("opened_tx", "created_tx", "tx", "from_tx")
+
+
 class Tally(NamedTuple):
     """How many rows of a table there are, and the digest of all that they hold."""
 
@@ -44,6 +47,11 @@ def tables() -> list[sa.Table]:
     """
     left_out = (t.passed_over, *t.OF_THE_SERVICE)
     return [table for table in t.metadata.sorted_tables if table not in left_out]
+
+
+def born(table: sa.Table) -> sa.Column[Any]:
+    """The column with the transaction that inserted a row."""
+    return next(table.c[name] for name in _BORN if name in table.c)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +77,7 @@ class Part:
             return True
         if table is t.releases:
             return bool(row["name"] == self.release)
-        born = next((row[name] for name in ("opened_tx", "created_tx", "tx", "from_tx") if name in row), 0)
+        born = next((row[name] for name in _BORN if name in row), 0)
         # of the masks' own profiles also those that were history by then
         in_force = table is t.profiles or row.get("closed_tx") is None or row["closed_tx"] > self.until_tx
         return bool(born <= self.until_tx and in_force)
@@ -183,14 +191,17 @@ class _Tally:
     def add(self, batch: list[dict[str, Any]]) -> None:
         self.rows += len(batch)
         for row in batch:
-            plain = [
-                hashlib.sha256(value).hexdigest() if isinstance(value, bytes | memoryview) else value
-                for value in row.values()
-            ]
-            self._sha256.update(repr(plain).encode())
+            self._sha256.update(repr([_plain(value) for value in row.values()]).encode())
 
     def done(self) -> Tally:
         return Tally(self.rows, self._sha256.hexdigest())
+
+
+def _plain(value: Any) -> Any:
+    """A value as it is on either engine: of a JSON number SQLite keeps no `.0`."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return hashlib.sha256(value).hexdigest() if isinstance(value, bytes | memoryview) else value
 
 
 def damaged_masks(connection: Connection) -> list[int]:

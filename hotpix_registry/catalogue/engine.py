@@ -24,6 +24,7 @@ from sqlalchemy.engine import URL, Connection, Engine, make_url
 from hotpix_registry.catalogue import schema
 from hotpix_registry.catalogue.prompt import failure
 from hotpix_registry.errors import (
+    Conflict,
     DatabaseUnavailable,
     IntegrityError,
     NoRegistry,
@@ -40,8 +41,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 APPLICATION_ID = 0x486F7470  # "Hotp": what `file` and `PRAGMA application_id` show of our SQLite files
-REGISTRY, WHOLE_COPY, PART_COPY = 0, 1, 2
-"""What `PRAGMA user_version` says: a registry that goes on, or an export of one or of a part of one."""
+REGISTRY, WHOLE_COPY, PART_COPY, MIRROR = 0, 1, 2, 3
+"""What `PRAGMA user_version` says: a registry that goes on, an export of one or of a part of one, or a copy
+that follows its source."""
 _ADVISORY_LOCK = 0x486F7470
 _BUSY_TIMEOUT_S = 60
 _CONNECT_TIMEOUT_S = 15
@@ -150,10 +152,16 @@ def writing(engine: Engine) -> Iterator[Connection]:
 
     An export becomes a registry of its own in its first one: it gets another id from there on, so that
     two copies that go different ways never give receipts under the same name.
+
+    Raises
+    ------
+    Conflict
+        It is a mirror.
     """
     if engine.dialect.name == "sqlite":
         _warn_of_network(str(engine.url.database))
     with _transaction(engine) as connection:
+        refuse_mirror(connection)
         new_id = become_own(connection)
         yield connection
         kept = connection.in_transaction()  # a dry run rolls back
@@ -161,6 +169,38 @@ def writing(engine: Engine) -> Iterator[Connection]:
         _prefer_wal(engine)
         log.warning(
             "%s was an exported copy; it is a registry of its own from now on, %s.", describe(engine), new_id
+        )
+
+
+@contextmanager
+def following(engine: Engine) -> Iterator[Connection]:
+    """As `writing`, on a mirror: what its source wrote is written there.
+
+    Raises
+    ------
+    UsageError
+        It is none.
+    """
+    with _transaction(engine) as connection:
+        if copy_mark(connection) != MIRROR:
+            raise UsageError(
+                f"{describe(engine)} is no mirror.", next_step="Name with --database a file that `sync` made."
+            )
+        yield connection
+
+
+def refuse_mirror(connection: Connection) -> None:
+    """Let nobody write to a mirror but its source.
+
+    Raises
+    ------
+    Conflict
+    """
+    if copy_mark(connection) == MIRROR:
+        raise Conflict(
+            f"{describe(connection.engine)} is a mirror, which takes no writes of its own.",
+            next_step="Write at its source and sync, or make a registry of its own of it with"
+            " `hotpix-registry sync --detach`.",
         )
 
 
@@ -179,7 +219,7 @@ def _transaction(engine: Engine) -> Iterator[Connection]:
 
 
 def copy_mark(connection: Connection) -> int:
-    """0, or which kind of export this file is: `WHOLE_COPY` or `PART_COPY`."""
+    """0, or which kind of copy this file is: `WHOLE_COPY`, `PART_COPY` or `MIRROR`."""
     if connection.dialect.name != "sqlite":
         return 0
     return int(connection.exec_driver_sql("PRAGMA user_version").scalar_one())

@@ -31,6 +31,7 @@ _MODULES = {
     "camera_commands": ("cameras",),
     "archive_commands": ("identify", "survey"),
     "keeping_commands": ("export", "backup", "verify", "relocate"),
+    "mirror_commands": ("sync",),
     "serve_commands": ("serve",),
     "token_commands": ("token",),
     "database_commands": ("db",),

@@ -81,7 +81,7 @@ def apply(
     The mask goes into the extension MASK, where CCDData finds it, and its flags into DQ; the header
     names the mask. All else stays as it is.
     """
-    with open_registry(database) as registry, progress_bar("Applying", unit="frames") as bar:
+    with open_registry(database, answers=True) as registry, progress_bar("Applying", unit="frames") as bar:
         applied = registry.apply(
             mask,
             files,

@@ -83,7 +83,7 @@ def verify(
         bool | None,
         typer.Option(
             "--frames/--no-frames",
-            help="Look at the frames on disk; by default, unless this is an export.",
+            help="Look at the frames on disk; by default, unless this is an export or a mirror.",
             show_default=False,
         ),
     ] = None,

@@ -167,7 +167,7 @@ def mask(
             )
         _serve_frames(files or [], recursive, camera, adapt is not None, fmt, database, asked)
         return
-    with open_registry(database) as registry:
+    with open_registry(database, answers=True) as registry:
         try:
             if receipt is not None:
                 found = registry.replay(receipt, explain=explain)
@@ -218,7 +218,7 @@ def _serve_frames(
     database: str | None,
     asked: dict[str, Any],
 ) -> None:
-    with open_registry(database) as registry:
+    with open_registry(database, answers=True) as registry:
         with progress_bar("Reading headers", unit="files") as bar:
             served = registry.masks_for(
                 files, recursive=recursive, camera=camera, allow_binning=allow_binning, progress=bar, **asked

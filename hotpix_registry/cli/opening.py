@@ -5,18 +5,25 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hotpix_registry import settings
+from hotpix_registry.cli.output import say
 
 if TYPE_CHECKING:
     from hotpix_registry.registry import Registry
 
 
-def open_registry(database: str | None, *, create: bool = False, itself: bool = False) -> Registry:
+def open_registry(
+    database: str | None, *, create: bool = False, itself: bool = False, answers: bool = False
+) -> Registry:
     """The registry at `--database`, or where settings say, on a server too; use it in a `with`.
+
+    A mirror that is too old is warned of.
 
     Parameters
     ----------
     itself
         only the database will do
+    answers
+        it is asked for answers, whose own warnings tell of that
     """
     server = None if itself else settings.server_url(database)
     if server is not None:
@@ -25,4 +32,7 @@ def open_registry(database: str | None, *, create: bool = False, itself: bool = 
         return RemoteRegistry(server)
     from hotpix_registry.registry import Registry
 
-    return Registry(database, create=create)
+    registry = Registry(database, create=create)
+    if not answers and (lag := registry.lag()) is not None:
+        say(f"Warning: {lag}")
+    return registry

@@ -402,6 +402,8 @@ def _answer(
     if standing.newer_candidates:
         waiting = ", ".join(map(str, standing.newer_candidates))
         warnings.append(f"Newer candidates wait to be certified: {waiting}.")
+    if (lag := view.lag()) is not None:
+        warnings.append(lag)
     return Answer(
         mask_id=mask.id,
         version=mask.version,

@@ -176,7 +176,7 @@ def _copy_rows(
     kind: int,
     progress: Progress | None,
 ) -> Copied:
-    with _made(temporary) as target:
+    with made(temporary) as target:
         with reading(engine) as source:
             part = WHOLE if find_part is None else find_part(source)
             with writing(target) as connection:
@@ -188,18 +188,18 @@ def _copy_rows(
             _refuse_damaged(connection, databases.describe(engine))
             told = _told(connection, path, {name: tally.rows for name, tally in written.items()})
     if not kind:
-        _set_journal(target, "WAL")
+        set_journal(target, "WAL")
     return told
 
 
 @contextmanager
-def _made(temporary: Path) -> Iterator[Engine]:
+def made(temporary: Path) -> Iterator[Engine]:
     """A new SQLite file with tables, guards and nothing else."""
     with _opened(temporary) as target:
         databases.upgrade(target, then=lambda _: None)
         target.dispose()
         # the rows are new pages, which a journal need not keep: with WAL they would be written twice
-        _set_journal(target, "DELETE")
+        set_journal(target, "DELETE")
         yield target
 
 
@@ -220,7 +220,7 @@ def _page_copy(engine: Engine, temporary: Path) -> Iterator[Engine]:
         yield target
 
 
-def _set_journal(engine: Engine, mode: str) -> None:
+def set_journal(engine: Engine, mode: str) -> None:
     """Change how an SQLite file that nobody uses keeps its journal."""
     path = str(engine.url.database)
     with (
@@ -325,11 +325,11 @@ def _move_into_file(path: Path, fill: Callable[[Connection], None]) -> Copied:
     except OSError as error:
         raise storage_error(path.parent, error) from error
     with whole_database(path, replace=path.exists()) as temporary:
-        with _made(temporary) as target:
+        with made(temporary) as target:
             with writing(target) as connection:
                 fill(connection)
             with reading(target) as connection:
                 _check_pages(connection, path)
                 told = _told(connection, path, copying.counts(connection))
-        _set_journal(target, "WAL")
+        set_journal(target, "WAL")
     return told

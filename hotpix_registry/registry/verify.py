@@ -82,8 +82,8 @@ def verify(
     Parameters
     ----------
     frames
-        whether to look at the frames on disk; None does unless this is an export, which was made to be
-        used without them
+        whether to look at the frames on disk; None does unless this is an export or a mirror, which are made
+        to be used without them
     quick
         compare sizes and times of frames only, and read none
     """
@@ -274,12 +274,18 @@ def fix(engine: Engine, found: Verification, act: Act, *, now_us: int, backup: P
     Raises
     ------
     UsageError
-        This is an export: writing would make another registry of it.
+        This is an export or a mirror: writing would make another registry of it.
     SchemaError
         The backup is no registry of this schema.
     """
     with reading(engine) as connection:
-        if databases.copy_mark(connection) != databases.REGISTRY:
+        mark = databases.copy_mark(connection)
+        if mark == databases.MIRROR:
+            raise UsageError(
+                f"{databases.describe(engine)} is a mirror, which is not repaired.",
+                next_step="Sync into a new file, and use that.",
+            )
+        if mark != databases.REGISTRY:
             raise UsageError(
                 f"{databases.describe(engine)} is an export, which is not repaired.",
                 next_step="Export it anew from its registry.",

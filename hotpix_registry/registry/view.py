@@ -29,9 +29,15 @@ class Memory:
     """What was read of a registry, kept from one look-up to the next until something is written.
 
     All that is kept here hangs on a transaction number, so none of it can change before the newest does.
+
+    Parameters
+    ----------
+    lag
+        says of a mirror that it is older than it may be; None: it is not, or no mirror
     """
 
-    def __init__(self) -> None:
+    def __init__(self, lag: Callable[[], str | None] = lambda: None) -> None:
+        self.lag = lag
         self.state = -1, dict[Hashable, Any]()
         """the newest transaction, and what was kept of its state"""
 
@@ -77,7 +83,8 @@ class View:
     def __init__(self, connection: Connection, at: int | None = None, memory: Memory | None = None) -> None:
         self._connection, self.at = connection, at
         self._newest_tx = queries.last_tx(connection)
-        self._kept = (memory or Memory()).of(self._newest_tx)
+        memory = memory or Memory()
+        self._kept, self.lag = memory.of(self._newest_tx), memory.lag
 
     @property
     def connection(self) -> Connection:
@@ -237,6 +244,7 @@ class Remembered(View):
     def __init__(self, prompt: Prompt, memory: Memory) -> None:
         self._prompt, self.at = prompt, None
         self._newest_tx, self._kept = memory.state
+        self.lag = memory.lag
 
     @property
     def connection(self) -> Connection:

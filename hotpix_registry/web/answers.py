@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.responses import RedirectResponse, Response
 
 from hotpix_registry.answers import Answer
+from hotpix_registry.domain import digest
 from hotpix_registry.registry import Mask, Registry
 from hotpix_registry.registry.masks_for import MaskFor
 from hotpix_registry.registry.question import parse_configuration
@@ -228,8 +229,10 @@ def _result(found: MaskFor) -> dict[str, object]:
 
 
 def _told(request: Request, mask: Mask) -> Response:
-    """The answer under the ETag of the state that gave it, or 304."""
-    tag = tag_of(mask.state)
+    """The answer under the ETag of the state that gave it, or 304; a mirror's also hangs on its age."""
+    registry: Registry = request.app.state.service.registry
+    lag = registry.lag()
+    tag = tag_of(mask.state, "" if lag is None else digest(lag)[:16])
     if (same := unchanged(request, tag)) is not None:
         return same
     headers = {"ETag": tag, "Cache-Control": "no-cache", "Vary": "Accept"}

@@ -19,6 +19,7 @@ from hotpix_registry.web import (
     access,
     answers,
     cameras,
+    changes,
     frames,
     health,
     history,
@@ -73,7 +74,7 @@ def create_app(settings: ServerSettings | None = None) -> FastAPI:
     problems.add_handlers(app)
     app.openapi = partial(_described, app)  # type: ignore[method-assign]
     app.include_router(health.router)
-    for part in (answers, cameras, masks, frames, history, jobs, reading, pages):
+    for part in (answers, cameras, masks, frames, history, changes, jobs, reading, pages):
         app.include_router(part.router, dependencies=access.reading if settings.read_needs_token else [])
     app.include_router(writes.router)
     app.mount("/static", pages.static_files, name="static")

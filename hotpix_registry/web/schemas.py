@@ -431,6 +431,27 @@ class ReleaseRecord(_Model):
     note: str
 
 
+class ChangesPage(_Model):
+    schema_: str = Field(alias="schema")
+    """the revision of the tables whose rows these are"""
+    registries: list[list[Any]]
+    """names of the registry: id, when it was made, from which transaction on"""
+    after: int
+    at: str
+    before: str | None
+    """digest of transaction `after`, by which it is known that both have the same history"""
+    newest: int
+    until: int | None
+    """the last transaction that this page completes; null: none, and `next` leads on"""
+    next: str
+    counts: dict[str, int] | None
+    """table → number of rows, when nothing is left"""
+    records: list[dict[str, Any]]
+    """in the order of writing: `row` of a `table`, ids that are `closed`, or a `piece` of a row's bytes"""
+    sha256: str
+    """of all else, as JSON with sorted keys"""
+
+
 class MaskDiffRecord(_Model):
     a: MaskRecord
     b: MaskRecord

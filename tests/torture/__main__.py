@@ -42,7 +42,8 @@ def hostile_input(*, seconds: float, seed: int) -> Iterator[Row]:
 
 
 FAULTS = (
-    Fault("kill", kills.kill_commands, share=0.3, seconds_each=8 * 0.6),
+    Fault("kill", kills.kill_commands, share=0.27, seconds_each=8 * 0.6),
+    Fault("sync", kills.kill_sync, share=0.03, seconds_each=1.0),
     Fault("client", kills.kill_client, share=0.03, seconds_each=0.5),
     Fault("server", kills.kill_postgresql, share=0.05, seconds_each=4.0, on_both=False),
     Fault("corruption", corruption.corruption, share=0.08, seconds_each=1.2),

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import random
-import socket
-import threading
 import warnings
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import numpy as np
 import sqlalchemy as sa
@@ -24,6 +21,7 @@ from hotpix_registry.client import FromCache
 from hotpix_registry.errors import FrameChanged, HotpixError, IntegrityError
 from tests.cli.conftest import Hotpix
 from tests.databases import PostgreSQL
+from tests.lines import Line
 from tests.serving import serving
 from tests.story import CAMERA
 from tests.torture import place
@@ -192,7 +190,7 @@ def _downloads(stage: Stage, trials: int, draw: random.Random, wanted: NDArray[n
     """Each byte that a server sends is changed once on its way; the line is bad, the client is not misled."""
     with serving(stage.database) as url:
         for what, is_file in (("an answer", False), ("a mask's file", True)):
-            with _Line(url) as line, Client(line.url, cache_dir=stage.folder / "length") as client:
+            with Line(url) as line, Client(line.url, cache_dir=stage.folder / "length") as client:
                 mask = client.mask(CAMERA, NIGHT)
                 sent = line.sent
                 right = mask.answer
@@ -203,7 +201,7 @@ def _downloads(stage: Stage, trials: int, draw: random.Random, wanted: NDArray[n
             at = places(draw, sent, trials)
             for byte in at:
                 cache = stage.folder / f"down{what[2]}{byte}"
-                with _Line(url) as line, Client(line.url, cache_dir=cache, timeout_s=2.0) as client:
+                with Line(url) as line, Client(line.url, cache_dir=cache, timeout_s=2.0) as client:
                     if not is_file:
                         line.flip(byte, draw)
                     try:
@@ -247,53 +245,3 @@ def _offline(url: str, cache: Path) -> tuple[Answer, NDArray[np.bool_]] | None:
             return mask.answer, mask.array
         except HotpixError:
             return None
-
-
-class _Line:
-    """A line between client and server that passes everything on, but for one byte that the server sends."""
-
-    def __init__(self, url: str) -> None:
-        self._far = urlsplit(url)
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
-        self.sent = 0
-        self._flip_at: int | None = None
-        self._bit = 0
-        self._open: list[socket.socket] = [self._listener]
-
-    def flip(self, at: int, draw: random.Random) -> None:
-        self._flip_at, self._bit = at, 1 << draw.randrange(8)
-
-    def __enter__(self) -> _Line:
-        threading.Thread(target=self._accept, daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for one in self._open:
-            with contextlib.suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-            one.close()
-
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                near, _ = self._listener.accept()
-                far = socket.create_connection((str(self._far.hostname), self._far.port or 80))
-                self._open += [near, far]
-                for source, sink, changes in ((near, far, False), (far, near, True)):
-                    threading.Thread(target=self._pass, args=(source, sink, changes), daemon=True).start()
-
-    def _pass(self, source: socket.socket, sink: socket.socket, changes: bool) -> None:
-        with contextlib.suppress(OSError):
-            while content := source.recv(65536):
-                if changes:
-                    content = self._changed(content)
-                sink.sendall(content)
-            sink.shutdown(socket.SHUT_WR)
-
-    def _changed(self, content: bytes) -> bytes:
-        start, self.sent = self.sent, self.sent + len(content)
-        if self._flip_at is not None and start <= self._flip_at < self.sent:
-            at, self._flip_at = self._flip_at - start, None
-            return content[:at] + bytes([content[at] ^ self._bit]) + content[at + 1 :]
-        return content

@@ -23,6 +23,7 @@ from hotpix_registry.errors import DatabaseUnavailable, ServerUnreachable
 from hotpix_registry.registry import Registry
 from tests.cli.conftest import FORKS, Hotpix
 from tests.databases import PostgreSQL, running_postgresql
+from tests.mirrors import is_as_its_source_was, newest
 from tests.serving import serving
 from tests.small_camera import SHAPE, write_frame
 from tests.story import CAMERA
@@ -161,7 +162,7 @@ def _problem(
             if content(copy) != expected:
                 return f"{work.product} is not whole"
     replace = () if product is None or not product.exists() else ("--replace",)
-    for left in _left_behind(hotpix):  # what lies there for over a day is swept by the next
+    for left in _left_behind(hotpix.cwd):  # what lies there for over a day is swept by the next
         os.utime(left, times=(0, 0))
     done = hotpix(*command, *replace)
     if done.code != 0:
@@ -172,13 +173,13 @@ def _problem(
         after = content(registry)
     if {**after, "acts": []} != {**expected, "acts": []}:
         return "the same command again does not finish the work"
-    if left := _left_behind(hotpix):
+    if left := _left_behind(hotpix.cwd):
         return f"left behind: {left}"
     return None
 
 
-def _left_behind(hotpix: Hotpix) -> list[Path]:
-    return [path for path in hotpix.cwd.iterdir() if ".tmp" in path.name]
+def _left_behind(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if ".tmp" in path.name or path.suffix == ".incoming"]
 
 
 def not_between(before: dict[str, Any], now: dict[str, Any], after: dict[str, Any]) -> str | None:
@@ -247,6 +248,51 @@ def _client_problem(url: str, cache: Path, wanted: NDArray[np.bool_]) -> str | N
                 except ServerUnreachable:
                     if not offline:
                         return "the client cannot go on"
+    return None
+
+
+# --- a mirror --------------------------------------------------------------------------------------
+
+
+def kill_sync(server: PostgreSQL, *, kind: str, trials: int, seed: int) -> Iterator[Row]:
+    """Kill a sync from a server: the mirror must be its source as it stood at some transaction."""
+    draw = random.Random(f"{seed} {kind} sync")
+    with place.new_stage(kind, server) as stage:
+        place.lived(stage)
+        with serving(stage.database) as url:
+            length_s = statistics.median(
+                elapsed(lambda: _mirror(stage, f"whole{n}")("sync", url).ended_with(0))  # noqa: B023
+                for n in range(RUNS)
+            )
+            killed, problems = 0, []
+            for number in range(trials):
+                dome = _mirror(stage, f"dome{number}")
+                delay_s = draw.uniform(0, 1.1 * length_s)
+                killed += dome.killed_after(delay_s, "sync", url) == -KILLED
+                if (problem := _mirror_problem(dome, stage.database, url)) is not None:
+                    problems.append(f"after {delay_s * 1000:.0f} ms: {problem}")
+    note = f"{killed} met it at work, which lasts {length_s * 1000:.0f} ms"
+    yield row_of(f"kill -9 of a mirror's sync, {kind}", trials, problems, note)
+
+
+def _mirror(stage: Stage, name: str) -> Hotpix:
+    (stage.folder / name).mkdir()
+    return place.as_before(stage).on(stage.folder / name / "mirror.sqlite")
+
+
+def _mirror_problem(dome: Hotpix, source: str, url: str) -> str | None:
+    path = Path(str(dome.database))
+    if path.exists() and not is_as_its_source_was(path, source):
+        return "the mirror is not its source as it stood at any transaction"
+    for left in _left_behind(path.parent):  # what lies there for over a day is swept by the next
+        os.utime(left, times=(0, 0))
+    done = dome("sync", url)
+    if done.code != 0:
+        return f"the same command again says: {done.err}"
+    if not is_as_its_source_was(path, source) or newest(path) != newest(source):
+        return "the same command again does not finish the work"
+    if left_over := _left_behind(path.parent):
+        return f"left behind: {left_over}"
     return None
 
 

@@ -54,6 +54,7 @@ class FrameMethods(PartMethods):
         """
         from hotpix_registry.registry import ingest
 
+        self._refuse_mirror()
         if hasattr(sources, "files_filtered"):
             paths = [str(path) for path in sources.files_filtered(include_path=True)]
             files = ingest.find_files([], recursive=False, listed=paths)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from hotpix_registry.catalogue import queries
+from hotpix_registry.catalogue import changes, queries
 from hotpix_registry.catalogue.engine import reading, reading_once
 from hotpix_registry.catalogue.queries import Release
 from hotpix_registry.errors import UsageError
@@ -28,6 +28,24 @@ class HistoryMethods(Opened):
         with reading_once(self._engine) as connection:
             view = View(connection, memory=self._memory)
             yield view.registry_id, view.tx
+
+    def changes(self, after: int, *, at: str = "", most_bytes: int = changes.MOST_BYTES) -> bytes:
+        """A page of what was written after a transaction, as a mirror takes it.
+
+        Parameters
+        ----------
+        at
+            a place within the transaction that follows; empty is its beginning
+        most_bytes
+            about how big it may be
+
+        Raises
+        ------
+        UsageError
+            `at` is no place.
+        """
+        with reading(self._engine) as connection:
+            return changes.page(connection, after, at, most_bytes).as_bytes()
 
     # --- releases -------------------------------------------------------------------
 

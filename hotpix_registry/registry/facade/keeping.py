@@ -96,7 +96,7 @@ class KeepingMethods(Opened):
         Parameters
         ----------
         frames
-            whether to look at the frames; None does, unless this is an export
+            whether to look at the frames; None does, unless this is an export or a mirror
         quick
             compare sizes and times of frames only
         fix

@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -33,7 +34,7 @@ class Opened:
     def __init__(self, database: str | None = None, *, create: bool = True) -> None:
         url = databases.parse_url(settings.database_url(database))
         self._engine = databases.open_database(url, create=create)
-        self._memory, self._prompt = Memory(), Prompt(self._engine)
+        self._memory, self._prompt = Memory(self.lag), Prompt(self._engine)
         self._on_behalf_of: Act | None = None
 
     def acting_for(self, actor: str, host: str, software: str) -> Self:
@@ -66,6 +67,26 @@ class Opened:
         import platformdirs
 
         return platformdirs.user_data_path("hotpix-registry")
+
+    def lag(self) -> str | None:
+        """That this is a mirror and older than it may be; None: it is not, or no mirror."""
+        if not self._is_mirror:
+            return None
+        from hotpix_registry.registry import freshness
+
+        return freshness.lag(Path(str(self._engine.url.database)))
+
+    @cached_property
+    def _is_mirror(self) -> bool:
+        if self._engine.dialect.name != "sqlite":
+            return False
+        with reading(self._engine) as connection:
+            return databases.copy_mark(connection) == databases.MIRROR
+
+    def _refuse_mirror(self) -> None:
+        """Say before long work that nothing may be written."""
+        with reading(self._engine) as connection:
+            databases.refuse_mirror(connection)
 
     @contextmanager
     def _writing(self, action: str, reason: str | None = None) -> Iterator[tuple[Connection, int]]:

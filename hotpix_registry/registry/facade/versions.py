@@ -66,6 +66,7 @@ class VersionMethods(Opened):
         """
         from hotpix_registry.registry import build
 
+        self._refuse_mirror()
         row = self._camera(camera)
         plan = self.plan(camera, nights=nights, exposures_s=exposures_s)
         if not plan.campaigns:
