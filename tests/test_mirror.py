@@ -315,7 +315,7 @@ def act(registry: Registry, folder: Path, name: str, number: int) -> None:
 
 @given(story=st.lists(ACTS, min_size=5, max_size=25), page_bytes=st.sampled_from([500, 5_000, 1_000_000]))
 @settings(
-    max_examples=10,
+    max_examples=5,
     derandomize=True,
     database=None,
     deadline=None,
