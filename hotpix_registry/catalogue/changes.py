@@ -25,6 +25,7 @@ from hotpix_registry.catalogue import copying
 from hotpix_registry.catalogue import schema as t
 from hotpix_registry.catalogue.queries import last_tx
 from hotpix_registry.catalogue.queries.common import chunks
+from hotpix_registry.domain import digest
 from hotpix_registry.errors import IntegrityError, UsageError
 
 Record = dict[str, Any]
@@ -96,7 +97,7 @@ class Page:
     def as_bytes(self) -> bytes:
         """JSON, with the digest of all of it."""
         told = {name: getattr(self, name) for name in self.__slots__}
-        return json.dumps(told | {"sha256": _digest(told)}, separators=(",", ":")).encode()
+        return json.dumps(told | {"sha256": digest(told)}, separators=(",", ":")).encode()
 
     @classmethod
     def from_bytes(cls, content: bytes) -> Self:
@@ -109,7 +110,7 @@ class Page:
         """
         try:
             told = json.loads(content)
-            if not isinstance(told, dict) or told.pop("sha256", None) != _digest(told):
+            if not isinstance(told, dict) or told.pop("sha256", None) != digest(told):
                 raise ValueError("it does not have its digest")
             page = cls(**told)
         except (TypeError, RecursionError) as error:
@@ -133,14 +134,10 @@ _KINDS = {
 }
 
 
-def _digest(told: object) -> str:
-    return hashlib.sha256(json.dumps(told, separators=(",", ":"), sort_keys=True).encode()).hexdigest()
-
-
 def transaction_digest(connection: Connection, tx: int) -> str | None:
     """The digest of who did what and when in a transaction; None where there is none of that number."""
     row = connection.execute(sa.select(t.transactions).where(t.transactions.c.tx == tx)).first()
-    return None if row is None else _digest(list(row))
+    return None if row is None else digest(list(row))
 
 
 def names(connection: Connection, until: int) -> list[list[Any]]:

@@ -47,7 +47,7 @@ that follows its source."""
 _ADVISORY_LOCK = 0x486F7470
 _BUSY_TIMEOUT_S = 60
 _CONNECT_TIMEOUT_S = 15
-_RESTORE = "Restore a backup: `hotpix-registry import BACKUP --database NEW`."
+RESTORE = "Restore a backup: `hotpix-registry import BACKUP --database NEW`."
 _HINT = "Give a file, sqlite:///FILE or postgresql://USER@HOST/NAME."
 
 
@@ -275,7 +275,7 @@ def translated(engine: Engine) -> Iterator[None]:
         ) from error
     except json.JSONDecodeError as error:  # of a column that should hold some
         raise IntegrityError(
-            f"The registry {describe(engine)} is damaged: a row of it is no JSON.", next_step=_RESTORE
+            f"The registry {describe(engine)} is damaged: a row of it is no JSON.", next_step=RESTORE
         ) from error
     except (sa.exc.DBAPIError, sqlite3.Error, failure(engine)) as error:
         where, own = describe(engine), getattr(error, "orig", error)
@@ -292,7 +292,7 @@ def translated(engine: Engine) -> Iterator[None]:
             ) from error
         if "malformed" in text or "Could not decode" in text:
             what = text.partition(" with text ")[0]
-            raise IntegrityError(f"The registry {where} is damaged: {what}.", next_step=_RESTORE) from error
+            raise IntegrityError(f"The registry {where} is damaged: {what}.", next_step=RESTORE) from error
         if "not a database" in text:
             raise SchemaError(
                 f"{where} is no registry: {text}.", next_step="Choose another file with --database."

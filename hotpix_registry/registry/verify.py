@@ -20,7 +20,7 @@ from hotpix_registry.cameras import CameraProfile
 from hotpix_registry.catalogue import checking, copying, queries
 from hotpix_registry.catalogue import engine as databases
 from hotpix_registry.catalogue import schema as t
-from hotpix_registry.catalogue.engine import reading, writing
+from hotpix_registry.catalogue.engine import RESTORE, reading, writing
 from hotpix_registry.catalogue.queries import Act
 from hotpix_registry.domain import Defect, Recipe, Rule, digest
 from hotpix_registry.errors import HotpixError, IntegrityError, UsageError
@@ -30,8 +30,6 @@ from hotpix_registry.registry import compute, content, masks, portability
 from hotpix_registry.registry.ingest import sha256_of
 
 Progress = Callable[[str, int, int], None]
-
-_RESTORE = "Restore a backup: `hotpix-registry import BACKUP --database NEW`."
 
 
 @dataclass(slots=True, kw_only=True)
@@ -89,7 +87,7 @@ def verify(
     """
     found = Verification(databases.describe(engine))
     found.findings += [
-        Finding(kind="schema", where="the schema", problem=text, cure=_RESTORE)
+        Finding(kind="schema", where="the schema", problem=text, cure=RESTORE)
         for text in databases.check(engine)
     ]
     with reading(engine) as connection:
@@ -119,14 +117,14 @@ def _surviving(
             raise
         text = str(getattr(error, "orig", error))
         problem = f"it cannot be read: {text}"
-        found.append(Finding(kind="promise", where="the file", problem=problem, cure=_RESTORE))
+        found.append(Finding(kind="promise", where="the file", problem=problem, cure=RESTORE))
     return found
 
 
 def _promises(connection: Connection, checked: Counter[str], _: Progress | None) -> Iterator[Finding]:
     checked["rows"] += sum(copying.counts(connection).values())
     for where, problem in checking.broken_promises(connection):
-        yield Finding(kind="promise", where=where, problem=problem, cure=_RESTORE)
+        yield Finding(kind="promise", where=where, problem=problem, cure=RESTORE)
 
 
 def _masks(connection: Connection, checked: Counter[str], progress: Progress | None) -> Iterator[Finding]:
@@ -144,7 +142,7 @@ def _masks(connection: Connection, checked: Counter[str], progress: Progress | N
                 about=mask_id,
             )
         elif problem := _numbers_problem(connection, mask_id):
-            yield Finding(kind="numbers", where=f"mask {mask_id}", problem=problem, cure=_RESTORE)
+            yield Finding(kind="numbers", where=f"mask {mask_id}", problem=problem, cure=RESTORE)
 
 
 def _mask_problem(connection: Connection, mask_id: int) -> str | None:
@@ -180,7 +178,7 @@ def _profiles(connection: Connection, checked: Counter[str], _: Progress | None)
             found = ""
         if found != row["digest"]:
             where = f"profile {row['id']} ({row['name']})"
-            yield Finding(kind="profile", where=where, problem="it does not have its digest", cure=_RESTORE)
+            yield Finding(kind="profile", where=where, problem="it does not have its digest", cure=RESTORE)
 
 
 def _series(connection: Connection, checked: Counter[str], _: Progress | None) -> Iterator[Finding]:
@@ -188,7 +186,7 @@ def _series(connection: Connection, checked: Counter[str], _: Progress | None) -
         checked["series"] += 1
         if digest(row["configuration"]) != row["configuration_digest"]:
             problem = "its configuration does not have its digest"
-            yield Finding(kind="series", where=f"series {row['id']}", problem=problem, cure=_RESTORE)
+            yield Finding(kind="series", where=f"series {row['id']}", problem=problem, cure=RESTORE)
 
 
 def _headers(connection: Connection, checked: Counter[str], _: Progress | None) -> Iterator[Finding]:
@@ -199,7 +197,7 @@ def _headers(connection: Connection, checked: Counter[str], _: Progress | None) 
                 zlib.decompress(row["header"]).decode()
             except (zlib.error, UnicodeDecodeError):
                 problem = "its stored header cannot be read"
-                yield Finding(kind="header", where=f"frame {row['id']}", problem=problem, cure=_RESTORE)
+                yield Finding(kind="header", where=f"frame {row['id']}", problem=problem, cure=RESTORE)
 
 
 # --- files ------------------------------------------------------------------------------
@@ -335,7 +333,7 @@ def _fix_mask(engine: Engine, finding: Finding, act: Act, now_us: int, backup: P
         packed, reason = _rebuilt(engine, mask_id)
         why_not.append(reason)
     if packed is None or packed.sha256 != sha256:
-        finding.cure = f"It could not be made again: {'; '.join(filter(None, why_not))}. {_RESTORE}"
+        finding.cure = f"It could not be made again: {'; '.join(filter(None, why_not))}. {RESTORE}"
         return
     with writing(engine) as connection:
         reason = f"mask {mask_id}: its bytes were damaged, and are again those of sha256 {sha256}"
