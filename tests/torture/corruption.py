@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import random
 import warnings
 from collections.abc import Callable, Iterator
@@ -10,12 +9,12 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import pytest
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from hotpix_registry import Client
 from hotpix_registry.answers import Answer
-from hotpix_registry.catalogue import engine as databases
 from hotpix_registry.catalogue import schema
 from hotpix_registry.client import FromCache
 from hotpix_registry.errors import FrameChanged, HotpixError, IntegrityError
@@ -24,6 +23,7 @@ from tests.databases import PostgreSQL
 from tests.lines import Line
 from tests.serving import serving
 from tests.story import CAMERA
+from tests.test_portability import damage_row
 from tests.torture import place
 from tests.torture.place import NIGHTS, Stage
 from tests.torture.table import Row, row_of
@@ -65,7 +65,7 @@ def _stored_masks(stage: Stage, trials: int, draw: random.Random, sha256: str) -
         columns = _row(hotpix, 1)
         at = places(draw, len(columns), trials)
         for byte in at:
-            _put(hotpix, 1, flipped(columns, byte, draw))
+            damage_row(str(hotpix.database), schema.masks, 1, {"blob": flipped(columns, byte, draw)})
             with hotpix.opened() as registry:
                 if (told := _serves(lambda: registry.mask(CAMERA, NIGHT).array)) is not None:
                     served.append(f"byte {byte}: {told}")
@@ -89,26 +89,6 @@ def _row(hotpix: Hotpix, mask_id: int) -> bytes:
         return bytes(connection.execute(statement).scalar_one())
 
 
-def _put(hotpix: Hotpix, mask_id: int, blob: bytes) -> None:
-    """Change a stored mask as only damage can, past the guards of the database."""
-    engine = databases.connect(databases.parse_url(str(hotpix.database)))
-    with databases.writing(engine) as connection:
-        guards: list[tuple[str, str]] = []
-        if connection.dialect.name == "sqlite":
-            found = connection.exec_driver_sql(
-                "SELECT name, sql FROM sqlite_master WHERE type = 'trigger' AND tbl_name = 'masks'"
-            )
-            guards = [(str(row[0]), str(row[1])) for row in found]
-            for name, _ in guards:
-                connection.exec_driver_sql(f"DROP TRIGGER {name}")
-        else:
-            connection.exec_driver_sql("SET LOCAL session_replication_role = replica")
-        connection.execute(schema.masks.update().where(schema.masks.c.id == mask_id).values(blob=blob))
-        for _, guard in guards:
-            connection.exec_driver_sql(guard)
-    engine.dispose()
-
-
 def _serves(ask: Callable[[], NDArray[np.bool_]]) -> str | None:
     """What is wrong with how a damaged thing is served; None if it is refused in a sentence."""
     try:
@@ -122,7 +102,8 @@ def _serves(ask: Callable[[], NDArray[np.bool_]]) -> str | None:
 
 def _cached_file(stage: Stage, trials: int, draw: random.Random, wanted: NDArray[np.bool_]) -> Row:
     problems = []
-    with stage.copy() as hotpix, hotpix.opened() as registry, _cache(hotpix):
+    with stage.copy() as hotpix, hotpix.opened() as registry, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOTPIX_CACHE_DIR", str(hotpix.cwd / "cache"))
         path = registry.mask(CAMERA, NIGHT).path
         whole = path.read_bytes()
         at = places(draw, len(whole), trials)
@@ -135,21 +116,6 @@ def _cached_file(stage: Stage, trials: int, draw: random.Random, wanted: NDArray
             if again.path.read_bytes() != whole or not np.array_equal(again.array, wanted):
                 problems.append(f"byte {byte}: it was served")
     return row_of(f"a byte of a cached file, {stage.kind}", len(at), problems)
-
-
-@contextlib.contextmanager
-def _cache(hotpix: Hotpix) -> Iterator[None]:
-    import os
-
-    before = os.environ.get("HOTPIX_CACHE_DIR")
-    os.environ["HOTPIX_CACHE_DIR"] = str(hotpix.cwd / "cache")
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["HOTPIX_CACHE_DIR"]
-        else:
-            os.environ["HOTPIX_CACHE_DIR"] = before
 
 
 def _frames(stage: Stage, trials: int, draw: random.Random, sha256: str) -> Row:
