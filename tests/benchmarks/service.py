@@ -42,7 +42,8 @@ from hotpix_registry.cameras import CameraProfile
 from hotpix_registry.domain import US_PER_DAY, iso
 from hotpix_registry.web import app
 from hotpix_registry.web.state import ServerSettings
-from tests.benchmarks.lookup import FIRST_US, fill, postgresql
+from tests.benchmarks.lookup import FIRST_US, fill
+from tests.databases import running_postgresql
 from tests.plain_masks import add_camera
 
 ASSIGNMENTS = 100_000
@@ -324,10 +325,10 @@ def main() -> None:
     print(
         f"{'database':10} {'workers':>7} {'what':9} {'clients':>7} {'answers/s':>9} {'p99':>9}   against bare"
     )
-    with tempfile.TemporaryDirectory(prefix="hp") as name, postgresql(Path(name)) as new:
+    with tempfile.TemporaryDirectory(prefix="hp") as name, running_postgresql() as server:
         folder = Path(name)
         os.environ["HOTPIX_CACHE_DIR"] = str(folder / "cache")
-        databases = [str(folder / "registry.sqlite"), new()]
+        databases = [str(folder / "registry.sqlite"), server.create()]
         for database in databases:
             with Registry(database) as registry:
                 fill(registry, ASSIGNMENTS)
