@@ -75,7 +75,7 @@ def test_whatever_is_asked_the_answer_is_as_described(story_client: TestClient, 
             continue  # there is nothing that could be wrong
 
         @settings(
-            max_examples=1 if takes_nothing else 8,
+            max_examples=1 if takes_nothing else 4,
             derandomize=True,
             database=None,
             deadline=None,
@@ -106,14 +106,19 @@ ODD = [
 ]
 
 
-def test_odd_values_in_any_parameter_are_answered_or_refused_with_a_problem(story_client: TestClient) -> None:
+def test_odd_values_in_any_parameter_are_answered_or_refused_with_a_problem(
+    story_client: TestClient, place: tuple[Path, str]
+) -> None:
+    """All of them on SQLite; on PostgreSQL each parameter gets a third, others than its neighbours."""
+    step = 3 if place[1].startswith("postgresql") else 1
+
     def escaped(value: object) -> str:
         return quote(str(value).encode("utf-8", "surrogatepass"), safe="")
 
     for path, operations in json.loads(described())["paths"].items():
         parameters = operations.get("get", {}).get("parameters", [])
-        for chosen in parameters:
-            for odd in ODD:
+        for number, chosen in enumerate(parameters):
+            for odd in ODD[number % step :: step]:
                 values = {p["name"]: KNOWN.get(p["name"], "x") for p in parameters if p["required"]}
                 values[chosen["name"]] = odd
                 url = path
