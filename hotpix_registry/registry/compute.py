@@ -134,8 +134,13 @@ def _input_key(frame: Frame, role: Role, sections: Sections) -> dict[str, Any]:
     }
 
 
-def compute(ingredients: Ingredients, *, progress: Progress | None = None) -> BuiltMask:
+def compute(
+    ingredients: Ingredients, *, progress: Progress | None = None, workers: int | None = None
+) -> BuiltMask:
     """Read the frames in strips, combine them, compare the exposures, and write the mask file in memory.
+
+    `workers` processes share the work, by default two where there are as many processors: each takes
+    some 50 MB of its own.
 
     Raises
     ------
@@ -146,14 +151,16 @@ def compute(ingredients: Ingredients, *, progress: Progress | None = None) -> Bu
     """
     from hotpix_registry.fits import maskfile, packing
     from hotpix_registry.science.detection import detect
+    from hotpix_registry.science.forks import processors
 
     _return_freed_memory()
+    workers = workers or min(2, processors())
     campaign = ingredients.campaign
     places = locate(campaign.used)
     with contextlib.ExitStack() as stack:
         groups = [_group(s, ingredients, places, stack) for s in campaign.sets]
         biases = None if campaign.biases is None else _group(campaign.biases, ingredients, places, stack)
-        detector, notes = _detector(ingredients, groups, biases)
+        detector, notes = _detector(ingredients, groups, biases, workers)
         detection = detect(
             groups,
             detector,
@@ -161,6 +168,7 @@ def compute(ingredients: Ingredients, *, progress: Progress | None = None) -> Bu
             biases=biases,
             manual=_manual(ingredients, groups[0].frames[0].rows.shape),
             progress=progress,
+            workers=workers,
         )
     _trim_heap()
     detection.report["warnings"] = [*notes, *detection.report.get("warnings", ())]
@@ -294,7 +302,10 @@ def _group(
 
 
 def _detector(
-    ingredients: Ingredients, groups: Sequence[ExposureGroup], biases: ExposureGroup | None
+    ingredients: Ingredients,
+    groups: Sequence[ExposureGroup],
+    biases: ExposureGroup | None,
+    workers: int,
 ) -> tuple[Detector, list[str]]:
     """What is known of the detector, and a sentence about a gain that had to be measured."""
     from hotpix_registry.science.detection import measure_gain
@@ -312,7 +323,7 @@ def _detector(
     )
     if ingredients.gain_e_per_adu is not None:
         return known, []
-    measured = measure_gain(groups, known, biases)
+    measured = measure_gain(groups, known, biases, workers=workers)
     if measured is None:
         raise _no_gain(campaign, "its gain is not known, and these darks are too few to measure it")
     gain, sigma = measured

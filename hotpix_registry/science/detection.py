@@ -69,13 +69,13 @@ def detect(
     manual: NDArray[np.bool_] | None = None,
     progress: Callable[[int, int], None] | None = None,
     strip_rows: int | None = None,
-    threads: int | None = None,
+    workers: int = 1,
 ) -> Detection:
     """Find the bad pixels of a camera in its dark frames.
 
     The frames are read in strips, about a quarter of large sensors twice; memory depends neither on
     their number nor, beyond the result, on planes. The result depends neither on `strip_rows` and
-    `threads` nor on the order of groups and frames.
+    `workers` nor on the order of groups and frames.
 
     With more than two exposure times the guide's rule compares the longest with that one, among those
     at most half as long, whose dark current has the least noise.
@@ -91,6 +91,9 @@ def detect(
         The camera's static defects, True = bad.
     progress : callable, optional
         Called with (done, total).
+    workers : int
+        Processes that share the work, this one and forks of it; threads for compressed frames, which are
+        read as streams, and where there can be no forks.
 
     Raises
     ------
@@ -102,14 +105,18 @@ def detect(
         raise ValueError(f"a mask of rule {recipe.rule} is not detected in darks")
     ordered = sorted(groups, key=lambda group: group.exptime_s)
     step = _counter(shape, len(groups) + (biases is not None), progress)
-    known = survey(ordered, biases, detector, step)
+    known = survey(ordered, biases, detector, step, workers)
     plan = _plan(known, recipe, detector)
-    measured, suspects = _gathered(measure(plan, progress=step, strip_rows=strip_rows, threads=threads))
+    measured, suspects = _gathered(measure(plan, progress=step, strip_rows=strip_rows, workers=workers))
     return _judge(plan, measured, suspects, manual)
 
 
 def measure_gain(
-    groups: Sequence[ExposureGroup], detector: Detector, biases: ExposureGroup | None = None
+    groups: Sequence[ExposureGroup],
+    detector: Detector,
+    biases: ExposureGroup | None = None,
+    *,
+    workers: int = 1,
 ) -> tuple[float, float] | None:
     """The gain and its error, e-/adu, that the darks themselves show; `detector`'s own is not used.
 
@@ -126,7 +133,7 @@ def measure_gain(
     gain, sigma = 1.0, math.inf
     for _ in range(2):
         guess = dataclasses.replace(detector, gain_e_per_adu=gain, read_noise_e=None)
-        found = survey(ordered, biases, guess, lambda: None).transfer
+        found = survey(ordered, biases, guess, lambda: None, workers).transfer
         if found.gain_e_per_adu is None or found.gain_sigma is None:
             return None
         gain, sigma = found.gain_e_per_adu, found.gain_sigma

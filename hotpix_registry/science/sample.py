@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hotpix_registry.errors import NothingToBuild
 from hotpix_registry.science.combine import Floats
+from hotpix_registry.science.forks import can_fork, in_order
 from hotpix_registry.science.inputs import DarkFrame, Detector, ExposureGroup
 from hotpix_registry.science.noise import Doubles, FrameFactors, robust_sd
 from hotpix_registry.science.ranks import median, ranked, row_median
 from hotpix_registry.science.strips import (
     BAND_ROWS,
+    are_streams,
     bands,
     block_medians,
     read_stack,
@@ -31,7 +34,6 @@ _LATTICE_PIXELS = 1 << 16
 _HOT_PIXELS = 60_000
 _MOST_VALUES = 2_000_000
 _MOST_BYTES = 16 << 20
-_WORKERS = min(2, os.cpu_count() or 1)
 _MEDIAN_OF = 9
 _CLAMPED_SHARE = 0.02
 _FEWEST_PROFILE_ROWS = 256
@@ -105,6 +107,7 @@ def gather(
     shape: tuple[int, int],
     detector: Detector,
     progress: Callable[[], None],
+    workers: int,
 ) -> list[Look]:
     """Read the sample: a lattice of pixels for the bulk, and the hot pixels of the longest exposure."""
     n_values = sum(len(group.frames) for group in groups)
@@ -120,22 +123,18 @@ def gather(
     )
     frames = [tuple(sorted(group.frames, key=lambda frame: frame.name)) for group in groups]
     pixels: list[NDArray[np.intp]] = []
-    parts: list[Future[list[_Part]]] = []
     phase = 0
-    with ThreadPoolExecutor(os.cpu_count()) as readers, ThreadPoolExecutor(_WORKERS) as pool:
-        for y0, y1 in chosen:
-            stacks = []
-            for members, group in zip(frames, groups, strict=True):
-                stacks.append(read_stack(members, group.exptime_s, detector.gain_e_per_adu, y0, y1, readers))
-                progress()
-            size = (y1 - y0) * shape[1]
-            pixels.append(np.arange(phase, size, stride))
-            phase = (phase - size) % stride
-            if len(parts) >= _WORKERS:
-                parts[-_WORKERS].result()
-            parts.append(pool.submit(_look_at, stacks, groups, pixels[-1], sampling))
-            del stacks
-    by_group = list(zip(*(part.result() for part in parts), strict=True))
+    for y0, y1 in chosen:
+        size = (y1 - y0) * shape[1]
+        pixels.append(np.arange(phase, size, stride))
+        phase = (phase - size) % stride
+    views = [_View(*rows, lattice) for rows, lattice in zip(chosen, pixels, strict=True)]
+    parts = []
+    for part in _looks(groups, frames, views, sampling, detector, workers):
+        parts.append(part)
+        for _ in groups:
+            progress()
+    by_group = list(zip(*parts, strict=True))
     peaks = [[part.peak for part in of_group] for of_group in by_group]
     ceilings = [_ceiling(group, peak, detector) for group, peak in zip(groups, peaks, strict=True)]
     raw_lattice = [np.concatenate([part.lattice for part in of_group], axis=1) for of_group in by_group]
@@ -148,35 +147,49 @@ def gather(
                 f"The {group.exptime_s:g} s frames ({names}) hold no unsaturated pixels.",
                 next_step="Exclude them, or check the camera's saturation level.",
             )
-    looks = []
-    for i, (group, ceiling) in enumerate(zip(groups, ceilings, strict=True)):
-        raw_hot = np.concatenate([part.hot for part in by_group[i]], axis=1)
-        sound = np.all(raw_hot < ceiling, axis=0)
-        hot_levels = np.nan_to_num(raw_hot.astype(np.float64), copy=False)
-        levels = raw_lattice[i][:, usable].astype(np.float64)
-        clamped = bool(np.mean(levels == levels.min()) > _CLAMPED_SHARE)
-        pedestals = _pedestals(group, frames[i], levels, detector)
-        seen = pedestals[:_MEDIAN_OF].mean()
-        levels -= pedestals[:, np.newaxis]
-        hot_levels -= pedestals[:, np.newaxis]
-        looks.append(
-            Look(
-                group=group,
-                frames=frames[i],
-                gain_e_per_adu=detector.gain_e_per_adu,
-                lattice=levels,
-                hot=hot_levels,
-                sound=sound,
-                lattice_column=np.concatenate(pixels)[usable] % shape[1],
-                profile=_profile(by_group[i], seen),
-                lattice_local=_joined([part.lattice_local for part in by_group[i]])[usable] - seen,
-                hot_local=_joined([part.hot_local for part in by_group[i]]) - seen,
-                clamped=clamped,
-                saturation_adu=ceiling,
-                pedestals_adu=pedestals,
-            )
-        )
-    return looks
+    columns = np.concatenate(pixels)[usable] % shape[1]
+
+    def look_of(i: int) -> Look:
+        lattice = raw_lattice[i][:, usable].astype(np.float64)
+        return _look_of(groups[i], frames[i], by_group[i], lattice, usable, columns, ceilings[i], detector)
+
+    with ThreadPoolExecutor(workers) as pool:
+        return list(pool.map(look_of, range(len(groups))))
+
+
+def _look_of(
+    group: ExposureGroup,
+    frames: tuple[DarkFrame, ...],
+    parts: Sequence[_Part],
+    lattice: Doubles,
+    usable: NDArray[np.bool_],
+    columns: NDArray[np.intp],
+    ceiling: float,
+    detector: Detector,
+) -> Look:
+    raw_hot = np.concatenate([part.hot for part in parts], axis=1)
+    sound = np.all(raw_hot < ceiling, axis=0)
+    hot = np.nan_to_num(raw_hot.astype(np.float64), copy=False)
+    clamped = bool(np.mean(lattice == lattice.min()) > _CLAMPED_SHARE)
+    pedestals = _pedestals(group, frames, lattice, detector)
+    seen = pedestals[:_MEDIAN_OF].mean()
+    lattice -= pedestals[:, np.newaxis]
+    hot -= pedestals[:, np.newaxis]
+    return Look(
+        group=group,
+        frames=frames,
+        gain_e_per_adu=detector.gain_e_per_adu,
+        lattice=lattice,
+        hot=hot,
+        sound=sound,
+        lattice_column=columns,
+        profile=_profile(parts, seen),
+        lattice_local=_joined([part.lattice_local for part in parts])[usable] - seen,
+        hot_local=_joined([part.hot_local for part in parts]) - seen,
+        clamped=clamped,
+        saturation_adu=ceiling,
+        pedestals_adu=pedestals,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,6 +199,15 @@ class _Sampling:
     most_hot: int
     colours: bool
     profiled: bool
+
+
+class _View(NamedTuple):
+    """Rows that are looked at."""
+
+    y0: int
+    y1: int
+    lattice: NDArray[np.intp]
+    """flat indices of the pixels that are kept whatever they are"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,6 +221,40 @@ class _Part:
     profile: Floats | None
     peak: Floats
     """highest values of master darks; none for frames, whose converter has a known end"""
+
+
+def _looks(
+    groups: Sequence[ExposureGroup],
+    frames: Sequence[Sequence[DarkFrame]],
+    views: Sequence[_View],
+    sampling: _Sampling,
+    detector: Detector,
+    workers: int,
+) -> Iterator[list[_Part]]:
+    """What each view shows of all groups, in order, by so many processes; streams are read by threads."""
+
+    def stacks_of(view: _View, readers: Executor | None = None) -> list[list[NDArray[Any]]]:
+        return [
+            read_stack(members, group.exptime_s, detector.gain_e_per_adu, view.y0, view.y1, readers)
+            for members, group in zip(frames, groups, strict=True)
+        ]
+
+    def look(view: _View) -> list[_Part]:
+        return _look_at(stacks_of(view), groups, view.lattice, sampling)
+
+    if can_fork() and not any(map(are_streams, frames)):
+        yield from in_order(look, views, workers)
+        return
+    with ThreadPoolExecutor(os.cpu_count()) as readers, ThreadPoolExecutor(workers) as pool:
+        waiting: deque[Future[list[_Part]]] = deque()
+        for view in views:
+            stacks = stacks_of(view, readers)
+            if len(waiting) >= workers:
+                yield waiting.popleft().result()
+            waiting.append(pool.submit(_look_at, stacks, groups, view.lattice, sampling))
+            del stacks
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def _look_at(

@@ -49,6 +49,11 @@ def to_adu(frame: DarkFrame, exptime_s: float, gain_e_per_adu: float) -> float:
     raise ValueError(f"unknown unit {frame.unit!r}")
 
 
+def are_streams(frames: Sequence[DarkFrame]) -> bool:
+    """Whether any of them is unpacked as it is read, in rising order."""
+    return any(getattr(frame.rows, "compressed", False) for frame in frames)
+
+
 def read_stack(
     frames: Sequence[DarkFrame],
     exptime_s: float,
@@ -65,7 +70,7 @@ def read_stack(
     def read(frame: DarkFrame) -> Any:
         return frame.rows.read(y0, y1)
 
-    if readers is not None and any(getattr(frame.rows, "compressed", False) for frame in frames):
+    if readers is not None and are_streams(frames):
         strips = list(readers.map(read, frames))
     else:
         strips = [read(frame) for frame in frames]

@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -119,6 +120,7 @@ def survey(
     biases: ExposureGroup | None,
     detector: Detector,
     progress: Callable[[], None],
+    workers: int = 1,
 ) -> Survey:
     """Read some bands of all frames and measure noise, pedestals, rate factors and offsets.
 
@@ -129,14 +131,14 @@ def survey(
     """
     shape = groups[0].frames[0].rows.shape
     ordered = sorted(groups, key=lambda group: group.exptime_s)
-    looks = gather([*ordered, *([biases] if biases else [])], shape, detector, progress)
+    looks = gather([*ordered, *([biases] if biases else [])], shape, detector, progress, workers)
     bias = looks.pop() if biases else None
 
     bias_method = _bias_method(looks, bias)
     if bias_method == "scalar offset":
         _set_scalar_offsets(looks)
-    for look in looks:
-        _read_thermometers(look, bias, detector)
+    with ThreadPoolExecutor(workers) as pool:
+        list(pool.map(lambda look: _read_thermometers(look, bias, detector), looks))
 
     transfer = photon_transfer(_repeats(looks, bias), detector.adc_step_adu, detector.gain_e_per_adu)
     clamped = any(look.clamped for look in looks)
@@ -166,6 +168,8 @@ def survey(
         for look in looks:
             if not look.bias_subtracted:
                 _take_off(look, profile)
+    with ThreadPoolExecutor(workers) as pool:
+        list(pool.map(Look.centre, looks))
     reference = looks[-1]
     bulk_e_per_s = max(0.0, _bulk_rate(reference, bias, noise))
     pattern = None if bias is None else _bias_pattern(bias, reference, noise)

@@ -40,17 +40,17 @@ def on_disk(group: ExposureGroup, folder: Path, compression: str, stack: ExitSta
 
 
 @pytest.mark.parametrize(
-    ("compression", "strip_rows", "threads"),
-    [("", 7, 1), ("gz", None, 2), ("gz", 5, 1), ("bz2", None, 2), ("fz", 33, 2)],
+    ("compression", "strip_rows", "workers"),
+    [("", 7, 2), ("gz", None, 2), ("gz", 5, 1), ("bz2", None, 2), ("fz", 33, 2)],
 )
-def test_flags_do_not_depend_on_compression_strips_and_threads(
-    tmp_path: Path, compression: str, strip_rows: int | None, threads: int
+def test_flags_do_not_depend_on_compression_strips_and_workers(
+    tmp_path: Path, compression: str, strip_rows: int | None, workers: int
 ) -> None:
     camera = SimulatedCamera.create((160, 200), seed=3)
     groups = [camera.group(90.0, 4), camera.group(1000.0, 5)]
-    expected = detect(groups, DETECTOR, Recipe(), threads=1)
+    expected = detect(groups, DETECTOR, Recipe(), workers=1)
     with ExitStack() as stack:
         stored = [on_disk(group, tmp_path / f"{group.exptime_s:g}", compression, stack) for group in groups]
-        found = detect(stored, DETECTOR, Recipe(), strip_rows=strip_rows, threads=threads)
+        found = detect(stored, DETECTOR, Recipe(), strip_rows=strip_rows, workers=workers)
     assert np.array_equal(found.dq, expected.dq)
     assert found.counts["BAD"] > 0

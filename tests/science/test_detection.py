@@ -336,13 +336,13 @@ def test_fixed_pattern_without_bias_frames_condemns_nobody():
 # --- what must not matter --------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("strip_rows", "threads"), [(1, 1), (7, 2), (64, 3), (1000, 1)])
-def test_strips_and_threads_do_not_matter(camera, darks, biases, strip_rows, threads):
+@pytest.mark.parametrize(("strip_rows", "workers"), [(1, 1), (7, 2), (64, 3), (1000, 1)])
+def test_strips_and_workers_do_not_matter(camera, darks, biases, strip_rows, workers):
     few = [dataclasses.replace(each, frames=each.frames[:5]) for each in darks]
     small = [crop(each, 100) for each in few]
     reference = detect(small, camera.detector, EVIDENCE, biases=crop(biases, 100))
     other = detect(
-        small, camera.detector, EVIDENCE, biases=crop(biases, 100), strip_rows=strip_rows, threads=threads
+        small, camera.detector, EVIDENCE, biases=crop(biases, 100), strip_rows=strip_rows, workers=workers
     )
     assert np.array_equal(reference.dq, other.dq)
     assert reference.report == other.report
