@@ -3,9 +3,9 @@
     python -m tests.benchmarks.speed [--repeats 5] [--quick] [--only combine] [--folder FOLDER]
 
 Every row is a ratio of two pieces of work that ran in turns in the same run; seconds are medians and
-depend on the machine, ratios hardly. Peak memory is that of the whole process and its forks, Python included. The
-frames (about 5 GB) are written once into the folder and stay there. How cost
-grows is measured by `tests.benchmarks.growth`. BENCHMARKS.md and README.md's headline are written anew.
+depend on the machine, ratios hardly. Peak memory is that of the whole process and its forks, Python
+included. The frames (about 5 GB) are written once into the folder and stay there. How cost grows is
+measured by `tests.benchmarks.growth`. BENCHMARKS.md and README.md's headline are written anew.
 """
 
 from __future__ import annotations
