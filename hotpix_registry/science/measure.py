@@ -361,7 +361,7 @@ def _measure_band(
     chosen = np.flatnonzero(suspect)
 
     def pick(plane: Any) -> Any:
-        return plane.reshape(-1)[chosen]
+        return plane.reshape(-1).take(chosen)
 
     complete = (line.n_points == len(points)) & ~hot & (line.chi2 < _WILD_CHI2)
     suspects = Suspects(

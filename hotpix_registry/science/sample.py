@@ -167,13 +167,13 @@ def _look_of(
     ceiling: float,
     detector: Detector,
 ) -> Look:
-    raw_hot = np.concatenate([part.hot for part in parts], axis=1)
-    sound = np.all(raw_hot < ceiling, axis=0)
-    hot = np.nan_to_num(raw_hot.astype(np.float64), copy=False)
     clamped = bool(np.mean(lattice == lattice.min()) > _CLAMPED_SHARE)
     pedestals = _pedestals(group, frames, lattice, detector)
     seen = pedestals[:_MEDIAN_OF].mean()
     lattice -= pedestals[:, np.newaxis]
+    raw_hot = np.concatenate([part.hot for part in parts], axis=1)
+    sound = np.all(raw_hot < ceiling, axis=0)
+    hot = np.nan_to_num(raw_hot.astype(np.float64), copy=False)
     hot -= pedestals[:, np.newaxis]
     return Look(
         group=group,
@@ -341,7 +341,7 @@ def _pedestals(
     if all(pedestal is not None for pedestal in known):
         factors = [to_adu(frame, group.exptime_s, detector.gain_e_per_adu) for frame in frames]
         return np.array([p * f for p, f in zip(known, factors, strict=True) if p is not None])
-    drift = np.median(lattice - centre(lattice), axis=1)
+    drift = np.median(lattice - centre(lattice), axis=1, overwrite_input=True)
     return np.asarray(drift - drift.mean(), np.float64)
 
 
@@ -349,8 +349,8 @@ def centre(values: Doubles) -> Doubles:
     """Mean of the frames without cosmic-ray hits, for pixels of one level and so of one noise."""
     if values.shape[0] < 3 or values.size == 0:
         return np.asarray(values.mean(axis=0), np.float64)
-    deviation = values - median(values)
-    hit = deviation > 6 * _frame_noise(values)
+    reach = 6 * _frame_noise(values)
+    hit = values - median(values) > reach
     return np.asarray(values.mean(axis=0, where=~hit), np.float64)
 
 
@@ -358,14 +358,14 @@ def hot_centre(values: Doubles, gain_e_per_adu: float) -> Doubles:
     """The same for pixels of any level, whose noise grows with it; trimming would cut Poisson's tail."""
     if values.shape[0] < 3 or values.size == 0:
         return np.asarray(values.mean(axis=0), np.float64)
-    middle = median(values)
-    deviation = values - middle
     floor = _frame_noise(values)
+    middle = median(values)
     above = np.maximum(middle - np.median(middle), 0.0)
-    hit = deviation > 6 * np.sqrt(floor**2 + above / gain_e_per_adu)
+    hit = values - middle > 6 * np.sqrt(floor**2 + above / gain_e_per_adu)
     return np.asarray(values.mean(axis=0, where=~hit), np.float64)
 
 
 def _frame_noise(values: Doubles) -> float:
     """Noise of one value, from the differences of frames: about a median of three frames one is always 0."""
-    return float(1.4826 / math.sqrt(2) * row_median(np.abs(np.diff(values, axis=0)).reshape(-1)))
+    steps = np.diff(values, axis=0).reshape(-1)
+    return float(1.4826 / math.sqrt(2) * row_median(np.abs(steps, out=steps), overwrite=True))

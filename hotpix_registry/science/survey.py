@@ -265,7 +265,9 @@ def _read_thermometers(look: Look, bias: Look | None, detector: Detector) -> Non
     g = detector.gain_e_per_adu
     zero = _hot_zero(look, bias)
     floor_e2 = (detector.read_noise_e or 0.0) ** 2 + g * g / 12
-    found = frame_factors((_hot_excess(look, bias) * g)[:, look.sound], floor_e2)
+    excess_e = _hot_excess(look, bias)[:, look.sound]
+    excess_e *= g
+    found = frame_factors(excess_e, floor_e2)
     if found is None:
         return
     off_k = np.log(found.factors / np.median(found.factors)) / LOG_RATE_PER_K
