@@ -20,7 +20,7 @@ from hotpix_registry.catalogue import engine as databases
 from hotpix_registry.catalogue.copying import WHOLE, Part, Progress, Tally
 from hotpix_registry.catalogue.engine import reading, writing
 from hotpix_registry.errors import IntegrityError, SchemaError, UnknownId, UsageError
-from hotpix_registry.files import storage_error, whole_database
+from hotpix_registry.files import storage_error, sweep, whole_database
 from hotpix_registry.registry.frames import camera_named
 
 
@@ -118,9 +118,12 @@ def upgrade(engine: Engine, told: Callable[[str], None]) -> None:
     found = databases.current_revision(engine)
     saved = None
     known = databases.known_revisions()
-    if engine.dialect.name == "sqlite" and found in known and found != known[-1]:
-        saved = _save_beside(engine, found)
-        told(f"A copy with schema {found} is {saved}.")
+    if engine.dialect.name == "sqlite":
+        path = Path(str(engine.url.database))
+        sweep(path.parent, of=f"{path.name}.bak-")  # what one that was killed left, whatever its revision
+        if found in known and found != known[-1]:
+            saved = _save_beside(engine, found)
+            told(f"A copy with schema {found} is {saved}.")
     try:
         databases.upgrade(engine)
     except sa.exc.SQLAlchemyError as error:

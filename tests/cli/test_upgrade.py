@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 from contextlib import closing
@@ -52,6 +53,20 @@ def test_an_older_registry_is_copied_before_it_is_upgraded(hotpix: Hotpix) -> No
     hotpix("verify").ended_with(0)
     hotpix("db", "upgrade").ended_with(0)
     assert sorted(p.name for p in hotpix.cwd.glob("*.sqlite*")) == [path.name, f"{path.name}.bak-{FIRST}"]
+
+
+@pytest.mark.parametrize("revision", [FIRST, schema.REVISION])
+def test_the_next_upgrade_sweeps_what_a_killed_one_left(hotpix: Hotpix, revision: str) -> None:
+    older(hotpix.cwd / "registry.sqlite")
+    if revision == schema.REVISION:
+        hotpix("db", "upgrade").ended_with(0)
+    left = hotpix.cwd / f".registry.sqlite.bak-{FIRST}.205183beb91daf3b.tmp"
+    left.touch()
+    hotpix("db", "upgrade").ended_with(0)
+    assert left.exists(), "whoever writes it may be at work"
+    os.utime(left, (0, 0))
+    hotpix("db", "upgrade").ended_with(0)
+    assert not left.exists()
 
 
 def test_an_earlier_copy_is_kept_too(hotpix: Hotpix) -> None:
