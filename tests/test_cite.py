@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
+import os
 import zipfile
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -14,7 +17,7 @@ from astropy.io import fits
 
 from hotpix_registry.domain import Recipe, Rule
 from hotpix_registry.errors import NoMask, RevokedMask, StorageError, UnknownId, UsageError
-from hotpix_registry.registry import Registry, cite
+from hotpix_registry.registry import Registry, bundle, cite
 from tests import small_camera
 from tests.story import CAMERA, import_pixels, register_camera
 
@@ -144,6 +147,19 @@ def test_what_is_revoked_is_cited_by_receipt_only(registry: Registry, tmp_path: 
     cited = registry.cite(receipt=receipt)
     assert cited.answer is not None
     assert any("revoked since" in warning for warning in cited.answer.warnings)
+
+
+@pytest.mark.parametrize("name", ["new", "b.zip", "empty"])
+def test_a_bundle_that_cannot_be_finished_leaves_nothing(tmp_path: Path, name: str) -> None:
+    (tmp_path / "empty").mkdir()
+
+    def files() -> Iterator[tuple[str, bytes]]:
+        yield "masks/1.fits", b"one"
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(StorageError, match=f"{name}.*no space left"):
+        bundle.write(tmp_path / name, files())
+    assert list(tmp_path.rglob("*")) == [tmp_path / "empty"]
 
 
 def test_a_bundle_overwrites_no_folder(registry: Registry, tmp_path: Path) -> None:

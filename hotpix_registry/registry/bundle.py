@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import secrets
+import shutil
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -24,47 +24,57 @@ def write(path: Path, files: Iterable[tuple[str, bytes]]) -> Path:
     StorageError
         It cannot be written, or the folder holds something already.
     """
-    if path.suffix.lower() == ".zip":
-        return _write_zip(path, files)
+    write_it = _write_zip if path.suffix.lower() == ".zip" else _write_folder
     try:
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise StorageError(
-                f"{path} is there already.", next_step="Choose a new folder, or a name that ends in .zip."
-            )
+        write_it(path.absolute(), files)
+    except StorageError:
+        raise
+    except OSError as error:
+        raise storage_error(path, error) from error
+    return path
+
+
+def _write_folder(path: Path, files: Iterable[tuple[str, bytes]]) -> None:
+    is_new = not path.exists()
+    if not is_new and (not path.is_dir() or any(path.iterdir())):
+        raise StorageError(
+            f"{path} is there already.", next_step="Choose a new folder, or a name that ends in .zip."
+        )
+    name = f".{path.name[:100]}.{secrets.token_hex(8)}.tmp"
+    temporary = path.with_name(name) if is_new else path / name
+    temporary.mkdir(parents=True)
+    try:
         sums = []
         for name, content in files:
-            target = path / name
+            target = temporary / name
             target.parent.mkdir(parents=True, exist_ok=True)
             write_atomic(target, content)
             sums.append(_line(name, content))
-        write_atomic(path / SUMS, "".join(sorted(sums)).encode())
-    except StorageError:
-        raise
-    except OSError as error:
-        raise storage_error(path, error) from error
-    return path
+        write_atomic(temporary / SUMS, "".join(sorted(sums)).encode())
+        if is_new:
+            temporary.rename(path)
+        else:
+            for entry in sorted(temporary.iterdir(), key=lambda entry: entry.name == SUMS):
+                entry.rename(path / entry.name)
+    except StorageError as error:
+        said = error.message.replace(str(temporary), str(path))
+        raise StorageError(said, next_step=error.next_step) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _write_zip(path: Path, files: Iterable[tuple[str, bytes]]) -> Path:
+def _write_zip(path: Path, files: Iterable[tuple[str, bytes]]) -> None:
     temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(8)}.tmp")
     try:
-        try:
-            sums = []
-            with zipfile.ZipFile(temporary, "x") as archive:
-                for name, content in files:
-                    _add(archive, name, content)
-                    sums.append(_line(name, content))
-                _add(archive, SUMS, "".join(sorted(sums)).encode())
-            temporary.replace(path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-            raise
-    except StorageError:
-        raise
-    except OSError as error:
-        raise storage_error(path, error) from error
-    return path
+        sums = []
+        with zipfile.ZipFile(temporary, "x") as archive:
+            for name, content in files:
+                _add(archive, name, content)
+                sums.append(_line(name, content))
+            _add(archive, SUMS, "".join(sorted(sums)).encode())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _add(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
