@@ -159,6 +159,10 @@ class DatabaseUnavailable(HotpixError):
     code, exit_code, http_status = "database-unavailable", 7, 503
 
 
+class DatabaseAway(DatabaseUnavailable):
+    """A database that does not answer for now: the same may succeed in a while."""
+
+
 class ProfileError(HotpixError, ValueError):
     """A camera or keyword profile with a mistake in it."""
 
@@ -175,6 +179,24 @@ class ServerUnreachable(HotpixError):
     """No registry answers at the address of a server."""
 
     code, exit_code, http_status = "server-unreachable", 7, 502
+
+
+class SchedulerUnreachable(HotpixError):
+    """No dask scheduler answers at its address."""
+
+    code, exit_code, http_status = "scheduler-unreachable", 7, 502
+
+
+class UnfitWorkers(HotpixError):
+    """Workers of a scheduler that have other versions, or do not see the files."""
+
+    code, exit_code, http_status = "unfit-workers", 1, 500
+
+
+class WorkerLost(HotpixError):
+    """A task that ended its worker, time and again."""
+
+    code, exit_code, http_status = "worker-lost", 1, 500
 
 
 class SomeRefused(HotpixError):

@@ -19,7 +19,7 @@ LAYERS = [
     {"report"},
     {"plots", "simulate"},
     {"catalogue", "science", "fits", "planning", "timeline"},
-    {"cameras", "files", "tables"},
+    {"cameras", "files", "tables", "work"},
     {"settings"},
     {"toml"},
     {"errors"},
@@ -87,7 +87,7 @@ def test_nothing_that_is_read_is_run() -> None:
                     assert given.get("allow_pickle") == "False", path
 
 
-HEAVY = {"numpy", "astropy", "ccdproc", "scipy", "matplotlib", "alembic"}
+HEAVY = {"numpy", "astropy", "ccdproc", "scipy", "matplotlib", "alembic", "dask", "distributed"}
 COMMAND = """
 import sys
 from hotpix_registry.cli import main

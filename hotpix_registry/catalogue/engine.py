@@ -25,6 +25,7 @@ from hotpix_registry.catalogue import schema
 from hotpix_registry.catalogue.prompt import failure
 from hotpix_registry.errors import (
     Conflict,
+    DatabaseAway,
     DatabaseUnavailable,
     IntegrityError,
     NoRegistry,
@@ -270,7 +271,7 @@ def translated(engine: Engine) -> Iterator[None]:
     try:
         yield
     except sa.exc.TimeoutError as error:  # of the pool, whose connections are all in use
-        raise DatabaseUnavailable(
+        raise DatabaseAway(
             f"The registry {describe(engine)} is read by as many as it takes.", next_step="Try again."
         ) from error
     except json.JSONDecodeError as error:  # of a column that should hold some
@@ -303,13 +304,14 @@ def translated(engine: Engine) -> Iterator[None]:
                 next_step="Ask its owner for the right, or use another role.",
             ) from error
         if "database is locked" in text:
-            raise DatabaseUnavailable(
+            raise DatabaseAway(
                 f"The registry {where} was busy for {_BUSY_TIMEOUT_S} s.", next_step="Try again."
             ) from error
         if "invalid connection option" in text:
             raise UsageError(f"The registry {where} cannot be reached: {text}.", next_step=_HINT) from error
         if _is_unreachable(engine, own):
-            raise DatabaseUnavailable(
+            away = DatabaseUnavailable if engine.dialect.name == "sqlite" else DatabaseAway
+            raise away(
                 f"The registry {where} cannot be reached: {text}.",
                 next_step="Check --database or HOTPIX_DATABASE_URL, and that the server runs.",
             ) from error

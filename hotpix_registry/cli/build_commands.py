@@ -1,4 +1,4 @@
-"""The command build: what it takes, and what it tells."""
+"""The command build: what it takes, and what it tells of one camera's build."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hotpix_registry.cli import fleet
 from hotpix_registry.cli.opening import open_registry
 from hotpix_registry.cli.options import (
-    Camera,
     Database,
     Format,
     Nights,
     OutputFormat,
+    Scheduler,
     parse_exposures,
     parse_nights,
 )
@@ -30,7 +31,7 @@ from hotpix_registry.cli.output import (
     say,
 )
 from hotpix_registry.domain import Rule
-from hotpix_registry.errors import HotpixError, SomeRefused
+from hotpix_registry.errors import HotpixError, SomeRefused, UsageError
 
 if TYPE_CHECKING:
     from hotpix_registry.domain import Frame
@@ -42,8 +43,23 @@ def register(app: typer.Typer) -> None:
 
 
 def build(
-    camera: Camera,
+    camera: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--camera",
+            metavar="NAME",
+            help="Camera, by name or alias; with --all it may be given several times.",
+            show_default=False,
+        ),
+    ] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="Whatever lacks a mask of the recipe, of every camera, in parallel.")
+    ] = False,
     nights: Nights = None,
+    since: Annotated[
+        str | None,
+        typer.Option("--since", metavar="NIGHT", help="Campaigns of this night and later ones."),
+    ] = None,
     exposures: Annotated[
         str | None, typer.Option("--exposures", metavar="S,S", help="Only these exposure times: 90,1000.")
     ] = None,
@@ -62,25 +78,50 @@ def build(
             "--cutoff", metavar="E_PER_S", min=0.0, max=1e9, help="Cut-off for one exposure time, in e-/s."
         ),
     ] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            "--jobs",
+            metavar="N",
+            min=1,
+            help="With --all: so many processes of this machine; by default one for each processor.",
+            show_default=False,
+        ),
+    ] = None,
+    scheduler: Scheduler = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say which frames pair, and why others do not; build nothing.")
     ] = False,
     fmt: OutputFormat = Format.TABLE,
     database: Database = None,
 ) -> None:
-    """Build hot-pixel masks from the catalogued darks of a camera, one for each campaign."""
-    span, seconds = parse_nights(nights), parse_exposures(exposures)
+    """Build hot-pixel masks from catalogued darks, one for each campaign.
+
+    With --all that is done for whatever lacks one, several at a time. Killed or run twice at once, nothing
+    is built twice: run it again to go on.
+    """
+    span, seconds = _span_of(nights, since), parse_exposures(exposures)
     from hotpix_registry.registry.question import parse_recipe
 
     recipe = parse_recipe(rule, limit, cutoff)
+    wanted = {"nights": span, "exposures_s": seconds, "recipe": recipe}
+    if every:
+        fleet.build_all(database, camera or (), wanted, jobs, scheduler, dry_run=dry_run, fmt=fmt)
+        return
+    if jobs is not None or scheduler is not None:
+        raise UsageError(
+            "--jobs and --scheduler go with --all.", next_step="Add --all; --camera still holds."
+        )
+    if camera is None or len(camera) != 1:
+        raise UsageError("Of which camera is not said.", next_step="Give one --camera, or --all.")
     with open_registry(database) as registry:
         if dry_run:
-            _print_plan(registry.plan(camera, nights=span, exposures_s=seconds), fmt)
+            _print_plan(registry.plan(camera[0], nights=span, exposures_s=seconds), fmt)
             return
         failures: list[HotpixError] = []
         with labelled_progress_bar("Building") as bar:
             results = registry.build(
-                camera,
+                camera[0],
                 nights=span,
                 exposures_s=seconds,
                 recipe=recipe,
@@ -96,6 +137,15 @@ def build(
         raise SomeRefused(
             "Only candidates were built.", next_step="Look at them with `show`, then `certify ID`."
         )
+
+
+def _span_of(nights: str | None, since: str | None) -> tuple[str, str] | None:
+    if since is None:
+        return parse_nights(nights)
+    if nights is not None:
+        raise UsageError("--nights and --since say the same.", next_step="Leave one of them out.")
+    first = parse_nights(since)
+    return first and (first[0], "9999-12-31")
 
 
 def _print_plan(plan: Plan, fmt: Format) -> None:

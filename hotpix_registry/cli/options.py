@@ -45,6 +45,15 @@ AnyReason = Annotated[
     str | None, typer.Option("--reason", help="Why; it is kept with the act.", show_default=False)
 ]
 MaskId = Annotated[int, typer.Argument(metavar="ID", help="A mask, as `hotpix-registry masks` lists it.")]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="A dask scheduler whose workers do it, tcp://HOST:8786; they see frames at the same paths.",
+        show_default=False,
+    ),
+]
 Reason = Annotated[str, typer.Option("--reason", help="Why; it is kept with the act.")]
 
 AsOf = Annotated[

@@ -15,7 +15,7 @@ from hotpix_registry import planning
 from hotpix_registry.catalogue import queries
 from hotpix_registry.catalogue.engine import reading, writing
 from hotpix_registry.catalogue.queries import Act, CameraRow, MaskRow
-from hotpix_registry.domain import Frame, Recipe, Rule, iso
+from hotpix_registry.domain import Defect, Frame, Recipe, Rule, iso
 from hotpix_registry.errors import RevokedMask, UsageError
 from hotpix_registry.planning import Campaign
 from hotpix_registry.registry import compute, content, derived, life, masks
@@ -85,25 +85,74 @@ def build_campaign(
     certify: bool = True,
 ) -> BuildResult:
     """Build and store the mask of one campaign; the very same build returns what it had stored."""
-    from hotpix_registry.science.gates import judge
-
     chosen = recipe_for(campaign, recipe)
-    if chosen.rule is Rule.PERSIST:
-        return _follow(engine, act, campaign, camera, chosen, progress)
     with reading(engine) as connection:
         defects = queries.defects(connection, camera.camera_id)
-        ingredients = compute.gather(campaign, camera.profile, chosen, defects)
-        before = queries.mask_by_build_key(connection, ingredients.build_key)
-        if before is not None:
-            return known_result(connection, before, campaign)
+        ingredients = ingredients_of(campaign, camera, chosen, defects)
+        if (result := known(connection, ingredients)) is not None:
+            return finish(engine, act, result, campaign, camera, chosen)
     label = f"{campaign.series.camera} {campaign.first_night}"
     built = compute.compute(ingredients, progress=None if progress is None else partial(progress, label))
+    return finish(engine, act, built, campaign, camera, chosen, certify=certify)
+
+
+def ingredients_of(
+    campaign: Campaign, camera: CameraRow, recipe: Recipe, defects: Sequence[Defect]
+) -> compute.Ingredients:
+    """What is computed for a campaign; where pixels are followed through the campaigns, its own evidence.
+
+    Raises
+    ------
+    NothingToBuild
+        The headers disagree about the gain.
+    """
+    if recipe.rule is Rule.PERSIST:
+        recipe = dataclasses.replace(recipe, rule=Rule.EVIDENCE)
+    return compute.gather(campaign, camera.profile, recipe, defects)
+
+
+def known(connection: Connection, ingredients: compute.Ingredients) -> BuildResult | None:
+    """What the very same build had stored, if it was made before.
+
+    Raises
+    ------
+    RevokedMask
+    """
+    before = queries.mask_by_build_key(connection, ingredients.build_key)
+    return None if before is None else known_result(connection, before, ingredients.campaign)
+
+
+def finish(
+    engine: Engine,
+    act: Act,
+    made: BuiltMask | BuildResult,
+    campaign: Campaign,
+    camera: CameraRow,
+    recipe: Recipe,
+    *,
+    certify: bool = True,
+) -> BuildResult:
+    """Judge and store what was computed for a campaign, and whatever its recipe derives from that.
+
+    Within a series campaigns are finished in the order of time: the gates compare each with the one before.
+    """
+    follows = recipe.rule is Rule.PERSIST
+    if isinstance(made, BuiltMask):
+        made = _judge_and_store(engine, act, made, camera, certify=certify and not follows)
+    return _follow(engine, act, made, campaign, camera) if follows else made
+
+
+def _judge_and_store(
+    engine: Engine, act: Act, built: BuiltMask, camera: CameraRow, *, certify: bool
+) -> BuildResult:
+    from hotpix_registry.science.gates import judge
+
     with reading(engine) as connection:
         earlier = earlier_mask(connection, built, camera)
     gates = judge(
-        built.detection.dq,
-        built.detection.report,
-        rule=chosen.rule,
+        built.dq,
+        built.report,
+        rule=built.ingredients.recipe.rule,
         previous_dq=None if earlier is None else content.dq(engine, earlier.id),
         bounds=camera.profile.gates,
     )
@@ -113,16 +162,9 @@ def build_campaign(
 
 
 def _follow(
-    engine: Engine,
-    act: Act,
-    campaign: Campaign,
-    camera: CameraRow,
-    recipe: Recipe,
-    progress: Progress | None,
+    engine: Engine, act: Act, evidence: BuildResult, campaign: Campaign, camera: CameraRow
 ) -> BuildResult:
-    """Build a campaign by its own evidence, and follow its pixels through the campaigns before."""
-    own = dataclasses.replace(recipe, rule=Rule.EVIDENCE)
-    evidence = build_campaign(engine, act, campaign, camera, own, progress, certify=False)
+    """Follow the pixels of a campaign's own evidence through the campaigns before it."""
     with reading(engine) as connection:
         newest = masks.find_mask(connection, evidence.mask_id)
         chain = derived.evidence_before(connection, camera, newest)
@@ -159,7 +201,7 @@ def recipe_for(campaign: Campaign, recipe: Recipe | None) -> Recipe:
 
 def earlier_mask(connection: Connection, built: BuiltMask, camera: CameraRow) -> MaskRow | None:
     """The newest certified mask of the same epoch from before, by the same rule from the same exposures."""
-    campaign, exposures = built.ingredients.campaign, built.detection.exposures_s
+    campaign, exposures = built.ingredients.campaign, built.exposures_s
     wanted = (str(built.ingredients.recipe.rule), min(exposures), max(exposures))
     own_us = min(frame.start_us for dark_set in campaign.sets for frame in dark_set.frames)
     state = life.state_of(connection, camera, campaign.series.series_id)
@@ -188,7 +230,7 @@ def store_build(
     certify_it: bool = True,
 ) -> BuildResult:
     """Write a built mask as the next version of its series, and certify it if its gates and camera allow."""
-    campaign, detection = built.ingredients.campaign, built.detection
+    campaign = built.ingredients.campaign
     before = queries.mask_by_build_key(connection, built.ingredients.build_key)
     if before is not None:
         return known_result(connection, before, campaign)
@@ -218,16 +260,16 @@ def store_build(
         new=True,
         sha256=built.packed.sha256,
         nights=(campaign.first_night, campaign.last_night),
-        exposures_s=detection.exposures_s,
-        flagged=detection.counts["BAD"],
-        pixels=detection.dq.size,
-        counts=detection.counts,
-        limit_e_per_s=detection.limit.e_per_s,
-        limit_reason=detection.limit.reason,
-        bias_method=detection.bias_method,
+        exposures_s=built.exposures_s,
+        flagged=built.counts["BAD"],
+        pixels=built.shape[0] * built.shape[1],
+        counts=built.counts,
+        limit_e_per_s=built.limit.e_per_s,
+        limit_reason=built.limit.reason,
+        bias_method=built.bias_method,
         changes=changes,
         failed_gates=failed,
-        warnings=(*detection.report.get("warnings", ()), *notes),
+        warnings=(*built.report.get("warnings", ()), *notes),
     )
 
 
@@ -250,10 +292,9 @@ def _one_epoch(connection: Connection, campaign: Campaign, camera: CameraRow) ->
 
 
 def _values(built: BuiltMask, gates: Sequence[GateResult], camera: CameraRow, tx: int) -> dict[str, Any]:
-    from hotpix_registry.registry.compute import software
     from hotpix_registry.science.detection import ALGORITHM_VERSION
 
-    ingredients, detection, packed = built.ingredients, built.detection, built.packed
+    ingredients, packed = built.ingredients, built.packed
     campaign = ingredients.campaign
     nights = masks.campaign_validity(campaign.first_night, campaign.last_night, camera)
     return {
@@ -266,22 +307,22 @@ def _values(built: BuiltMask, gates: Sequence[GateResult], camera: CameraRow, tx
         "last_night": campaign.last_night,
         "campaign_start_us": nights.start_us,
         "campaign_end_us": nights.end_us,
-        "shortest_s": min(detection.exposures_s),
-        "longest_s": max(detection.exposures_s),
-        "nx": detection.dq.shape[1],
-        "ny": detection.dq.shape[0],
-        "flagged": detection.counts["BAD"],
-        "limit_e_per_s": detection.limit.e_per_s,
+        "shortest_s": min(built.exposures_s),
+        "longest_s": max(built.exposures_s),
+        "nx": built.shape[1],
+        "ny": built.shape[0],
+        "flagged": built.counts["BAD"],
+        "limit_e_per_s": built.limit.e_per_s,
         "profile_id": camera.profile_id,
         "created_tx": tx,
         "recipe": ingredients.recipe.as_dict(),
-        "counts": detection.counts,
-        "warnings": list(detection.report.get("warnings", ())),
-        "software": software(),
-        "report": detection.report
+        "counts": built.counts,
+        "warnings": list(built.report.get("warnings", ())),
+        "software": built.software,
+        "report": built.report
         | {
-            "limit_reason": detection.limit.reason,
-            "bias_method": detection.bias_method,
+            "limit_reason": built.limit.reason,
+            "bias_method": built.bias_method,
             "gates": [dataclasses.asdict(gate) for gate in gates],
         },
         "encoding": packed.encoding,
@@ -291,15 +332,19 @@ def _values(built: BuiltMask, gates: Sequence[GateResult], camera: CameraRow, tx
     }
 
 
+def revoked_build(mask_id: int, revocation: queries.Revocation) -> RevokedMask:
+    return RevokedMask(
+        f"This very build is mask {mask_id}, which {revocation.actor} revoked at {iso(revocation.at_us)}: "
+        f"{revocation.reason}.",
+        next_step="Exclude the frames that spoil it, or build with another recipe.",
+    )
+
+
 def known_result(connection: Connection, mask: MaskRow, campaign: Campaign) -> BuildResult:
     """What a build returns that had been made before."""
     report = queries.mask_details(connection, mask.id)["report"]
     if (revoked := queries.revocations(connection, [mask.id]).get(mask.id)) is not None:
-        raise RevokedMask(
-            f"This very build is mask {mask.id}, which {revoked.actor} revoked at {iso(revoked.at_us)}: "
-            f"{revoked.reason}.",
-            next_step="Exclude the frames that spoil it, or build with another recipe.",
-        )
+        raise revoked_build(mask.id, revoked)
     status = masks.statuses(connection, [mask])[mask.id]
     notes = {
         "superseded": [

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from hotpix_registry.fits.packing import PackedMask
     from hotpix_registry.science.detection import Detection
     from hotpix_registry.science.inputs import Detector, ExposureGroup
+    from hotpix_registry.science.limit import Limit
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # of <malloc.h>
 
@@ -53,12 +54,29 @@ class Ingredients:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuiltMask:
-    """A mask in memory, packed for storage, with what was measured on the way."""
+    """A mask packed for storage, with what was measured on the way: small, wherever it was made."""
 
     ingredients: Ingredients
-    detection: Detection
     packed: PackedMask
+    shape: tuple[int, int]
+    """(ny, nx)"""
+    counts: dict[str, int]
+    """flag name → pixels"""
+    limit: Limit
+    exposures_s: tuple[float, ...]
+    bias_method: str
+    report: dict[str, Any]
+    """`Detection.report`"""
     numbers: bytes
+    software: dict[str, str]
+    """versions of what computed it"""
+
+    @property
+    def dq(self) -> NDArray[np.uint16]:
+        """(ny, nx) uint16 of `domain.DQ` bits, unpacked anew."""
+        from hotpix_registry.fits.packing import unpack_dq
+
+        return unpack_dq(self.packed.encoding, self.packed.blob, blob_sha256=self.packed.blob_sha256)
 
 
 def gather(
@@ -176,9 +194,15 @@ def compute(
     content = _content(ingredients, detection)
     return BuiltMask(
         ingredients=ingredients,
-        detection=detection,
         packed=packing.pack(maskfile.encode(content)),
+        shape=(detection.dq.shape[0], detection.dq.shape[1]),
+        counts=detection.counts,
+        limit=detection.limit,
+        exposures_s=detection.exposures_s,
+        bias_method=detection.bias_method,
+        report=detection.report,
         numbers=_npz(detection.numbers),
+        software=software(),
     )
 
 

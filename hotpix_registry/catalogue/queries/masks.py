@@ -78,6 +78,13 @@ def mask_by_build_key(connection: Connection, build_key: str) -> MaskRow | None:
     return None if row is None else MaskRow(*row)
 
 
+def build_keys(connection: Connection, camera_id: int) -> dict[str, int]:
+    """Build key → mask, of all masks of a camera."""
+    of_camera = sa.select(t.series.c.id).where(t.series.c.camera_id == camera_id)
+    statement = sa.select(t.masks.c.build_key, t.masks.c.id).where(t.masks.c.series_id.in_(of_camera))
+    return {row.build_key: row.id for row in connection.execute(statement)}
+
+
 def masks(
     connection: Connection,
     camera_id: int | None = None,

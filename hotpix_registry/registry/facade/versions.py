@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.engine import Connection
 
@@ -18,6 +18,9 @@ from hotpix_registry.registry.facade.opened import Opened, named_camera, now_us
 from hotpix_registry.registry.life import EventResult, Withdrawal
 from hotpix_registry.registry.masks import BuildResult, MaskChange, Plan
 from hotpix_registry.registry.view import instant_of, labelled_us, when
+
+if TYPE_CHECKING:
+    from hotpix_registry.registry.fleet import FleetReport
 
 
 class VersionMethods(Opened):
@@ -86,6 +89,67 @@ class VersionMethods(Opened):
                     raise
                 failed(str(campaign.series), error)
         return results
+
+    def survey_builds(
+        self,
+        cameras: Sequence[str] = (),
+        *,
+        nights: tuple[str, str] | None = None,
+        exposures_s: Sequence[float] | None = None,
+        recipe: Recipe | None = None,
+    ) -> FleetReport:
+        """How many campaigns `build_all` would find, and how many of them have their mask already."""
+        from hotpix_registry.registry import fleet
+
+        wanted = fleet.Wanted(nights=nights, exposures_s=exposures_s, recipe=recipe)
+        return fleet.survey(self._engine, self._cameras_named(cameras), wanted)
+
+    def build_all(
+        self,
+        cameras: Sequence[str] = (),
+        *,
+        nights: tuple[str, str] | None = None,
+        exposures_s: Sequence[float] | None = None,
+        recipe: Recipe | None = None,
+        jobs: int | None = None,
+        scheduler: str | None = None,
+        progress: Callable[[FleetReport], None] | None = None,
+    ) -> FleetReport:
+        """Build every campaign of every camera that lacks a mask, several at a time.
+
+        The masks, their standing and their dates are those of a serial `build` of each camera. Another
+        process may do the same at the same time: each campaign is built by one of them.
+
+        Parameters
+        ----------
+        cameras
+            only these
+        recipe
+            None takes the default rule, or the cut-off where a campaign has one exposure time
+        jobs
+            processes of this machine; None is as many as it has processors
+        scheduler
+            a dask scheduler (`tcp://HOST:8786`), whose workers compute in their place
+        progress
+            called with the report so far
+
+        Raises
+        ------
+        SchedulerUnreachable, UnfitWorkers, DatabaseUnavailable
+            What was stored until then stays.
+        """
+        from hotpix_registry.registry import fleet
+        from hotpix_registry.work import work
+
+        self._refuse_mirror()
+        wanted = fleet.Wanted(nights=nights, exposures_s=exposures_s, recipe=recipe)
+        rows = self._cameras_named(cameras)
+        with work(jobs=jobs, scheduler=scheduler) as workers:
+            return fleet.build_all(self._engine, self._act(), rows, wanted, workers, progress)
+
+    def _cameras_named(self, names: Sequence[str]) -> list[CameraRow]:
+        with reading(self._engine) as connection:
+            return [named_camera(connection, name) for name in names] or queries.cameras(connection)
 
     def import_mask(
         self,
