@@ -339,6 +339,24 @@ def test_a_database_that_is_restarted_meanwhile_loses_nothing(
         assert state(registry) == serial
 
 
+# --- ingest ----------------------------------------------------------------------------------------
+
+
+def test_workers_read_and_hash_files_as_this_process_does(
+    registry: Registry, darks: Path, cluster: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "broken.fits").write_bytes(b"SIMPLE  =")
+    given = [str(darks), str(tmp_path / "broken.fits")]
+    with Registry(str(tmp_path / "here.sqlite")) as other:
+        expected = other.ingest(given, recursive=True).as_dict()
+        frames = [(f.frame_id, f.sha256, f.paths, f.night, f.facts) for f in other.frames()]
+    report = registry.ingest(given, recursive=True, scheduler=cluster.scheduler_address)
+    assert report.as_dict() == expected
+    assert [(f.frame_id, f.sha256, f.paths, f.night, f.facts) for f in registry.frames()] == frames
+    again = registry.ingest(given, recursive=True, scheduler=cluster.scheduler_address)
+    assert (again.accepted, again.known, len(again.rejected)) == (0, len(frames), 1)
+
+
 def test_a_scheduler_that_ends_is_told_in_a_sentence() -> None:
     with new_cluster(0) as short_lived, dask_workers(short_lived.scheduler_address) as work:
         work.submit("a", abs, -1)

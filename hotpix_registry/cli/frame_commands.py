@@ -19,6 +19,7 @@ from hotpix_registry.cli.options import (
     Nights,
     OutputFormat,
     Reason,
+    Scheduler,
     parse_exposures,
     parse_nights,
 )
@@ -62,6 +63,7 @@ def ingest(
     reread: Annotated[
         bool, typer.Option("--reread", help="Read all catalogued headers anew under today's profiles.")
     ] = False,
+    scheduler: Scheduler = None,
     fail_on_rejected: Annotated[
         bool, typer.Option("--fail-on-rejected", help="Exit with 8 when a file is rejected.")
     ] = False,
@@ -94,6 +96,7 @@ def ingest(
             kind=kind,
             n_combined=ncombine,
             dry_run=dry_run,
+            scheduler=scheduler,
             progress=bar,
         )
     _print_ingest(report, fmt)

@@ -6,11 +6,14 @@ import glob
 import hashlib
 import os
 import re
+import socket
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import chain, islice
 from pathlib import Path
 from stat import S_ISDIR
 from typing import Any, NamedTuple
@@ -27,6 +30,7 @@ from hotpix_registry.fits.headers import FrameHeader
 from hotpix_registry.fits.keywords import KeywordProfile
 from hotpix_registry.fits.streams import PlainBytes, StreamBytes, open_bytes
 from hotpix_registry.registry.batch import Batch, Candidate, IngestReport, PassedOver
+from hotpix_registry.work import Work, in_order
 
 Progress = Callable[[int, int], None]
 
@@ -36,6 +40,8 @@ _LOOKED_UP = 500
 _HASHERS = 2
 _AHEAD = 32
 """files that are open, or done, before the first of them is waited for"""
+_CHUNK = 50
+"""files that a worker reads as one task"""
 
 
 # --- which files ------------------------------------------------------------------
@@ -250,13 +256,17 @@ def ingest(
     dry_run: bool,
     progress: Progress | None,
     reason: str | None = None,
+    work: Work | None = None,
 ) -> IngestReport:
-    """Catalogue files; what was read is written in batches, each one short transaction."""
+    """Catalogue files; what was read is written in batches, each one short transaction.
+
+    `work` reads and hashes them; without, this process does.
+    """
     with reading(engine) as connection:
         rules = current_rules(connection, kind=kind, n_combined=n_combined)
     report = IngestReport(dry_run=dry_run)
     batch = Batch(engine, act, rules.digest, camera, report, reason)
-    for number, verdict in enumerate(_verdicts(engine, files, rules)):
+    for number, verdict in enumerate(_verdicts(engine, files, rules, work)):
         if progress is not None:
             progress(number, len(files))
         batch.add(verdict)
@@ -266,22 +276,75 @@ def ingest(
     return report
 
 
-def _verdicts(engine: Engine, files: Sequence[Found], rules: Rules) -> Iterator[Candidate | PassedOver]:
-    """What becomes of each file, in their order; darks are hashed in threads while others are looked at."""
+def _verdicts(
+    engine: Engine, files: Sequence[Found], rules: Rules, work: Work | None
+) -> Iterator[Candidate | PassedOver]:
+    """What becomes of each file, in their order."""
+    looked_up = _looked_up(engine, files, rules)
+    if work is None:
+        return _read_all(looked_up, rules)
+    texts = tuple(profile.text for profile in rules.profiles)
+    chunks = iter(lambda: tuple(islice(looked_up, _CHUNK)), ())
+    tasks = (_Chunk(files, texts, rules.kind, rules.n_combined) for files in chunks)
+    return chain.from_iterable(in_order(work, read_files, tasks))
+
+
+def _looked_up(
+    engine: Engine, files: Sequence[Found], rules: Rules
+) -> Iterator[tuple[Found, PassedOver | None]]:
+    """Files with what earlier ingests left of them."""
+    for start in range(0, len(files), _LOOKED_UP):
+        part = files[start : start + _LOOKED_UP]
+        remembered = _remembered(engine, [found.path for found in part], rules)
+        for found in part:
+            yield found, remembered.get(found.path)
+
+
+def _read_all(
+    files: Iterable[tuple[Found, PassedOver | None]], rules: Rules
+) -> Iterator[Candidate | PassedOver]:
+    """What becomes of files, in their order; darks are hashed in threads while others are looked at."""
     ahead: deque[PassedOver | Future[Candidate | PassedOver]] = deque()
     pool = ThreadPoolExecutor(_HASHERS)
     try:
-        for start in range(0, len(files), _LOOKED_UP):
-            part = files[start : start + _LOOKED_UP]
-            remembered = _remembered(engine, [found.path for found in part], rules)
-            for found in part:
-                ahead.append(_look_at(found, rules, remembered, pool))
-                if len(ahead) > _AHEAD:
-                    yield _settled(ahead.popleft())
+        for found, before in files:
+            ahead.append(_look_at(found, rules, before, pool))
+            if len(ahead) > _AHEAD:
+                yield _settled(ahead.popleft())
         while ahead:
             yield _settled(ahead.popleft())
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    """Files for a worker, and the rules by which it reads their headers."""
+
+    files: tuple[tuple[Found, PassedOver | None], ...]
+    profiles: tuple[str, ...]
+    kind: Kind | None
+    n_combined: int | None
+
+
+def read_files(chunk: _Chunk) -> list[Candidate | PassedOver]:
+    """What becomes of some files, found out without a database."""
+    rules = Rules(profiles=_loaded(chunk.profiles), kind=chunk.kind, n_combined=chunk.n_combined)
+    verdicts = _read_all(chunk.files, rules)
+    return [_seen(found, verdict) for (found, _), verdict in zip(chunk.files, verdicts, strict=True)]
+
+
+@lru_cache(maxsize=4)
+def _loaded(profiles: tuple[str, ...]) -> tuple[KeywordProfile, ...]:
+    return tuple(map(keywords.load_keyword_profile, profiles))
+
+
+def _seen(found: Found, verdict: Candidate | PassedOver) -> Candidate | PassedOver:
+    """A verdict that tells on which machine a file is not to be seen."""
+    if isinstance(verdict, Candidate) or verdict.outcome != "rejected" or os.path.lexists(found.path):
+        return verdict
+    why = f"The worker on {socket.gethostname()} does not see it: mount the archive there at the same path."
+    return verdict._replace(reason=why)
 
 
 def _settled(verdict: PassedOver | Future[Candidate | PassedOver]) -> Candidate | PassedOver:
@@ -305,7 +368,7 @@ def _remembered(engine: Engine, paths: Sequence[str], rules: Rules) -> dict[str,
 
 
 def _look_at(
-    found: Found, rules: Rules, remembered: Mapping[str, PassedOver], pool: ThreadPoolExecutor
+    found: Found, rules: Rules, before: PassedOver | None, pool: ThreadPoolExecutor
 ) -> PassedOver | Future[Candidate | PassedOver]:
     path = found.path
     if not found.named and not looks_like_fits(path) and not os.path.isdir(path):
@@ -313,7 +376,6 @@ def _look_at(
     stat = None
     try:
         stat = checked_stat(found)
-        before = remembered.get(path)
         if before is not None and (before.size_bytes, before.mtime_ns) == (stat.st_size, stat.st_mtime_ns):
             return before
         return _begin(path, stat, rules, pool)

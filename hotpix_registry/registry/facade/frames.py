@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -36,6 +37,7 @@ class FrameMethods(PartMethods):
         kind: Kind | str | None = None,
         n_combined: int | None = None,
         dry_run: bool = False,
+        scheduler: str | None = None,
         progress: Progress | None = None,
     ) -> IngestReport:
         """Catalogue the darks, biases and masters among some files; every file is accounted for.
@@ -51,7 +53,16 @@ class FrameMethods(PartMethods):
             what they are, for files whose headers do not say
         n_combined
             number of frames in each master, for masters whose headers do not say
+        scheduler
+            a dask scheduler (`tcp://HOST:8786`), whose workers read and hash the files, which they see at
+            the same paths
+
+        Raises
+        ------
+        SchedulerUnreachable, UnfitWorkers
+            What was catalogued until then stays.
         """
+        from hotpix_registry import work
         from hotpix_registry.registry import ingest
 
         self._refuse_mirror()
@@ -63,16 +74,18 @@ class FrameMethods(PartMethods):
             files = [source for source in given if isinstance(source, ingest.Found)]
             named = [str(source) for source in given if not isinstance(source, ingest.Found)]
             files += ingest.find_files(named, recursive=recursive)
-        return ingest.ingest(
-            self._engine,
-            self._act(),
-            files,
-            camera=camera,
-            kind=None if kind is None else Kind(kind),
-            n_combined=n_combined,
-            dry_run=dry_run,
-            progress=progress,
-        )
+        with nullcontext() if scheduler is None else work.dask_workers(scheduler) as workers:
+            return ingest.ingest(
+                self._engine,
+                self._act(),
+                files,
+                camera=camera,
+                kind=None if kind is None else Kind(kind),
+                n_combined=n_combined,
+                dry_run=dry_run,
+                progress=progress,
+                work=workers,
+            )
 
     def ingest_below(
         self,
