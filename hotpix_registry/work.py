@@ -21,8 +21,11 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from importlib.metadata import version
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from typing import Any, Protocol
 from uuid import uuid4
 
@@ -34,7 +37,9 @@ log = logging.getLogger(__name__)
 Task = Callable[[Any], Any]
 
 _DEATHS = 3
-"""of the worker at the same task, before the task is given up"""
+"""of a local process at the same task, before the task is given up; dask counts for itself"""
+_RETRIES = 2
+"""of a task that raised on a worker, whose disk or memory may have been to blame"""
 _AHEAD = 2
 """tasks for each place: while the coordinator stores one result, the next task runs"""
 _CONNECT_S = 10
@@ -122,10 +127,14 @@ class _Waiting:
 class _Desk:
     """One process with its tasks in their order, so that it is known at which of them it died."""
 
-    def __init__(self, ended: queue.SimpleQueue[tuple[_Desk, ProcessPoolExecutor, str, Future[Any]]]) -> None:
-        self._ended = ended
+    def __init__(
+        self,
+        ended: queue.SimpleQueue[tuple[_Desk, ProcessPoolExecutor, str, Future[Any]]],
+        hire: Callable[[], ProcessPoolExecutor],
+    ) -> None:
+        self._ended, self._hire = ended, hire
         self.waiting: deque[_Waiting] = deque()
-        self.process = _new_process()
+        self.process = hire()
 
     def begin(self, one: _Waiting) -> None:
         self.waiting.append(one)
@@ -139,30 +148,21 @@ class _Desk:
 
     def restart(self) -> None:
         self.process.shutdown(wait=False)
-        self.process = _new_process()
+        self.process = self._hire()
         waiting, self.waiting = self.waiting, deque()
         for one in waiting:
             self.begin(one)
 
 
-def _new_process() -> ProcessPoolExecutor:
-    from multiprocessing import get_context
-
-    return ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=_settle_in)
-
-
-def _settle_in() -> None:
-    """What a worker does first: leave Ctrl-C to the coordinator, and end when that one is gone."""
-    from multiprocessing import parent_process
-
+def _settle_in(line: Connection) -> None:
+    """What a worker does first: leave Ctrl-C to the coordinator, and end when the line to that breaks."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = parent_process()
-    if parent is not None:
-        threading.Thread(target=_end_after, args=(parent.join,), daemon=True).start()
+    threading.Thread(target=_end_with, args=(line,), daemon=True).start()
 
 
-def _end_after(wait: Callable[[], None]) -> None:
-    wait()
+def _end_with(line: Connection) -> None:
+    with suppress(EOFError, OSError):
+        line.recv_bytes()  # nothing is ever sent
     os._exit(1)
 
 
@@ -173,7 +173,11 @@ class _Processes:
         self._ended: queue.SimpleQueue[tuple[_Desk, ProcessPoolExecutor, str, Future[Any]]] = (
             queue.SimpleQueue()
         )
-        self._desks = [_Desk(self._ended) for _ in range(number)]
+        # closed by us, or by the system when this process is no more
+        context = get_context("spawn")
+        line, self._line = context.Pipe(duplex=False)
+        hire = partial(ProcessPoolExecutor, 1, mp_context=context, initializer=_settle_in, initargs=(line,))
+        self._desks = [_Desk(self._ended, hire) for _ in range(number)]
 
     def places(self) -> int:
         return _AHEAD * len(self._desks)
@@ -202,18 +206,18 @@ class _Processes:
         if culprit.deaths >= _DEATHS:
             desk.waiting.popleft()
         desk.restart()
-        return Ended(culprit.key, error=_lost(_DEATHS)) if culprit.deaths >= _DEATHS else None
+        return Ended(culprit.key, error=_lost()) if culprit.deaths >= _DEATHS else None
 
     def close(self) -> None:
+        self._line.close()
         for desk in self._desks:
-            desk.process.shutdown(wait=False, cancel_futures=True)
-        for desk in self._desks:
-            desk.process.shutdown(wait=True)
+            desk.process.shutdown(wait=True, cancel_futures=True)
+        self._desks.clear()
 
 
-def _lost(times: int) -> WorkerLost:
+def _lost() -> WorkerLost:
     return WorkerLost(
-        f"It ended the process of its worker {times} times, most likely for want of memory.",
+        "It ended the process of its worker time and again, most likely for want of memory.",
         next_step="Give it more memory, or let fewer run at once.",
     )
 
@@ -302,13 +306,22 @@ def _line(error: BaseException) -> str:
     return (str(error).strip().partition("\n")[0] or type(error).__name__).rstrip(".")
 
 
+@dataclass(slots=True, eq=False)
+class _Sent:
+    key: str
+    task: Task
+    argument: Any
+    again: bool = False
+    future: Any = None
+
+
 class _Dask:
     far = True
 
     def __init__(self, client: Any, address: str) -> None:
         self._client, self._address = client, address
-        self._ended: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
-        self._futures: dict[str, Any] = {}
+        self._ended: queue.SimpleQueue[tuple[_Sent, Any]] = queue.SimpleQueue()
+        self._sent: dict[str, _Sent] = {}
         self._places, self._looked = 1, -_LOOK_S
 
     def places(self) -> int:
@@ -319,35 +332,43 @@ class _Dask:
         return self._places
 
     def submit(self, key: str, task: Task, argument: Any) -> None:
-        # two coordinators of one scheduler share the task of a key
-        future = self._client.submit(
-            task, argument, key=f"{task.__name__}-{key}", pure=False, retries=_DEATHS
-        )
-        self._futures[key] = future
-        future.add_done_callback(lambda future: self._ended.put((key, future)))
+        self._send(_Sent(key, task, argument))
+
+    def _send(self, sent: _Sent) -> None:
+        # two coordinators of one scheduler share the task of a name
+        name = f"{sent.task.__name__}-{sent.key}" + ("-again" if sent.again else "")
+        future = self._client.submit(sent.task, sent.argument, key=name, pure=False, retries=_RETRIES)
+        self._sent[sent.key] = sent
+        sent.future = future  # who holds none has let it go
+        future.add_done_callback(lambda future: self._ended.put((sent, future)))
 
     def next(self, timeout_s: float) -> Ended | None:
         try:
-            key, future = self._ended.get(timeout=timeout_s)
+            sent, future = self._ended.get(timeout=timeout_s)
         except queue.Empty:
             self._check_scheduler()
             return None
-        if key not in self._futures or self._futures[key] is not future:
+        if self._sent.get(sent.key) is not sent:
             return None
         if future.status == "cancelled":
             raise self._gone()
-        del self._futures[key]
+        del self._sent[sent.key]
         try:
             if future.status == "finished":
-                return Ended(key, self._client.gather(future))
+                return Ended(sent.key, self._client.gather(future))
             error = future.exception()
         except Exception as lost:
             self._check_scheduler()
             error = lost
         finally:
             future.release()
-        killed = type(error).__name__ == "KilledWorker"
-        return Ended(key, error=_lost(_DEATHS + 1) if killed else error)
+        if type(error).__name__ != "KilledWorker":
+            return Ended(sent.key, error=error)
+        if sent.again:
+            return Ended(sent.key, error=_lost())
+        # a worker's death is laid to all that it had, of which one did it
+        self._send(_Sent(sent.key, sent.task, sent.argument, again=True))
+        return None
 
     def _check_scheduler(self) -> None:
         if self._client.status != "running":

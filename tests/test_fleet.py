@@ -202,9 +202,9 @@ def test_a_worker_that_does_not_see_what_is_here_is_named_at_once(ingested: Regi
 
 
 @pytest.mark.parametrize("address", ["cluster", "tcp://cluster", "http://cluster:8786"])
-def test_what_is_no_address_of_a_scheduler_is_refused(ingested: Registry, address: str) -> None:
-    with pytest.raises(UsageError, match="tcp://HOST:8786"):
-        ingested.build_all(scheduler=address)
+def test_what_is_no_address_of_a_scheduler_is_refused(address: str) -> None:
+    with pytest.raises(UsageError, match="tcp://HOST:8786"), dask_workers(address):
+        raise AssertionError
 
 
 # --- claims ----------------------------------------------------------------------------------------

@@ -45,7 +45,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_LOOK_S = 1.0
+_LOOK_S = 0.3
 """how often it is looked after campaigns that another process has claimed"""
 _MOST_ELSEWHERE = 1000
 """of them are remembered at a time"""
@@ -155,7 +155,7 @@ def build_mask(order: _Order) -> tuple[str, BuiltMask | HotpixError]:
             next_step="Install the same version there, and run the same command again.",
         )
     try:
-        return socket.gethostname(), compute.compute(order.ingredients)
+        return socket.gethostname(), compute.compute(order.ingredients, workers=1)
     except HotpixError as error:
         return socket.gethostname(), error
 
@@ -248,7 +248,10 @@ def _items(
     for camera, tally in zip(cameras, tallies, strict=True):
         items, found = _patiently(partial(_look_through, engine, camera, wanted))
         tally.campaigns, tally.known, tally.revoked = found.campaigns, found.known, found.revoked
-        for item in items:
+        waiting = deque(items)
+        del items  # what is done with is let go
+        while waiting:
+            item = waiting.popleft()
             item.tally = tally
             yield item
 
