@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint torture matrix benchmark benchmark-detection benchmark-lookup benchmark-service fuzz clean
+.PHONY: demo test lint torture matrix benchmark benchmark-detection benchmark-fleet benchmark-lookup benchmark-service fuzz clean
 
 demo: $(READY)
 	rm -rf demo
@@ -31,6 +31,10 @@ matrix: $(READY)
 benchmark: $(READY)
 	$(BIN)/python -m tests.benchmarks.speed $(if $(QUICK),--quick)
 	$(BIN)/python -m tests.benchmarks.service $(if $(QUICK),--seconds 0.5)
+	$(BIN)/python -m tests.benchmarks.fleet $(if $(QUICK),--quick)
+
+benchmark-fleet: $(READY)
+	$(BIN)/python -m tests.benchmarks.fleet $(if $(QUICK),--quick)
 
 benchmark-detection: $(READY)
 	$(BIN)/python -m tests.benchmarks.detection
