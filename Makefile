@@ -32,6 +32,7 @@ benchmark: $(READY)
 	$(BIN)/python -m tests.benchmarks.speed $(if $(QUICK),--quick)
 	$(BIN)/python -m tests.benchmarks.service $(if $(QUICK),--seconds 0.5)
 	$(BIN)/python -m tests.benchmarks.fleet $(if $(QUICK),--quick)
+	$(BIN)/python -m tests.benchmarks.mirrors $(if $(QUICK),--masks 1000)
 
 benchmark-fleet: $(READY)
 	$(BIN)/python -m tests.benchmarks.fleet $(if $(QUICK),--quick)
