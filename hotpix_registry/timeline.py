@@ -37,6 +37,14 @@ class Held(NamedTuple):
     validity: Validity
 
 
+class Handover(NamedTuple):
+    """A mask that is to hold what another one holds of an interval."""
+
+    giver: int
+    taker: int
+    within: Validity
+
+
 class Change(NamedTuple):
     """An interval in which another mask answers than before; None is no mask."""
 
@@ -59,6 +67,7 @@ class Placement:
 
 BEGINNING_US = -(2**62)
 """where the first epoch begins"""
+ALWAYS = Validity(BEGINNING_US, None)
 
 
 def epoch_of(instant_us: int, events_us: Iterable[int]) -> Validity:
@@ -176,9 +185,14 @@ def _loses_unduly(p: Placed, new: Newcomer, wanted: Validity, default: Validity)
     return True
 
 
-def hand_over(current: Sequence[Placed], giver: int, taker: int) -> Placement:
-    """Let a mask hold exactly what another one holds, in its place."""
-    held = [Held(taker if p.mask_id == giver else p.mask_id, p.validity) for p in current]
+def hand_over(current: Sequence[Placed], handovers: Sequence[Handover]) -> Placement:
+    """Let masks hold exactly what others hold, in their place; no other date is answered otherwise."""
+    held = []
+    for p in current:
+        own = [one for one in handovers if one.giver == p.mask_id]
+        given = [(one.taker, piece) for one in own if (piece := intersection(p.validity, one.within))]
+        held += [Held(taker, piece) for taker, piece in given]
+        held += [Held(p.mask_id, rest) for rest in _without(p.validity, [piece for _, piece in given])]
     return _settle(current, held)
 
 

@@ -20,6 +20,7 @@ from hotpix_registry.errors import HotpixError
 _MODULES = {
     "frame_commands": ("ingest", "header", "frames"),
     "build_commands": ("build",),
+    "recipe_commands": ("recipe",),
     "mask_commands": ("mask",),
     "version_commands": ("masks", "show", "plot", "import", "edit", "demo"),
     "life_commands": ("certify", "revoke", "decertify", "event", "release", "log", "history"),

@@ -10,6 +10,7 @@ from hotpix_registry.registry.facade.jobs import JobMethods
 from hotpix_registry.registry.facade.keeping import KeepingMethods
 from hotpix_registry.registry.facade.lists import ListMethods
 from hotpix_registry.registry.facade.parts import PartMethods
+from hotpix_registry.registry.facade.rollouts import RolloutMethods
 from hotpix_registry.registry.facade.science import ScienceMethods
 from hotpix_registry.registry.facade.story import StoryMethods
 from hotpix_registry.registry.facade.versions import VersionMethods
@@ -22,6 +23,7 @@ class Registry(
     ScienceMethods,
     FrameMethods,
     CameraMethods,
+    RolloutMethods,
     VersionMethods,
     AnswerMethods,
     HistoryMethods,

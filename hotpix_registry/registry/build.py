@@ -90,7 +90,7 @@ def build_campaign(
         defects = queries.defects(connection, camera.camera_id)
         ingredients = ingredients_of(campaign, camera, chosen, defects)
         if (result := known(connection, ingredients)) is not None:
-            return finish(engine, act, result, campaign, camera, chosen)
+            return finish(engine, act, result, campaign, camera, chosen, certify=certify)
     label = f"{campaign.series.camera} {campaign.first_night}"
     built = compute.compute(ingredients, progress=None if progress is None else partial(progress, label))
     return finish(engine, act, built, campaign, camera, chosen, certify=certify)
@@ -139,7 +139,7 @@ def finish(
     follows = recipe.rule is Rule.PERSIST
     if isinstance(made, BuiltMask):
         made = _judge_and_store(engine, act, made, camera, certify=certify and not follows)
-    return _follow(engine, act, made, campaign, camera) if follows else made
+    return _follow(engine, act, made, campaign, camera, certify=certify) if follows else made
 
 
 def _judge_and_store(
@@ -162,7 +162,13 @@ def _judge_and_store(
 
 
 def _follow(
-    engine: Engine, act: Act, evidence: BuildResult, campaign: Campaign, camera: CameraRow
+    engine: Engine,
+    act: Act,
+    evidence: BuildResult,
+    campaign: Campaign,
+    camera: CameraRow,
+    *,
+    certify: bool,
 ) -> BuildResult:
     """Follow the pixels of a campaign's own evidence through the campaigns before it."""
     with reading(engine) as connection:
@@ -173,7 +179,7 @@ def _follow(
     packed = derived.pack(followed, camera)
     with writing(engine) as connection:
         tx = queries.open_transaction(connection, act, "build", now_us=time.time_ns() // 1000)
-        certified = camera.profile.certify == "auto" and not evidence.failed_gates
+        certified = certify and camera.profile.certify == "auto" and not evidence.failed_gates
         return derived.store(connection, packed, camera, tx, certify_it=certified)
 
 

@@ -25,7 +25,7 @@ from hotpix_registry.registry.masks import (
     sources_of,
     statuses,
 )
-from hotpix_registry.timeline import Held, Newcomer, Placed, Placement
+from hotpix_registry.timeline import Handover, Held, Newcomer, Placed, Placement
 
 EventKind = Literal["anneal", "warmup", "repair", "controller", "swap"]
 
@@ -190,7 +190,7 @@ def in_words(placed: Sequence[Placed] | Sequence[Held]) -> str:
 
 
 def _refuse_what_gates_refused(connection: Connection, camera: CameraRow, mask: MaskRow) -> None:
-    judged, why = _failed_gates(connection, camera, mask)
+    judged, why = refusals(connection, camera, mask)
     if why:
         edited = "" if judged == mask.id else f", and mask {mask.id} is an edit of it"
         raise Conflict(
@@ -199,7 +199,7 @@ def _refuse_what_gates_refused(connection: Connection, camera: CameraRow, mask: 
         )
 
 
-def _failed_gates(connection: Connection, camera: CameraRow, mask: MaskRow) -> tuple[int, list[str]]:
+def refusals(connection: Connection, camera: CameraRow, mask: MaskRow) -> tuple[int, list[str]]:
     """(the mask that was judged, what it failed); an edit stands as the build does that it came from."""
     why = [*failed_gates(queries.mask_details(connection, mask.id)["report"])]
     while not why and mask.rule == Rule.EDIT and (sources := sources_of(connection, mask)):
@@ -219,7 +219,8 @@ def inherit(
     if statuses(connection, [source])[source.id] != "certified":
         return ()
     held = state_of(connection, camera, source.series_id).placed
-    return settle(connection, source.series_id, timeline.hand_over(held, source.id, mask_id), tx)
+    placement = timeline.hand_over(held, [Handover(source.id, mask_id, timeline.ALWAYS)])
+    return settle(connection, source.series_id, placement, tx)
 
 
 def how_to_certify(connection: Connection, camera: CameraRow, mask: MaskRow) -> str:
@@ -227,7 +228,7 @@ def how_to_certify(connection: Connection, camera: CameraRow, mask: MaskRow) -> 
     placement = placement_of(connection, camera, mask)
     taken = [Held(c.before, c.validity) for c in placement.changes if c.before is not None]
     command = f"hotpix-registry certify {mask.id}" + (" --supersede" if taken else "")
-    if _failed_gates(connection, camera, mask)[1]:
+    if refusals(connection, camera, mask)[1]:
         command += " --force --reason …"
     if not taken:
         return f"No mask holds its dates; `{command}` gives them to it."

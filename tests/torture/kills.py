@@ -65,6 +65,12 @@ def _certify(stage: Stage) -> tuple[str, ...]:
     return ("certify", "1", "--valid-from", "2021-03-10", "--valid-to", "2021-10-01", "--supersede")
 
 
+def _roll_out(stage: Stage) -> tuple[str, ...]:
+    place.lived(stage)
+    place.tell(stage, lambda registry: registry.compare_recipes("current", "limit=10"))
+    return ("recipe", "rollout", "current", "limit=10", "--all", "--reason", "another recipe")
+
+
 def _import_mask(stage: Stage) -> tuple[str, ...]:
     place.lived(stage)
     np.save(stage.folder / "theirs.npy", np.eye(*SHAPE, dtype=bool))
@@ -97,6 +103,7 @@ WORKS = (
     Work("ingest", _ingest),
     Work("build", _build),
     Work("certify", _certify),
+    Work("roll out a recipe", _roll_out),
     Work("import a mask", _import_mask),
     Work("import a registry", _import_registry),
     Work("migrate", _migrate, to=OLD),

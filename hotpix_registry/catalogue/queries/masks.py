@@ -284,6 +284,13 @@ def assignment_history(
     return [_assignment(row) for row in connection.execute(statement)]
 
 
+def assignments_of(connection: Connection, tx: int) -> list[Assignment]:
+    """The assignments that a transaction opened or closed, in the order of writing."""
+    a = t.assignments.c
+    statement = sa.select(*_assignment_columns).where((a.opened_tx == tx) | (a.closed_tx == tx))
+    return [_assignment(row) for row in connection.execute(statement.order_by(a.id))]
+
+
 def _within(at: Any) -> Prepared:
     """The newest transaction, and with it the assignments of a series that may touch an interval.
 

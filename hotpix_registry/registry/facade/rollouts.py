@@ -1,0 +1,124 @@
+"""The facade on recipes: what another one would change, rolling it out, going back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from hotpix_registry.catalogue import queries
+from hotpix_registry.catalogue.engine import reading
+from hotpix_registry.errors import UsageError
+from hotpix_registry.registry.facade.opened import Opened, named_camera
+
+if TYPE_CHECKING:
+    from hotpix_registry.registry.rollout import Rollback, Rollout
+
+Progress = Callable[[str, int, int], None]
+
+
+class RolloutMethods(Opened):
+    """Recipes: compare, roll out, roll back."""
+
+    def compare_recipes(
+        self,
+        old: str,
+        new: str,
+        *,
+        cameras: Sequence[str] | None = None,
+        nights: tuple[str, str] | None = None,
+        progress: Progress | None = None,
+    ) -> Rollout:
+        """Build candidates by a new recipe beside the masks of an old one, and say what differs.
+
+        What was built before is found again, so that an interrupted comparison goes on. Nothing is certified.
+
+        Parameters
+        ----------
+        old, new
+            `current` (whatever the certified masks were made by; only as the old one), `default` (what a
+            build takes by itself), a rule, a rule with its number (`limit=4`, `evidence+limit=auto`,
+            `cutoff=1.5`), or a TOML or JSON file of a recipe's numbers
+        cameras
+            None is all of them
+        progress
+            called with the campaign's place and name, steps done and steps in all
+
+        Raises
+        ------
+        UsageError, UnknownCamera
+            What is wrong with a campaign stands in its own result.
+        """
+        from hotpix_registry.registry import rollout
+        from hotpix_registry.registry.recipes import named_recipe
+
+        self._refuse_mirror()
+        recipes = named_recipe(old), named_recipe(new)
+        with reading(self._engine) as connection:
+            rows = queries.cameras(connection)
+            if cameras is not None:
+                wanted = {named_camera(connection, name).camera_id for name in cameras}
+                rows = [row for row in rows if row.camera_id in wanted]
+        return rollout.compare(self._engine, self._act(), rows, *recipes, nights=nights, progress=progress)
+
+    def roll_out(
+        self,
+        old: str,
+        new: str,
+        *,
+        cameras: Sequence[str] | None = None,
+        nights: tuple[str, str] | None = None,
+        expect: int | None = None,
+        force: bool = False,
+        partial: bool = False,
+        reason: str,
+        progress: Progress | None = None,
+    ) -> Rollout:
+        """Compare as `compare_recipes` does, and certify the new masks in one transaction.
+
+        Each new mask holds exactly what the old one of its campaign held, and no other date is answered
+        otherwise. Where nothing is to be changed, nothing is written.
+
+        Parameters
+        ----------
+        expect
+            the `tx` of the comparison that was looked at; refused when a series has moved since
+        force
+            certify also what quality gates refuse
+        partial
+            leave campaigns as they are that cannot be built, or that gates refuse; else one of them
+            keeps all the others as they are
+
+        Raises
+        ------
+        Conflict
+            Nothing is certified.
+        """
+        from hotpix_registry.registry import rollout
+
+        if not reason.strip():
+            raise UsageError("A rollout needs a reason.", next_step="Give it with --reason.")
+        compared = self.compare_recipes(old, new, cameras=cameras, nights=nights, progress=progress)
+        rollout.check_whole(compared, force=force, partial=partial)
+        with self._writing(rollout.ACT, reason) as (connection, tx):
+            done = rollout.roll_out(connection, compared, tx, expect=expect, force=force)
+            if done.rolled_out_tx is None:
+                connection.rollback()
+            return done
+
+    def roll_back(self, rollout_tx: int, *, expect: int | None = None, reason: str) -> Rollback:
+        """Give the dates that a rollout gave away back to the masks that held them, in one transaction.
+
+        What other acts have done to these dates since stays; so do those whose mask of before has been
+        revoked or decertified.
+
+        Raises
+        ------
+        UsageError
+            That transaction is no rollout.
+        Conflict
+            Its masks hold no such date any more, or a series has moved since `expect`.
+        """
+        from hotpix_registry.registry import rollout
+
+        with self._writing("rollback", reason) as (connection, tx):
+            return rollout.roll_back(connection, rollout_tx, tx, expect=expect)
