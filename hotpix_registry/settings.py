@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 
 from hotpix_registry import toml
 from hotpix_registry.errors import UsageError
 
-KEYS = ("database_url", "cache_dir", "server_url", "server_token")
+KEYS = (
+    "database_url",
+    "database_read_url",
+    "database_connections",
+    "database_statement_timeout",
+    "database_pooler",
+    "cache_dir",
+    "server_url",
+    "server_token",
+)
+POOLERS = ("none", "transaction")
 
 
 def data_dir(name: str) -> Path:
@@ -30,6 +41,45 @@ def database_url(given: str | None) -> str:
     import platformdirs
 
     return str(platformdirs.user_data_path("hotpix-registry") / "registry.sqlite")
+
+
+def database_read_url() -> str | None:
+    """Where look-ups, lists and pages of that database are read: a replica of it."""
+    return setting("database_read_url")
+
+
+def database_connections() -> int:
+    """How many connections a process has to PostgreSQL at the most."""
+    return int(_number("database_connections", 15, least=2, most=1000))
+
+
+def database_statement_timeout_s() -> float | None:
+    """How long a statement of the service may take; None: for ever."""
+    return _number("database_statement_timeout", 30, least=0, most=86_400) or None
+
+
+def database_pooler() -> bool:
+    """Whether a pooler that hands sessions on with each transaction stands before PostgreSQL."""
+    chosen = setting("database_pooler") or POOLERS[0]
+    if chosen not in POOLERS:
+        raise UsageError(
+            f"'{chosen}' is no pooler of a database.",
+            next_step=f"HOTPIX_DATABASE_POOLER is {' or '.join(POOLERS)}.",
+        )
+    return chosen == "transaction"
+
+
+def _number(key: str, usual: float, *, least: float, most: float) -> float:
+    text = setting(key)
+    try:
+        number = usual if text is None else float(text)
+    except ValueError:
+        number = math.nan
+    if not least <= number <= most:
+        raise UsageError(
+            f"'{text}' does not fit {key}.", next_step=f"Write a number from {least:g} to {most:g}."
+        )
+    return number
 
 
 def server_url(database: str | None) -> str | None:

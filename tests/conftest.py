@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from hotpix_registry.registry import Registry
+from hotpix_registry.settings import KEYS
 from tests.databases import PostgreSQL, give_id, migrate, running_postgresql
 
 REAL_DATA = Path(__file__).parents[1] / ".." / "shared" / "data"
@@ -67,9 +68,10 @@ def registry(database: str) -> Iterator[Registry]:
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test touches the user's cache, registry or settings."""
     monkeypatch.setenv("HOTPIX_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.delenv("HOTPIX_DATABASE_URL", raising=False)
-    for name in ("HOTPIX_CONFIG", "HOTPIX_SERVER_URL", "HOTPIX_SERVER_TOKEN"):
-        monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv("HOTPIX_CONFIG", raising=False)
+    for key in KEYS:
+        if key != "cache_dir":
+            monkeypatch.delenv(f"HOTPIX_{key.upper()}", raising=False)
 
 
 @pytest.fixture

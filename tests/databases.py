@@ -5,7 +5,9 @@ from __future__ import annotations
 import atexit
 import itertools
 import shutil
+import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -99,6 +101,18 @@ class PostgreSQL:
         psutil.wait_procs(processes, timeout=30)
         self.restart_if_down()
 
+    @contextmanager
+    def replica(self) -> Iterator[Replica]:
+        """A second server that follows this one by streaming."""
+        folder = Path(tempfile.mkdtemp(prefix="hpr"))
+        replica = Replica(self._server, folder, self._url)
+        try:
+            replica.start()
+            yield replica
+        finally:
+            replica.stop()
+            shutil.rmtree(folder, ignore_errors=True)
+
     def restart_if_down(self) -> None:
         self._server.ensure_postgres_running()
         self._admin = self._administer()
@@ -166,3 +180,70 @@ class PostgreSQL:
 
     def _engine(self, name: str) -> sa.Engine:
         return sa.create_engine(self._url.set(database=name), poolclass=sa.pool.NullPool)
+
+
+class Replica:
+    """A standby of a server, to which all its databases are streamed."""
+
+    def __init__(self, server: Any, folder: Path, primary: sa.URL) -> None:
+        self._server, self._folder, self._primary = server, folder, primary
+        data = str(folder / "data")
+        if server.system_user is not None:
+            shutil.chown(folder, server.system_user)
+        place = ("-h", str(primary.query["host"]), "-U", str(primary.username))
+        self._run("pg_basebackup", *place, "-D", data, "-R", "-X", "stream", "-c", "fast")
+
+    def _run(self, program: str, *arguments: str) -> None:
+        user = {} if self._server.system_user is None else {"user": self._server.system_user}
+        subprocess.run(
+            [str(self._server.bin_path / program), *arguments],
+            check=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            **user,
+        )
+
+    def start_if_down(self) -> None:
+        if not (self._folder / "data" / "postmaster.pid").exists():
+            self.start()
+
+    def start(self) -> None:
+        options = f'-h "" -k {self._folder}'
+        self._run(
+            "pg_ctl", "-w", "-D", f"{self._folder}/data", "-l", f"{self._folder}/log", "-o", options, "start"
+        )
+
+    def stop(self) -> None:
+        """As a server that is gone: whoever is connected is cut off."""
+        with suppress(subprocess.CalledProcessError):
+            self._run("pg_ctl", "-w", "-D", f"{self._folder}/data", "-m", "fast", "stop")
+
+    def address(self, database: str) -> str:
+        """Where a database of the primary is read."""
+        name = sa.make_url(database).database
+        url = self._primary.set(drivername="postgresql", database=name, query={"host": str(self._folder)})
+        return url.render_as_string(hide_password=False)
+
+    def execute(self, database: str, statement: str) -> Any:
+        engine = sa.create_engine(
+            sa.make_url(self.address(database)).set(drivername=_DRIVER), poolclass=sa.pool.NullPool
+        )
+        with engine.connect() as connection:
+            return connection.exec_driver_sql(statement).scalar()
+
+    def pause(self) -> None:
+        """Take in nothing more of what the primary writes, as a replica behind a slow line."""
+        self.execute("postgresql://x/postgres", "SELECT pg_wal_replay_pause()")
+
+    def catch_up(self, database: str) -> None:
+        """Go on, and wait until everything is there that the primary has written."""
+        self.execute(database, "SELECT pg_wal_replay_resume()")
+        engine = sa.create_engine(sa.make_url(database).set(drivername=_DRIVER), poolclass=sa.pool.NullPool)
+        with engine.connect() as connection:
+            wanted = connection.exec_driver_sql("SELECT pg_current_wal_lsn()").scalar_one()
+        for _ in range(1000):
+            if self.execute(database, f"SELECT pg_last_wal_replay_lsn() >= '{wanted}'::pg_lsn"):
+                return
+            time.sleep(0.01)
+        raise AssertionError("the replica does not follow")

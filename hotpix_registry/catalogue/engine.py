@@ -23,6 +23,7 @@ from sqlalchemy.engine import URL, Connection, Engine, make_url
 
 from hotpix_registry.catalogue import schema
 from hotpix_registry.catalogue.prompt import failure
+from hotpix_registry.catalogue.replicas import Replicated, newest_tx, replicated
 from hotpix_registry.errors import (
     Conflict,
     DatabaseAway,
@@ -47,7 +48,7 @@ REGISTRY, WHOLE_COPY, PART_COPY, MIRROR = 0, 1, 2, 3
 that follows its source."""
 _ADVISORY_LOCK = 0x486F7470
 _BUSY_TIMEOUT_S = 60
-_CONNECT_TIMEOUT_S = 15
+_REPLICA_CONNECT_TIMEOUT_S = 3
 RESTORE = "Restore a backup: `hotpix-registry import BACKUP --database NEW`."
 _HINT = "Give a file, sqlite:///FILE or postgresql://USER@HOST/NAME."
 
@@ -75,13 +76,19 @@ def _without_password(text: str) -> str:
     return re.sub(r"\?.*", "?***", re.sub(r"(://[^:/@]*):.*@", r"\1:***@", text))
 
 
-def connect(url: URL) -> Engine:
-    """An engine whose transactions are snapshots; nothing is opened yet."""
+def connect(url: URL, *, statement_s: float | None = None) -> Engine:
+    """An engine whose transactions are snapshots; nothing is opened yet.
+
+    Parameters
+    ----------
+    statement_s
+        how long PostgreSQL may take to one statement; None: as long as it takes
+    """
     if url.drivername == "sqlite":
         return _connect_sqlite(url)
-    if "connect_timeout" not in url.query:  # a host that drops packets would hold a user for minutes
-        url = url.update_query_dict({"connect_timeout": str(_CONNECT_TIMEOUT_S)})
-    return sa.create_engine(url, isolation_level="REPEATABLE READ", pool_pre_ping=True)
+    from hotpix_registry.catalogue import postgresql
+
+    return postgresql.connect(url, statement_s=statement_s)
 
 
 def _connect_sqlite(url: URL) -> Engine:
@@ -125,21 +132,35 @@ def sqlite_uri(path: Path) -> str:
 _shared: ContextVar[Connection | None] = ContextVar("shared", default=None)
 
 
+Source = Engine | Replicated
+"""what is read from"""
+
+
 @contextmanager
-def reading(engine: Engine) -> Iterator[Connection]:
+def reading(source: Source) -> Iterator[Connection]:
     """A transaction that sees one state of the registry."""
     shared = _shared.get()
-    if shared is not None and shared.engine is engine:
+    if shared is not None and (
+        source.is_read_by(shared.engine) if isinstance(source, Replicated) else shared.engine is source
+    ):
         yield shared
         return
-    with translated(engine), engine.connect() as connection, connection.begin():
+    if isinstance(source, Replicated):
+        with translated(source.replica), source.connected() as replica:
+            if replica is not None:
+                yield replica
+                return
+        source = source.primary
+    with translated(source), source.connect() as connection, connection.begin():
+        if (also := replicated(source)) is not None:
+            also.note(newest_tx(connection))
         yield connection
 
 
 @contextmanager
-def reading_once(engine: Engine) -> Iterator[Connection]:
+def reading_once(source: Source) -> Iterator[Connection]:
     """As `reading`, and whatever is read within is read of the same state, by the same connection."""
-    with reading(engine) as connection:
+    with reading(source) as connection:
         before = _shared.set(connection)
         try:
             yield connection
@@ -166,6 +187,10 @@ def writing(engine: Engine) -> Iterator[Connection]:
         new_id = become_own(connection)
         yield connection
         kept = connection.in_transaction()  # a dry run rolls back
+        also = replicated(engine) if kept else None
+        written_tx = 0 if also is None else newest_tx(connection)
+    if also is not None:
+        also.note(written_tx)
     if new_id is not None and kept:
         _prefer_wal(engine)
         log.warning(
@@ -281,6 +306,11 @@ def translated(engine: Engine) -> Iterator[None]:
     except (sa.exc.DBAPIError, sqlite3.Error, failure(engine)) as error:
         where, own = describe(engine), getattr(error, "orig", error)
         text = str(own).strip().partition("\n")[0]
+        state = getattr(own, "sqlstate", None)
+        if state in _CUT or "conflict with recovery" in text:
+            raise DatabaseUnavailable(
+                f"The registry {where} was not waited for any longer: {text}.", next_step="Try again."
+            ) from error
         if "readonly" in text or "read-only" in text:
             raise DatabaseUnavailable(
                 f"The registry {where} is read-only.",
@@ -328,6 +358,8 @@ def _is_unreachable(engine: Engine, error: BaseException) -> bool:
     )
 
 
+_CUT = ("57014", "55P03", "25P03")
+"""by which PostgreSQL says that a statement, a wait for a lock or a transaction took longer than it may"""
 _PLACE = ("host", "port", "dbname", "user")
 """what of a URL's query is no secret, and says where a database is"""
 
@@ -343,10 +375,11 @@ def describe(engine: Engine) -> str:
 # --- schema -------------------------------------------------------------------
 
 
-def open_database(url: URL, *, create: bool) -> Engine:
+def open_database(url: URL, *, create: bool, statement_s: float | None = None) -> Engine:
     """An engine on a registry of this version's schema.
 
-    A database without any table becomes a registry when `create` is true.
+    A database without any table becomes a registry when `create` is true, for which `statement_s` does not
+    hold.
 
     Raises
     ------
@@ -355,13 +388,40 @@ def open_database(url: URL, *, create: bool) -> Engine:
     DatabaseUnavailable
         The database does not answer.
     """
-    engine = connect(url)
+    engine = connect(url, statement_s=statement_s)
     try:
         _open(engine, create=create)
     except BaseException:
         engine.dispose()
         raise
     return engine
+
+
+def open_replica(primary: Engine, url: URL, *, statement_s: float | None = None) -> Replicated:
+    """A database with a replica of it, from which look-ups are read.
+
+    A replica that does not answer, or has not come that far, is waited for: the primary is read till then.
+
+    Raises
+    ------
+    UsageError
+        It is none of that database.
+    """
+    if "sqlite" in (primary.dialect.name, url.drivername):
+        raise UsageError(
+            "Only a PostgreSQL registry has a replica that is read from, on PostgreSQL too.",
+            next_step="Unset HOTPIX_DATABASE_READ_URL; `hotpix-registry sync` keeps a copy in SQLite.",
+        )
+    if "connect_timeout" not in url.query:  # there is the primary to be asked
+        url = url.update_query_dict({"connect_timeout": str(_REPLICA_CONNECT_TIMEOUT_S)})
+    replica = connect(url, statement_s=statement_s)
+    both = Replicated(primary, replica, described=describe(replica), revision=current_revision(primary) or "")
+    try:
+        both.prove()
+    except BaseException:
+        replica.dispose()
+        raise
+    return both
 
 
 def refuse_programs(url: URL) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from threading import Semaphore
 from typing import Any, NamedTuple, TypeVar
 
 import sqlalchemy as sa
@@ -60,17 +61,28 @@ def many_rows(connection: Connection, statement: sa.Select[Any]) -> list[Any]:
     return list(driver.connection.execute(str(written), written.params).fetchall())
 
 
+class NoneFree(Exception):
+    """As many ask at once as may."""
+
+
 class Prompt:
     """Queries of one statement with no transaction around them: one round trip, one state of the registry.
 
-    Its connections are its own, as many as threads ask at once. One that fails is closed, and whoever
-    asked asks again within a transaction: that finds out whether the database is there, and says so.
+    Its connections are its own, as many as threads ask at once, or as it may have. Where one fails, or there
+    are no more, whoever asked asks again within a transaction: that finds out whether the database is there,
+    and says so.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, *, most: int | None = None) -> None:
         self._engine = engine
         self._idle: deque[Driver] = deque()
-        self.failures: tuple[type[Exception], ...] = (sa.exc.DBAPIError, failure(engine))
+        self._free = None if most is None else Semaphore(most)
+        self.failures: tuple[type[Exception], ...] = (
+            sa.exc.DBAPIError,
+            sa.exc.TimeoutError,  # of the pool, by which connections are made
+            failure(engine),
+            NoneFree,
+        )
 
     def ask(self, query: Callable[..., T], *arguments: Any) -> T:
         """What a query says, given a driver and its arguments; raises one of `failures`."""
@@ -82,16 +94,27 @@ class Prompt:
             found = query(driver, *arguments)
         except BaseException:
             driver.connection.close()
+            self._give_back()
             raise
         self._idle.append(driver)
         return found
 
     def _connect(self) -> Driver:
-        pooled = self._engine.raw_connection()
-        driver = Driver(pooled.driver_connection, self._engine.dialect)
-        pooled.detach()
-        self._engine.dialect.set_isolation_level(driver.connection, "AUTOCOMMIT")
+        if self._free is not None and not self._free.acquire(blocking=False):
+            raise NoneFree
+        try:
+            pooled = self._engine.raw_connection()
+            driver = Driver(pooled.driver_connection, self._engine.dialect)
+            pooled.detach()
+            self._engine.dialect.set_isolation_level(driver.connection, "AUTOCOMMIT")
+        except BaseException:
+            self._give_back()
+            raise
         return driver
+
+    def _give_back(self) -> None:
+        if self._free is not None:
+            self._free.release()
 
     def close(self) -> None:
         while self._idle:

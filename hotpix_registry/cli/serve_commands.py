@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from hotpix_registry import settings
 from hotpix_registry.cli.opening import open_registry
 from hotpix_registry.cli.options import Database
 from hotpix_registry.cli.output import say
@@ -31,7 +32,14 @@ def serve(
         bool, typer.Option("--allow-public", help="Let everyone who reaches the address read.")
     ] = False,
     jobs: Annotated[
-        int, typer.Option("--jobs", metavar="N", min=1, max=64, help="Builds that may run at once.")
+        int,
+        typer.Option(
+            "--jobs",
+            metavar="N",
+            min=0,
+            max=64,
+            help="Builds that may run at once on this registry; 0: another host does them.",
+        ),
     ] = 1,
     frames_root: Annotated[
         list[Path] | None,
@@ -43,6 +51,15 @@ def serve(
             "--uploads",
             metavar="DIR",
             help="Keep frames that are sent here; default beside the registry.",
+            show_default=False,
+        ),
+    ] = None,
+    read_database: Annotated[
+        str | None,
+        typer.Option(
+            "--read-database",
+            metavar="URL",
+            help="Replica of the database that look-ups read. [env: HOTPIX_DATABASE_READ_URL]",
             show_default=False,
         ),
     ] = None,
@@ -69,6 +86,8 @@ def serve(
     app.serve(
         ServerSettings(
             database=database,
+            read_database=read_database or (settings.database_read_url() if database is None else None),
+            statement_timeout_s=settings.database_statement_timeout_s(),
             read_needs_token=read_needs_token,
             jobs_at_once=jobs,
             frames_roots=tuple(map(str, roots)),

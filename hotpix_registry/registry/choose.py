@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.engine import Connection
 
 from hotpix_registry.answers import Answer
 from hotpix_registry.catalogue import queries
-from hotpix_registry.catalogue.engine import reading
+from hotpix_registry.catalogue.engine import Source, reading
 from hotpix_registry.domain import Facts, parse_date
 from hotpix_registry.errors import AmbiguousMask, RevokedMask, UsageError
 from hotpix_registry.registry import masks
@@ -38,7 +38,7 @@ Choose = Callable[[Facts], Chosen]
 
 
 def chooser(
-    engine: Engine,
+    engine: Source,
     mask: int | str,
     *,
     camera: str | None = None,

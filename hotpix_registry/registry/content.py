@@ -6,10 +6,9 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy.engine import Engine
-
 from hotpix_registry.catalogue import queries
-from hotpix_registry.catalogue.engine import reading
+from hotpix_registry.catalogue.engine import Source, reading
+from hotpix_registry.catalogue.replicas import retried
 from hotpix_registry.errors import damaged_row
 from hotpix_registry.registry.masks import find_mask
 
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def file(engine: Engine, mask_id: int, preset: str = "default") -> bytes:
+def file(engine: Source, mask_id: int, preset: str = "default") -> bytes:
     """The canonical FITS file of a mask, or what a preset derives from it.
 
     Raises
@@ -34,14 +33,14 @@ def file(engine: Engine, mask_id: int, preset: str = "default") -> bytes:
     return unpack(encoding, blob, sha256=sha256)
 
 
-def export(engine: Engine, mask_id: int, file_format: str, preset: str) -> bytes:
+def export(engine: Source, mask_id: int, file_format: str, preset: str) -> bytes:
     """A mask in another format: fits, npy, ecsv, ds9, lsst or siril."""
     from hotpix_registry.fits import exports
 
     return exports.export(file(engine, mask_id), file_format, preset).content
 
 
-def path(engine: Engine, mask_id: int, preset: str) -> Path:
+def path(engine: Source, mask_id: int, preset: str) -> Path:
     """The mask file on disk, in the content-addressed cache."""
     from hotpix_registry.files import cache_file
 
@@ -53,7 +52,7 @@ def path(engine: Engine, mask_id: int, preset: str) -> Path:
     return cache_file(sha256, lambda: file(engine, mask_id))
 
 
-def array(engine: Engine, mask_id: int, preset: str = "default") -> NDArray[np.bool_]:
+def array(engine: Source, mask_id: int, preset: str = "default") -> NDArray[np.bool_]:
     """(ny, nx) bool, True = masked under a preset."""
     from hotpix_registry.fits.packing import unpack_bad
 
@@ -65,7 +64,7 @@ def array(engine: Engine, mask_id: int, preset: str = "default") -> NDArray[np.b
     return unpack_bad(encoding, blob, blob_sha256=blob_sha256)
 
 
-def dq(engine: Engine, mask_id: int) -> NDArray[np.uint16]:
+def dq(engine: Source, mask_id: int) -> NDArray[np.uint16]:
     """(ny, nx) uint16 of `domain.DQ` bits, 0 = good."""
     from hotpix_registry.fits.packing import unpack_dq
 
@@ -73,7 +72,7 @@ def dq(engine: Engine, mask_id: int) -> NDArray[np.uint16]:
     return unpack_dq(encoding, blob, blob_sha256=blob_sha256)
 
 
-def raw_section(engine: Engine, mask_id: int) -> str | None:
+def raw_section(engine: Source, mask_id: int) -> str | None:
     """FITS section of the raw frame that a mask covers; None is the whole frame."""
     from hotpix_registry.fits.maskfile import read_raw_section
     from hotpix_registry.fits.packing import unpack_header
@@ -103,8 +102,12 @@ def numbers_in(stored: bytes, mask_id: int) -> dict[str, NDArray[Any]]:
         raise damaged_row(f"numbers of the pictures of mask {mask_id}") from None
 
 
-def stored(engine: Engine, mask_id: int) -> tuple[str, bytes, str, str]:
+def stored(engine: Source, mask_id: int) -> tuple[str, bytes, str, str]:
     """(encoding, blob, blob_sha256, sha256) of a mask."""
-    with reading(engine) as connection:
-        find_mask(connection, mask_id)
-        return queries.mask_blob(connection, mask_id)
+
+    def read() -> tuple[str, bytes, str, str]:
+        with reading(engine) as connection:
+            find_mask(connection, mask_id)
+            return queries.mask_blob(connection, mask_id)
+
+    return retried(engine, read)

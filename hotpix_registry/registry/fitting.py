@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.engine import Connection
 
 from hotpix_registry.catalogue import queries
-from hotpix_registry.catalogue.engine import reading
+from hotpix_registry.catalogue.engine import Source, reading
 from hotpix_registry.catalogue.queries import CameraRow, MaskRow
 from hotpix_registry.domain import Facts, Rule, Series
 from hotpix_registry.registry import content, masks
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class Fitter:
     """Lays masks over frames; where a mask comes from, and how it fits a geometry, is worked out once."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Source) -> None:
         self._engine = engine
         self._origins: dict[int, Origin] = {}
         self._plans: dict[tuple[int, Geometry, Geometry, bool], Adaptation] = {}
@@ -113,7 +113,7 @@ class Origin:
     """the part of the raw frame that it covers, by its file"""
 
     @classmethod
-    def of(cls, engine: Engine, mask_id: int) -> Origin:
+    def of(cls, engine: Source, mask_id: int) -> Origin:
         raw_section = content.raw_section(engine, mask_id)
         with reading(engine) as connection:
             row = masks.find_mask(connection, mask_id)

@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sqlalchemy.engine import Engine
 
 from hotpix_registry.cameras import CameraProfile, recognise
 from hotpix_registry.catalogue import queries
-from hotpix_registry.catalogue.engine import reading
+from hotpix_registry.catalogue.engine import Source, reading
 from hotpix_registry.catalogue.queries import CameraRow, MaskRow
 from hotpix_registry.domain import US_PER_DAY, Facts, Frame, Validity
 from hotpix_registry.errors import NoMask, ProfileError, UnreadableFrame
@@ -242,7 +241,7 @@ class Identification:
 # --- the catalogue ------------------------------------------------------------------------
 
 
-def load_catalogue(engine: Engine, camera: str | None) -> Catalogue:
+def load_catalogue(engine: Source, camera: str | None) -> Catalogue:
     """The hot pixels of all masks, certified or not, or of one camera's.
 
     Raises
@@ -334,7 +333,7 @@ def see(path: Path, rules: Rules) -> Seen:
     return Seen(path=str(path), sha256=sha256, facts=facts, shape=pixels.shape, y=y, x=x)
 
 
-def identify(engine: Engine, catalogue: Catalogue, seen: Seen) -> Identification:
+def identify(engine: Source, catalogue: Catalogue, seen: Seen) -> Identification:
     """Compare a frame with a catalogue, and with its own header."""
     facts = seen.facts
     pixels = HotPixels(seen.shape, np.array(seen.y, np.int64), np.array(seen.x, np.int64))
@@ -502,7 +501,7 @@ def _campaigns(masks: Sequence[KnownMask]) -> int:
     return len({(mask.first_night, mask.last_night) for mask in masks})
 
 
-def _catalogued(engine: Engine, sha256: str) -> Frame | None:
+def _catalogued(engine: Source, sha256: str) -> Frame | None:
     with reading(engine) as connection:
         ids = queries.frame_ids(connection, [sha256])
         return next(iter(queries.frames(connection, ids=list(ids.values()))), None) if ids else None

@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy.engine import Engine
-
 from hotpix_registry.answers import Answer
+from hotpix_registry.catalogue.engine import Source
 from hotpix_registry.domain import Facts
 from hotpix_registry.errors import GeometryMismatch, HotpixError
 from hotpix_registry.registry.answer import resolve
@@ -98,7 +97,7 @@ def answer_all(
 
 
 def fit_all(
-    engine: Engine,
+    engine: Source,
     answered: Sequence[tuple[ScienceFrame, Answer | HotpixError]],
     *,
     allow_binning: bool,

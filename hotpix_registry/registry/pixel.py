@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy.engine import Engine
 
 from hotpix_registry.catalogue import queries
-from hotpix_registry.catalogue.engine import reading
+from hotpix_registry.catalogue.engine import Source, reading
 from hotpix_registry.domain import DQ
 from hotpix_registry.errors import UsageError
 from hotpix_registry.fits.packing import unpack_flagged
@@ -18,7 +17,7 @@ from hotpix_registry.registry import content, masks
 
 
 def pixel(
-    engine: Engine, mask_id: int, x: int, y: int, numbers: Mapping[str, NDArray[Any]]
+    engine: Source, mask_id: int, x: int, y: int, numbers: Mapping[str, NDArray[Any]]
 ) -> dict[str, Any]:
     """A pixel of a mask, 0-based, x first; `numbers` are those of its build.
 
@@ -68,7 +67,7 @@ def pixel(
     }
 
 
-def _flags_at(engine: Engine, mask_id: int, place: int) -> int:
+def _flags_at(engine: Source, mask_id: int, place: int) -> int:
     encoding, blob, blob_sha256, _ = content.stored(engine, mask_id)
     _, positions, flags = unpack_flagged(encoding, blob, blob_sha256=blob_sha256)
     at = int(np.searchsorted(positions, place))

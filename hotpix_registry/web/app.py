@@ -34,7 +34,7 @@ from hotpix_registry.web import (
 from hotpix_registry.web.protection import Counts, HeadAsGet, Protection
 from hotpix_registry.web.routes import Shortcut
 from hotpix_registry.web.schemas import PROBLEMS, Problem
-from hotpix_registry.web.state import ServerSettings, Service
+from hotpix_registry.web.state import HeardOf, ServerSettings, Service
 
 ENVIRONMENT = "HOTPIX_SERVER_SETTINGS"
 """how a parent process hands its settings to those that serve"""
@@ -80,6 +80,8 @@ def create_app(settings: ServerSettings | None = None) -> FastAPI:
     app.mount("/static", pages.static_files, name="static")
     app.add_middleware(HeadAsGet)
     app.add_middleware(Shortcut, routes=answers.often)
+    if settings.read_database is not None:
+        app.add_middleware(HeardOf)
     app.add_middleware(
         Protection,
         counts=counts,
@@ -108,7 +110,12 @@ def _lifespan(settings: ServerSettings, counts: Counts) -> Lifespan[FastAPI]:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         from hotpix_registry.registry import Registry, arrivals
 
-        with Registry(settings.database, create=False) as registry:
+        with Registry(
+            settings.database,
+            create=False,
+            read_database=settings.read_database,
+            statement_s=settings.statement_timeout_s,
+        ) as registry:
             app.state.service = Service(settings=settings, registry=registry, counts=counts)
             arrivals.sweep(app.state.service.uploads)
             ending = asyncio.Event()

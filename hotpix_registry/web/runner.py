@@ -35,7 +35,8 @@ async def supervise(service: Service, ending: asyncio.Event) -> None:
         while not ending.is_set():
             children = [child for child in children if not _has_ended(child)]
             try:
-                if len(children) < settings.jobs_at_once and await asyncio.to_thread(
+                # looked at also where no job is done: a replica that knows less is then not read from
+                if len(children) < max(1, settings.jobs_at_once) and await asyncio.to_thread(
                     service.registry.a_job_waits,
                     at_once=settings.jobs_at_once,
                     heartbeat_s=settings.heartbeat_s,

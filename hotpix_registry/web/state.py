@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from fastapi import Depends, Request
+from starlette.datastructures import Headers
 from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from hotpix_registry.catalogue.replicas import heard_of
 from hotpix_registry.registry.facade.jobs import HEARTBEAT_S
 from hotpix_registry.web.guesses import Guesses
 from hotpix_registry.web.protection import Counts
@@ -23,6 +27,10 @@ class ServerSettings:
 
     database: str | None = None
     """None takes what settings say, as the command line does"""
+    read_database: str | None = None
+    """a replica of it, from which look-ups, lists and pages are read"""
+    statement_timeout_s: float | None = 30.0
+    """how long PostgreSQL may take to a statement of a request"""
     read_needs_token: bool = False
     most_in_work: int = 256
     """requests of one process; more are refused with 503 and Retry-After"""
@@ -70,6 +78,22 @@ async def _registry(request: Request) -> Registry:
 
 TheService = Annotated[Service, Depends(_service)]
 TheRegistry = Annotated["Registry", Depends(_registry)]
+
+
+class HeardOf:
+    """Lets nobody be answered from a replica that knows less than what the asker has, as its ETag says."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and (known := Headers(scope=scope).get("if-none-match")):
+            heard_of.set(max(map(int, _TAG.findall(known)), default=0))
+        await self._app(scope, receive, send)
+
+
+_TAG = re.compile(r'"[0-9a-f]{8}-(\d{1,15})[-"]')
+"""the transaction in what `tag_of` writes"""
 
 
 def tag_of(state: tuple[str, int], also: str = "") -> str:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sqlalchemy.engine import Connection
+
 from hotpix_registry.answers import Answer
 from hotpix_registry.catalogue import queries
 from hotpix_registry.catalogue.engine import reading
@@ -122,15 +124,17 @@ class AnswerMethods(PartMethods):
         IntegrityError
             The registry answers otherwise than the receipt says: one of the two has been tampered with.
         """
-        with reading(self._engine) as connection:
+
+        def again(connection: Connection) -> Mask:
             now = View(connection, memory=self._memory)
             answer = replay(connection, receipt, explained=explain, memory=self._memory)
             return Mask(answer=answer, state=(now.registry_id, now.tx), _registry=self)
 
+        return self._asked(again)
+
     def show(self, mask_id: int) -> dict[str, Any]:
         """Everything known about one mask version: recipe, inputs, report, software, who and when."""
-        with reading(self._engine) as connection:
-            return masks.details(connection, mask_id)
+        return self._asked(lambda connection: masks.details(connection, mask_id))
 
     def provenance(self, mask_id: int) -> dict[str, Any]:
         """What a mask was made of, by which acts, by whom and with what, as W3C PROV-JSON.
@@ -141,7 +145,7 @@ class AnswerMethods(PartMethods):
         """
         from hotpix_registry.registry.provenance import provenance
 
-        with reading(self._engine) as connection:
+        with reading(self._source) as connection:
             row = masks.find_mask(connection, mask_id)
             details = masks.details(connection, mask_id)
             dates = queries.assignment_history(connection, mask_id=mask_id)
@@ -179,23 +183,23 @@ class AnswerMethods(PartMethods):
         IntegrityError
             The stored bytes are damaged.
         """
-        return content.file(self._engine, mask_id, preset)
+        return content.file(self._source, mask_id, preset)
 
     def mask_as(self, mask_id: int, file_format: str, *, preset: str = "default") -> bytes:
         """A mask in another format: fits, npy, ecsv, ds9, lsst or siril."""
-        return content.export(self._engine, mask_id, file_format, preset)
+        return content.export(self._source, mask_id, file_format, preset)
 
     def mask_path(self, mask_id: int, *, preset: str = "default") -> Path:
         """The mask file on disk, in the content-addressed cache."""
-        return content.path(self._engine, mask_id, preset)
+        return content.path(self._source, mask_id, preset)
 
     def mask_array(self, mask_id: int, *, preset: str = "default") -> NDArray[np.bool_]:
         """(ny, nx) bool, True = masked under a preset."""
-        return content.array(self._engine, mask_id, preset)
+        return content.array(self._source, mask_id, preset)
 
     def mask_dq(self, mask_id: int) -> NDArray[np.uint16]:
         """(ny, nx) uint16 of `domain.DQ` bits, 0 = good."""
-        return content.dq(self._engine, mask_id)
+        return content.dq(self._source, mask_id)
 
     def mask_numbers(self, mask_id: int) -> dict[str, NDArray[Any]]:
         """What the plots of a build draw, by name."""
@@ -222,4 +226,4 @@ class AnswerMethods(PartMethods):
         """
         from hotpix_registry.registry import pixel
 
-        return pixel.pixel(self._engine, mask_id, x, y, self.mask_numbers(mask_id))
+        return pixel.pixel(self._source, mask_id, x, y, self.mask_numbers(mask_id))

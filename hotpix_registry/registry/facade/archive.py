@@ -45,11 +45,11 @@ class ArchiveMethods(Opened):
         """
         from hotpix_registry.registry import identify
 
-        catalogue = identify.load_catalogue(self._engine, camera)
+        catalogue = identify.load_catalogue(self._source, camera)
         for path in paths:
             try:
                 seen = identify.see(Path(path), catalogue.rules)
-                yield identify.identify(self._engine, catalogue, seen)
+                yield identify.identify(self._source, catalogue, seen)
             except HotpixError as error:
                 if failed is None:
                     raise
@@ -59,5 +59,5 @@ class ArchiveMethods(Opened):
         """As `identify_each`, of frames that were read elsewhere."""
         from hotpix_registry.registry import identify
 
-        catalogue = identify.load_catalogue(self._engine, camera)
-        return [identify.identify(self._engine, catalogue, seen) for seen in frames]
+        catalogue = identify.load_catalogue(self._source, camera)
+        return [identify.identify(self._source, catalogue, seen) for seen in frames]

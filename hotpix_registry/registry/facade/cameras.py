@@ -22,7 +22,7 @@ class CameraMethods(Opened):
 
     def cameras(self) -> list[CameraRow]:
         """Registered cameras by name."""
-        with reading(self._engine) as connection:
+        with reading(self._source) as connection:
             return queries.cameras(connection)
 
     def camera(self, name: str) -> CameraRow:
@@ -86,7 +86,7 @@ class CameraMethods(Opened):
 
     def defects(self, camera: str) -> list[Defect]:
         """A camera's static list of bad pixels, which every later build takes in as MANUAL."""
-        with reading(self._engine) as connection:
+        with reading(self._source) as connection:
             return queries.defects(connection, named_camera(connection, camera).camera_id)
 
     def add_defects(self, camera: str, defects: Sequence[Defect], *, reason: str) -> list[int]:

@@ -177,7 +177,7 @@ class FrameMethods(PartMethods):
         kind: str | None = None,
     ) -> list[Frame]:
         """Catalogued frames in the order of time."""
-        with reading(self._engine) as connection:
+        with reading(self._source) as connection:
             camera_id = None if camera is None else named_camera(connection, camera).camera_id
             return queries.frames(connection, camera_id=camera_id, nights=nights, kind=kind)
 
@@ -188,7 +188,7 @@ class FrameMethods(PartMethods):
         ------
         UnknownId
         """
-        with reading(self._engine) as connection:
+        with reading(self._source) as connection:
             found = queries.frames(connection, ids=[frame_id] if 0 < frame_id < 2**63 else [])
             if not found:
                 raise UnknownId(

@@ -25,7 +25,7 @@ class HistoryMethods(Opened):
     @contextmanager
     def at_once(self) -> Iterator[tuple[str, int]]:
         """What is asked within is answered from one state of the registry, which is told as by `state`."""
-        with reading_once(self._engine) as connection:
+        with reading_once(self._source) as connection:
             view = View(connection, memory=self._memory)
             yield view.registry_id, view.tx
 
@@ -51,7 +51,7 @@ class HistoryMethods(Opened):
 
     def releases(self) -> list[Release]:
         """Named states of the registry, oldest first."""
-        with reading(self._engine) as connection:
+        with reading(self._source) as connection:
             return queries.releases(connection)
 
     def create_release(self, name: str, *, as_of: int | str | None = None, note: str = "") -> Release:

@@ -36,7 +36,7 @@ class ListMethods(Opened):
 
     def list_cameras(self, *, limit: int | None = None, cursor: str | None = None) -> Page:
         """Registered cameras by name, with how many frames and masks each has."""
-        with reading(self._engine) as connection:
+        with reading(self._source) as connection:
             rows, following = page_of(
                 queries.cameras(connection), limit, cursor, key=lambda row: (row.name,), kinds=(str,)
             )
@@ -63,7 +63,7 @@ class ListMethods(Opened):
 
     def list_series(self, camera: str, *, limit: int | None = None, cursor: str | None = None) -> Page:
         """The series of a camera, in the order in which they were first seen."""
-        with reading(self._engine) as connection:
+        with reading(self._source) as connection:
             camera_id = named_camera(connection, camera).camera_id
             known = queries.series(connection, camera_id).values()
             rows, following = page_of(known, limit, cursor, key=lambda one: (one.series_id,), kinds=(int,))
@@ -85,7 +85,7 @@ class ListMethods(Opened):
 
     def list_events(self, camera: str, *, limit: int | None = None, cursor: str | None = None) -> Page:
         """A camera's epoch events in the order of time."""
-        with reading(self._engine) as connection:
+        with reading(self._source) as connection:
             known = queries.events(connection, named_camera(connection, camera).camera_id)
         rows, following = page_of(known, limit, cursor, key=lambda e: (e.at_us, e.id), kinds=(int, int))
         records = [
@@ -96,7 +96,7 @@ class ListMethods(Opened):
 
     def list_defects(self, camera: str, *, limit: int | None = None, cursor: str | None = None) -> Page:
         """A camera's static list of bad pixels."""
-        with reading(self._engine) as connection:
+        with reading(self._source) as connection:
             known = queries.defects(connection, named_camera(connection, camera).camera_id)
         rows, following = page_of(known, limit, cursor, key=lambda d: (d.defect_id,), kinds=(int,))
         return Page([dataclasses.asdict(defect) for defect in rows], following)
@@ -112,7 +112,7 @@ class ListMethods(Opened):
     ) -> Page:
         """Mask versions, series by series, each with its status and its validity."""
         after = read_cursor(cursor, int, int)
-        with reading(self._engine) as connection:
+        with reading(self._source) as connection:
             at = moment(connection, as_of, release)
             camera_id = None if camera is None else View(connection, at).camera(camera).camera_id
             found = queries.masks(connection, camera_id, at=at, after=after, limit=one_more(limit))
@@ -190,7 +190,7 @@ class ListMethods(Opened):
         if exposures_s is not None:
             exptimes_s = min(exposures_s) * (1 - margin), max(exposures_s) * (1 + margin)
         while True:
-            with reading(self._engine) as connection:
+            with reading(self._source) as connection:
                 batch = queries.frames_after(
                     connection,
                     after,
@@ -208,7 +208,7 @@ class ListMethods(Opened):
     def list_rejected(self, *, limit: int | None = None, cursor: str | None = None) -> Page:
         """Files that the last ingest of each rejected, by path, and why."""
         key = read_cursor(cursor, str)
-        with reading(self._engine) as connection:
+        with reading(self._source) as connection:
             found = queries.passed_over(
                 connection, "rejected", after=None if key is None else key[0], limit=one_more(limit)
             )
@@ -220,7 +220,7 @@ class ListMethods(Opened):
     def list_log(self, *, limit: int | None = None, cursor: str | None = None) -> Page:
         """What was written, newest first: who, when, where, with what, why, and what it did to masks."""
         key = read_cursor(cursor, int)
-        with reading(self._engine) as connection:
+        with reading(self._source) as connection:
             newest_last = queries.transactions(
                 connection, newest=one_more(limit), before=None if key is None else key[0]
             )
@@ -254,7 +254,7 @@ class ListMethods(Opened):
         Each has who wrote it, when and why, who ended it, and whether the mask is revoked.
         """
         key = read_cursor(cursor, int)
-        with reading(self._engine) as connection:
+        with reading(self._source) as connection:
             series = queries.series(connection)
             if mask_id is not None:
                 find_mask(connection, mask_id)
@@ -290,7 +290,7 @@ class ListMethods(Opened):
 
     def list_releases(self, *, limit: int | None = None, cursor: str | None = None) -> Page:
         """Named states of the registry, oldest first."""
-        with reading(self._engine) as connection:
+        with reading(self._source) as connection:
             known = queries.releases(connection)
         rows, following = page_of(
             known, limit, cursor, key=lambda r: (r.at_tx, r.created_us, r.name), kinds=(int, int, str)

@@ -13,14 +13,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Self, TypeVar
 
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import Connection, Engine
 
 from hotpix_registry import __version__, settings
 from hotpix_registry.catalogue import engine as databases
 from hotpix_registry.catalogue import queries
-from hotpix_registry.catalogue.engine import reading, writing
+from hotpix_registry.catalogue.engine import Source, reading, writing
 from hotpix_registry.catalogue.prompt import Prompt
 from hotpix_registry.catalogue.queries import Act, CameraRow
+from hotpix_registry.catalogue.replicas import Replicated, retried
 from hotpix_registry.errors import HotpixError
 from hotpix_registry.registry.frames import camera_named
 from hotpix_registry.registry.view import Memory, Remembered, Unremembered, View
@@ -31,11 +32,45 @@ T = TypeVar("T")
 class Opened:
     """A registry that is open."""
 
-    def __init__(self, database: str | None = None, *, create: bool = True) -> None:
+    def __init__(
+        self,
+        database: str | None = None,
+        *,
+        create: bool = True,
+        read_database: str | None = None,
+        statement_s: float | None = None,
+    ) -> None:
         url = databases.parse_url(settings.database_url(database))
-        self._engine = databases.open_database(url, create=create)
-        self._memory, self._prompt = Memory(self.lag), Prompt(self._engine)
+        self._engine = databases.open_database(url, create=create, statement_s=statement_s)
+        self._replicated: Replicated | None = None
+        # a replica that settings name is one of the database that settings name
+        named = read_database or (settings.database_read_url() if database is None else None)
+        if named is not None:
+            try:
+                self._replicated = databases.open_replica(
+                    self._engine, databases.parse_url(named), statement_s=statement_s
+                )
+            except BaseException:
+                self._engine.dispose()
+                raise
+        self._memory, self._prompt = Memory(self.lag), self._prompt_of(self._engine)
+        both = self._replicated
+        self._replica_prompt = None if both is None else self._prompt_of(both.replica)
         self._on_behalf_of: Act | None = None
+
+    @staticmethod
+    def _prompt_of(engine: Engine) -> Prompt:
+        if engine.dialect.name == "sqlite":
+            return Prompt(engine)
+        from hotpix_registry.catalogue.postgresql import prompt_connections
+
+        return Prompt(engine, most=prompt_connections())
+
+    @property
+    def _source(self) -> Source:
+        """Where look-ups are read: from a replica, where there is one that knows enough."""
+        primary = self._engine
+        return self._replicated or primary
 
     def acting_for(self, actor: str, host: str, software: str) -> Self:
         """The same open registry, whose acts are recorded as those of somebody who asked from elsewhere."""
@@ -48,6 +83,9 @@ class Opened:
 
     def close(self) -> None:
         self._prompt.close()
+        if self._replicated is not None and self._replica_prompt is not None:
+            self._replica_prompt.close()
+            self._replicated.replica.dispose()
         self._engine.dispose()
 
     def __enter__(self) -> Self:
@@ -96,12 +134,31 @@ class Opened:
                 queries.open_transaction(connection, self._act(), action, now_us=now_us(), reason=reason),
             )
 
+    def _asked(self, ask: Callable[[Connection], T]) -> T:
+        """What is asked of one state; of the primary's where a replica does not know it."""
+
+        def look() -> T:
+            with reading(self._source) as connection:
+                return ask(connection)
+
+        return retried(self._source, look)
+
     def _look_up(self, ask: Callable[[View], T]) -> T:
         """What is asked of the state of now: out of memory if that will do, else within a transaction."""
-        with suppress(Unremembered, HotpixError, *self._prompt.failures):  # the view below tells errors
-            return ask(Remembered(self._prompt, self._memory))
-        with reading(self._engine) as connection:
-            return ask(View(connection, None, self._memory))
+        if (prompt := self._prompt_to_ask()) is not None:
+            with suppress(Unremembered, HotpixError, *prompt.failures):  # the view below tells errors
+                return ask(Remembered(prompt, self._memory))
+        return self._asked(lambda connection: ask(View(connection, None, self._memory)))
+
+    def _prompt_to_ask(self) -> Prompt | None:
+        """What answers out of memory; None where that is too old, or a replica has to be looked at first."""
+        if (both := self._replicated) is None:
+            return self._prompt
+        if self._memory.state[0] < both.least_tx:
+            return None
+        if both.is_proven:
+            return self._replica_prompt
+        return None if both.is_usable else self._prompt
 
     def _camera(self, name: str) -> CameraRow:
         with reading(self._engine) as connection:

@@ -25,7 +25,7 @@ class PartMethods(Opened):
 
     def keyword_profile_texts(self) -> list[str]:
         """The registry's own keyword profiles, in TOML."""
-        with reading(self._engine) as connection:
+        with reading(self._source) as connection:
             return queries.keyword_profile_texts(connection)
 
     def header_rules(self) -> Rules:
@@ -37,14 +37,14 @@ class PartMethods(Opened):
 
     def version_before(self, mask_id: int) -> int | None:
         """The mask before another in its series."""
-        with reading(self._engine) as connection:
+        with reading(self._source) as connection:
             return queries.version_before(connection, mask_id)
 
     def stored_numbers(self, mask_id: int) -> bytes:
         """What the plots of a build draw, as an `.npz` archive."""
         from hotpix_registry.registry.masks import find_mask
 
-        with reading(self._engine) as connection:
+        with reading(self._source) as connection:
             find_mask(connection, mask_id)
             return queries.mask_numbers(connection, mask_id)
 
@@ -52,7 +52,7 @@ class PartMethods(Opened):
         """Where a mask comes from: its series, its camera, the program that took its darks."""
         from hotpix_registry.registry.fitting import Origin
 
-        return Origin.of(self._engine, mask_id)
+        return Origin.of(self._source, mask_id)
 
     def choose(
         self,
@@ -91,7 +91,7 @@ class PartMethods(Opened):
     def _chooser(self, mask: int | str, **asked: Any) -> Chosen | Choose:
         from hotpix_registry.registry.choose import chooser
 
-        return chooser(self._engine, mask, memory=self._memory, **asked)
+        return chooser(self._source, mask, memory=self._memory, **asked)
 
     def affected_frames(
         self, since: str, frames: Sequence[tuple[str, Facts]] = (), *, camera: str | None = None
@@ -101,6 +101,6 @@ class PartMethods(Opened):
         from hotpix_registry.registry.science_frames import ScienceFrame
 
         read = [ScienceFrame(path=path, facts=facts) for path, facts in frames]
-        with reading(self._engine) as connection:
+        with reading(self._source) as connection:
             then, now = View(connection, compare.moment_named(connection, since)), View(connection)
             return compare.affected(then, now, read, camera=camera)

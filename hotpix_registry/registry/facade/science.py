@@ -181,11 +181,11 @@ class ScienceMethods(CameraMethods, AnswerMethods):
     ) -> list[MaskFor]:
         from hotpix_registry.registry import masks_for
 
-        with reading(self._engine) as connection:
+        with reading(self._source) as connection:
             view = View(connection, moment(connection, as_of, release), self._memory)
             if camera is not None:
                 camera = view.camera(camera).name
             answered = masks_for.answer_all(
                 view, frames, camera, allow_binning=allow_binning, explained=explained, **asked
             )
-        return masks_for.fit_all(self._engine, answered, allow_binning=allow_binning)
+        return masks_for.fit_all(self._source, answered, allow_binning=allow_binning)

@@ -36,11 +36,11 @@ class StoryMethods(VersionMethods, AnswerMethods):
         UnknownId, UsageError
             One of them is not there, or their shapes differ.
         """
-        with reading(self._engine) as connection:
+        with reading(self._source) as connection:
             told = [
                 masks.summaries(connection, [masks.find_mask(connection, mask_id)])[0] for mask_id in (a, b)
             ]
-        return compare.diff_masks(told[0], content.dq(self._engine, a), told[1], content.dq(self._engine, b))
+        return compare.diff_masks(told[0], content.dq(self._source, a), told[1], content.dq(self._source, b))
 
     def draw_diff(self, diff: MaskDiff) -> bytes:
         """The picture of a comparison, as PNG: what the preset `default` masks."""
@@ -52,7 +52,7 @@ class StoryMethods(VersionMethods, AnswerMethods):
 
         Each is a release, a transaction (`tx12`), a time, or `now`.
         """
-        with reading(self._engine) as connection:
+        with reading(self._source) as connection:
             then, now = (View(connection, compare.moment_named(connection, text)) for text in (a, b))
             return compare.changed_dates(then, now, camera)
 
@@ -78,7 +78,7 @@ class StoryMethods(VersionMethods, AnswerMethods):
         progress
             called with what is done, files done and files in all
         """
-        with reading(self._engine) as connection:
+        with reading(self._source) as connection:
             since_tx = compare.moment_named(connection, since)
         frames = []
         if files:
@@ -88,7 +88,7 @@ class StoryMethods(VersionMethods, AnswerMethods):
             frames = science_frames.read_facts(
                 found, self.header_rules(), progress=_labelled(progress, "Reading headers")
             )
-        with reading(self._engine) as connection:
+        with reading(self._source) as connection:
             then, now = View(connection, since_tx), View(connection)
             asking = _labelled(progress, "Asking for masks")
             return compare.affected(then, now, frames, camera=camera, progress=asking)
@@ -99,7 +99,7 @@ class StoryMethods(VersionMethods, AnswerMethods):
         """Which dates of a camera have a mask, how old its darks are there, and what closes the gaps."""
         from hotpix_registry.registry.coverage import coverage_of
 
-        with reading(self._engine) as connection:
+        with reading(self._source) as connection:
             view = View(connection, moment(connection, as_of, release))
             return coverage_of(view, view.camera(camera), now_us=now_us())
 
@@ -126,7 +126,7 @@ class StoryMethods(VersionMethods, AnswerMethods):
         from hotpix_registry.registry.trend import lines_of, trend_of
 
         flags_of(flag)
-        with reading(self._engine) as connection:
+        with reading(self._source) as connection:
             view = View(connection)
             row = view.camera(camera)
             series = [
@@ -174,7 +174,7 @@ class StoryMethods(VersionMethods, AnswerMethods):
         """
         from hotpix_registry.registry import cite
 
-        with reading(self._engine) as connection:
+        with reading(self._source) as connection:
             if receipt is not None:
                 answer = replay(connection, receipt)
                 return cite.cite_answer(View(connection, answer.tx), answer)
@@ -219,7 +219,7 @@ class StoryMethods(VersionMethods, AnswerMethods):
     def _pixels(self, mask_id: int, flag: str) -> Pixels:
         import numpy as np
 
-        return np.flatnonzero(content.array(self._engine, mask_id, flag)).astype(np.uint32)
+        return np.flatnonzero(content.array(self._source, mask_id, flag)).astype(np.uint32)
 
 
 def _labelled(progress: Progress | None, label: str) -> Callable[[int, int], None] | None:
