@@ -2,7 +2,8 @@
 
 What is true of a job is its newest event. Whoever runs one writes an event at least every
 `heartbeat_s`; after four of them without any the job counts as interrupted. The same request may then
-be made again: a build that was stored is found by its key, a frame by its digest.
+be made again: a build that was stored is found by its key, a frame by its digest. A job whose runner is
+stopped goes back to the queue.
 """
 
 from __future__ import annotations
@@ -166,7 +167,7 @@ Progress = Callable[[str, int, int], None]
 def run(registry: Registry, engine: Engine, row: JobRow, roots: Sequence[str], heartbeat_s: float) -> None:
     """Do what was asked, as the one who asked, and write down what became of it."""
     asked = registry.acting_for(row.actor, row.host, row.software)
-    state, body = "interrupted", {"problem": LOST | {"detail": "The service was stopped meanwhile."}}
+    state, body = "queued", dict[str, Any]()  # if the service is stopped meanwhile: the next one does it
     with _Pulse(engine, row.id, heartbeat_s) as pulse:
         try:
             if row.kind == "build":
@@ -183,7 +184,10 @@ def run(registry: Registry, engine: Engine, row: JobRow, roots: Sequence[str], h
         finally:
             pulse.stop()
             with writing(engine) as connection:
-                end(connection, row.id, state, body)
+                if state in FINISHED:
+                    end(connection, row.id, state, body)
+                else:
+                    queries.add_job_event(connection, row.id, state, body)
 
 
 def build_arguments(request: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import asdict
@@ -15,6 +16,7 @@ from fastapi import FastAPI
 from starlette.types import Lifespan
 
 from hotpix_registry import __version__
+from hotpix_registry.errors import UsageError
 from hotpix_registry.web import (
     access,
     answers,
@@ -48,6 +50,8 @@ LISTENING: dict[str, Any] = {
     "timeout_keep_alive": 15,
 }
 """how uvicorn listens"""
+_FIRST_INHERITED = 3
+"""the file descriptor; see sd_listen_fds(3)"""
 
 
 def create_app(settings: ServerSettings | None = None) -> FastAPI:
@@ -147,9 +151,32 @@ def serve(
         "timeout_graceful_shutdown": 10,
         **LISTENING,
     }
+    application = "hotpix_registry.web.app:from_environment"
+    if (inherited := _inherited()) is None:
+        if started is not None:
+            started(f"http://{f'[{host}]' if ':' in host else host}:{port}")
+        uvicorn.run(application, **options)
+        return
     if started is not None:
-        started(f"http://{f'[{host}]' if ':' in host else host}:{port}")
-    uvicorn.run("hotpix_registry.web.app:from_environment", **options)
+        started("the socket that systemd opened")
+    config = uvicorn.Config(application, **options)
+    if workers > 1:
+        from uvicorn.supervisors import Multiprocess
+
+        Multiprocess(config, sockets=[inherited]).run()
+    else:
+        uvicorn.Server(config).run([inherited])
+
+
+def _inherited() -> socket.socket | None:
+    """The socket that systemd has opened for this process: while it restarts, requests wait there."""
+    if os.environ.get("LISTEN_PID") != str(os.getpid()):
+        return None
+    if os.environ.get("LISTEN_FDS") != "1":
+        raise UsageError(
+            "systemd hands over more than one socket.", next_step="Let the unit listen at one address."
+        )
+    return socket.socket(fileno=_FIRST_INHERITED)
 
 
 def from_environment() -> FastAPI:

@@ -16,7 +16,7 @@ from hotpix_registry.catalogue.queries import JobEvent
 from hotpix_registry.domain import iso
 from hotpix_registry.errors import Busy
 from hotpix_registry.registry.jobs import FINISHED, Job
-from hotpix_registry.web.state import Service, TheRegistry, TheService
+from hotpix_registry.web.state import ENDING, Service, TheRegistry, TheService
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
@@ -75,7 +75,7 @@ def events(
         raise Busy("As many listen to jobs as this service can serve.", next_step="Ask for the job instead.")
     last = request.headers.get("last-event-id", "")
     return StreamingResponse(
-        _stream(service, job_id, int(last) if last.isdecimal() and len(last) < 19 else after),
+        _stream(request, service, job_id, int(last) if last.isdecimal() and len(last) < 19 else after),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
     )
@@ -85,7 +85,7 @@ def _event(event: JobEvent) -> dict[str, Any]:
     return {"event_id": event.id, "at": iso(event.at_us), "state": event.state} | event.body
 
 
-async def _stream(service: Service, job_id: int, after: int) -> AsyncIterator[str]:
+async def _stream(request: Request, service: Service, job_id: int, after: int) -> AsyncIterator[str]:
     service.streams += 1
     try:
         state, spoken = "", time.monotonic()
@@ -96,7 +96,7 @@ async def _stream(service: Service, job_id: int, after: int) -> AsyncIterator[st
                 yield f"id: {event.id}\nevent: {event.state}\ndata: {data}\n\n"
             if not state:  # whoever comes back after the end has heard all
                 state = (await asyncio.to_thread(service.registry.job, job_id)).state
-            if state in FINISHED:
+            if state in FINISHED or ENDING in request.scope:  # whoever listens comes back, and goes on
                 return
             if time.monotonic() - spoken > _STILL_HERE_S:
                 spoken = time.monotonic()

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from typing import Any, cast
 
 from hotpix_registry.web.heads import BoundedHeads
 from hotpix_registry.web.protection import SLOWEST_BYTES_PER_S
+from hotpix_registry.web.state import ENDING
 
 HEAD_S = 15.0
 """from its first byte, or from the beginning of the connection, until a request's head is complete"""
@@ -37,6 +39,12 @@ class PatientProtocol(BoundedHeads):
             self._head = _cancel(self._head)
         elif self._head is None:
             self._head = self.loop.call_later(self.head_s, self.transport.abort)
+
+    def shutdown(self) -> None:
+        """The service ends; what streams until something happens is told by its request's scope."""
+        if self.cycle is not None:
+            cast("dict[str, Any]", self.cycle.scope)[ENDING] = True
+        super().shutdown()
 
     def pause_writing(self) -> None:
         """More waits to be sent than the other end takes at once."""

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from hotpix_registry.registry import Registry
 
 
+ENDING = "hotpix.ending"
+"""in the scope of a request that is in work while the service ends"""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerSettings:
     """How a service is set up; `hotpix-registry serve` fills it in."""

@@ -256,13 +256,18 @@ def test_a_killed_service_loses_no_job_and_its_successor_goes_on(
     assert len(registry.masks()) == 1
 
 
-def test_a_service_that_is_stopped_says_that_its_job_was_interrupted(
+def test_a_service_that_is_stopped_puts_its_job_back_and_ends_its_streams(
     registry: Registry, database: str, darks: Path, tmp_path: Path
 ) -> None:
-    with served(ServerSettings(database=database), tmp_path, workers=1) as (process, _):
+    with served(ServerSettings(database=database), tmp_path, workers=1) as (process, url):
         job_id = registry.queue_build(CAMERA, LIMIT, most_waiting=9)
-        runner_of(registry, job_id)
-        process.terminate()
+        with urlopen(f"{url}/v1/jobs/{job_id}/events", timeout=60) as stream:
+            next(line for line in stream if line == b"event: running\n")
+            process.terminate()
+            assert stream.read()[-1:] in (b"\n", b"")  # it ends between two events
         assert process.wait(60) in (0, -signal.SIGTERM)
-    job = registry.job(job_id)
-    assert job.state in ("interrupted", "done")
+    state = registry.job(job_id).state
+    assert state in ("queued", "done")
+    if state == "queued":
+        assert registry.run_next_job(roots=(), at_once=1)
+    assert registry.job(job_id).state == "done"
