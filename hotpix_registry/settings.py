@@ -19,7 +19,7 @@ KEYS = (
     "server_url",
     "server_token",
 )
-POOLERS = ("none", "transaction")
+POOLERS = ("none", "pgbouncer")
 
 
 def data_dir(name: str) -> Path:
@@ -59,14 +59,14 @@ def database_statement_timeout_s() -> float | None:
 
 
 def database_pooler() -> bool:
-    """Whether a pooler that hands sessions on with each transaction stands before PostgreSQL."""
+    """Whether pgbouncer stands before PostgreSQL, which may hand sessions on with each transaction."""
     chosen = setting("database_pooler") or POOLERS[0]
     if chosen not in POOLERS:
         raise UsageError(
             f"'{chosen}' is no pooler of a database.",
             next_step=f"HOTPIX_DATABASE_POOLER is {' or '.join(POOLERS)}.",
         )
-    return chosen == "transaction"
+    return chosen == "pgbouncer"
 
 
 def _number(key: str, usual: float, *, least: float, most: float) -> float:

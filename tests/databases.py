@@ -113,6 +113,23 @@ class PostgreSQL:
             replica.stop()
             shutil.rmtree(folder, ignore_errors=True)
 
+    def run(self, program: str, *arguments: str) -> None:
+        """A program that comes with the server, as its superuser."""
+        place = ("-h", str(self._url.query["host"]), "-U", str(self._url.username))
+        done = subprocess.run(
+            [str(self._server.bin_path / program), *place, *arguments],
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+
+    def forget(self, database: str, *roles: str) -> None:
+        """Drop a database and the roles that were made for it."""
+        self._drop(database)
+        for role in roles:
+            self._admin.exec_driver_sql(f"DROP ROLE {role}")
+
     def restart_if_down(self) -> None:
         self._server.ensure_postgres_running()
         self._admin = self._administer()

@@ -337,6 +337,11 @@ def translated(engine: Engine) -> Iterator[None]:
             raise DatabaseAway(
                 f"The registry {where} was busy for {_BUSY_TIMEOUT_S} s.", next_step="Try again."
             ) from error
+        if "unsupported startup parameter" in text:
+            raise DatabaseUnavailable(
+                f"The registry {where} lies behind a pooler that takes no options.",
+                next_step="Set HOTPIX_DATABASE_POOLER=pgbouncer.",
+            ) from error
         if "invalid connection option" in text:
             raise UsageError(f"The registry {where} cannot be reached: {text}.", next_step=_HINT) from error
         if _is_unreachable(engine, own):

@@ -49,7 +49,7 @@ def locked(database: str) -> Iterator[None]:
     engine.dispose()
 
 
-@pytest.mark.parametrize("pooler", ["none", "transaction"])
+@pytest.mark.parametrize("pooler", ["none", "pgbouncer"])
 def test_a_statement_is_cut_where_a_time_is_given_and_nowhere_else(
     place: str, pooler: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -94,7 +94,7 @@ def test_a_process_has_so_many_connections_and_tells_who_comes_later(
 def test_behind_a_pooler_nothing_is_prepared_and_no_session_is_counted_on(
     place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("HOTPIX_DATABASE_POOLER", "transaction")
+    monkeypatch.setenv("HOTPIX_DATABASE_POOLER", "pgbouncer")
     with Registry(place) as registry:
         for _ in range(12):  # psycopg prepares what it has seen five times
             registry.mask(CAMERA, "2021-05-02")
@@ -109,7 +109,7 @@ def test_behind_a_pooler_nothing_is_prepared_and_no_session_is_counted_on(
     [
         ("HOTPIX_DATABASE_CONNECTIONS", "many", "'many' does not fit database_connections."),
         ("HOTPIX_DATABASE_CONNECTIONS", "1", "Write a number from 2 to 1000."),
-        ("HOTPIX_DATABASE_POOLER", "session", "HOTPIX_DATABASE_POOLER is none or transaction."),
+        ("HOTPIX_DATABASE_POOLER", "session", "HOTPIX_DATABASE_POOLER is none or pgbouncer."),
     ],
 )
 def test_a_setting_that_cannot_be_meant_is_refused(
