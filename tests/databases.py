@@ -130,6 +130,17 @@ class PostgreSQL:
         for role in roles:
             self._admin.exec_driver_sql(f"DROP ROLE {role}")
 
+    @contextmanager
+    def closed(self, database: str) -> Iterator[None]:
+        """A database that lets nobody in, and has thrown out who was there."""
+        name = sa.make_url(database).database
+        self._admin.exec_driver_sql(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+        self._admin.exec_driver_sql(
+            f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
+        )
+        yield
+        self._admin.exec_driver_sql(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+
     def restart_if_down(self) -> None:
         self._server.ensure_postgres_running()
         self._admin = self._administer()

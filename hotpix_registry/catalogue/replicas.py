@@ -70,6 +70,7 @@ class Replicated:
         self._lock = Lock()
         self._told_tx = 0
         self._is_proven = False
+        self._known_id: str | None = None
         self._not_before = 0.0
         self._amiss = ""
         event.listen(replica, "connect", self._is_new)
@@ -171,21 +172,32 @@ class Replicated:
         found = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
         if found != self._revision:
             return self.leave(f"it has the schema {found}, and not yet {self._revision}")
-        with self.primary.connect() as primary:
-            if _first_id(connection) != _first_id(primary):
-                raise UsageError(
-                    f"{self._described} is no replica: it holds another registry.",
-                    next_step="Correct HOTPIX_DATABASE_READ_URL, or unset it.",
-                )
-            newest = _act(connection, newest_tx(connection))
-            if newest is not None and _act(primary, newest[0]) != newest:
-                raise UsageError(
-                    f"{self._described} is no replica: its transaction {newest[0]} is another one.",
-                    next_step="Make it anew from the primary, or unset HOTPIX_DATABASE_READ_URL.",
-                )
+        first_id = _first_id(connection)
+        try:
+            with self.primary.connect() as primary:
+                self._compare(connection, first_id, primary)
+        except (sa.exc.DBAPIError, failure(self.primary)):
+            if (
+                first_id is None or first_id != self._known_id
+            ):  # else the primary is away, and it was proven before
+                raise
+        self._known_id = first_id
         if self._amiss:
             log.warning("%s is read from again.", self._described)
         self._is_proven, self._amiss = True, ""
+
+    def _compare(self, connection: Connection, first_id: str | None, primary: Connection) -> None:
+        if first_id != _first_id(primary):
+            raise UsageError(
+                f"{self._described} is no replica: it holds another registry.",
+                next_step="Correct HOTPIX_DATABASE_READ_URL, or unset it.",
+            )
+        newest = _act(connection, newest_tx(connection))
+        if newest is not None and _act(primary, newest[0]) != newest:
+            raise UsageError(
+                f"{self._described} is no replica: its transaction {newest[0]} is another one.",
+                next_step="Make it anew from the primary, or unset HOTPIX_DATABASE_READ_URL.",
+            )
 
     def leave(self, why: str) -> None:
         """Read at the primary for a while, and say so once."""

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from hotpix_registry import Registry
-from hotpix_registry.errors import UnknownId, UsageError
+from hotpix_registry.catalogue.engine import reading
+from hotpix_registry.errors import DatabaseUnavailable, UnknownId, UsageError
 from tests.databases import PostgreSQL, Replica
 from tests.story import CAMERA, import_pixels, register_camera
 
@@ -107,6 +108,23 @@ def test_while_the_replica_is_down_the_primary_answers_and_one_warning_says_so(
         (True, False),
         (False, True),
     ]
+
+
+def test_while_the_primary_is_away_the_replica_answers(
+    postgresql: PostgreSQL, replica: Replica, place: str
+) -> None:
+    with Registry(place, read_database=replica.address(place)) as registry:
+        answer = registry.mask(CAMERA, NIGHT).answer
+        replica.pause()  # since what closes the primary would be streamed as well
+        with postgresql.closed(place):
+            with reading(registry._source):  # so that the next needs a connection that is new
+                assert [mask["mask_id"] for mask in registry.masks()] == [1]
+            assert registry.mask(CAMERA, NIGHT).answer == answer
+            assert registry.mask_array(1).sum() == 2
+            with pytest.raises(DatabaseUnavailable, match="cannot be reached"):
+                registry.create_release("2021A")
+        replica.catch_up(place)
+        registry.create_release("2021A")
 
 
 def test_what_is_no_replica_is_refused(
