@@ -13,7 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from hotpix_registry import toml
-from hotpix_registry.domain import USUAL_BOUNDS, Facts, GateBounds, Night, digest, parse_date
+from hotpix_registry.domain import (
+    USUAL_BOUNDS,
+    Facts,
+    GateBounds,
+    Night,
+    canonical_json,
+    digest,
+    parse_date,
+)
 from hotpix_registry.errors import ProfileError, damaged_row
 from hotpix_registry.settings import data_dir
 
@@ -88,6 +96,7 @@ class CameraProfile:
             What was stored is no profile any more.
         """
         try:
+            canonical_json(values)  # none of its numbers is infinite
             return cls(
                 **dict(values)
                 | {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from hotpix_registry.cameras import CameraProfile, Sections
 from hotpix_registry.catalogue import checking, schema
 from hotpix_registry.catalogue import engine as databases
 from hotpix_registry.domain import Defect, Recipe, Rule, digest
@@ -88,6 +90,13 @@ def test_a_damaged_row_is_one_sentence_wherever_it_is_met(
         findings = [f for f in opened.verify(fix=True).amiss if f.where.startswith(where)]
     assert len(findings) == 1
     assert "Restore a backup: `hotpix-registry import BACKUP --database NEW`" in findings[0].cure
+
+
+def test_an_infinite_number_is_no_profile_of_a_camera() -> None:
+    stored = json.dumps(CameraProfile(name="aspen", detector=Sections(gain_e_per_adu=1.5)).as_dict())
+    assert CameraProfile.from_dict(json.loads(stored)).detector.gain_e_per_adu == 1.5
+    with pytest.raises(IntegrityError, match="profile of a camera"):
+        CameraProfile.from_dict(json.loads(stored.replace("1.5", "1e999")))
 
 
 def test_a_damaged_mask_says_how_it_is_mended(kept: Registry, database: str) -> None:
