@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import socket
@@ -50,6 +51,8 @@ LISTENING: dict[str, Any] = {
     "timeout_keep_alive": 15,
 }
 """how uvicorn listens"""
+_GARBAGE = 2000
+"""objects after which cycles of them are looked for: thousands of requests would leave megabytes"""
 _FIRST_INHERITED = 3
 """the file descriptor; see sd_listen_fds(3)"""
 
@@ -181,4 +184,7 @@ def _inherited() -> socket.socket | None:
 
 def from_environment() -> FastAPI:
     """The application as `serve` describes it to its workers."""
-    return create_app(ServerSettings(**json.loads(os.environ[ENVIRONMENT])))
+    application = create_app(ServerSettings(**json.loads(os.environ[ENVIRONMENT])))
+    gc.freeze()  # what lives as long as the process need not be looked through again and again
+    gc.set_threshold(_GARBAGE)
+    return application

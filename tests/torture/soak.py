@@ -95,6 +95,11 @@ def soak(server: PostgreSQL, *, kind: str, campaigns: int, seed: int) -> Iterato
                 handles.append(process.num_fds() if hasattr(process, "num_fds") else process.num_handles())
             problems += place.amiss(registry)
             problems += life.ask(registry, client, questions=1000)
+            before_mib = process.memory_info().rss / 2**20
+            problems += life.ask(registry, client, questions=2000)
+            grown_asked = process.memory_info().rss / 2**20 - before_mib
+    if grown_asked > 2:
+        problems.append(f"the service grew by {grown_asked:.1f} MiB over 1000 questions")
     settled = max(1, campaigns // 4)
     grown = memory_mib[-1] - max(memory_mib[: settled + 1])
     if grown > 0.1 * memory_mib[settled]:
