@@ -19,10 +19,8 @@ from numpy.typing import NDArray
 from hotpix_registry.errors import UnreadableFrame, UsageError
 from hotpix_registry.fits import pixels
 from hotpix_registry.fits.exports import Boxes
+from hotpix_registry.fits.packing import MOST_PIXELS
 from hotpix_registry.fits.streams import COPY_AGAIN
-
-MOST_PIXELS = 1 << 29
-"""of a mask that is taken in, which costs five times as many bytes here"""
 
 _STRIP_PIXELS = 1 << 22
 

@@ -34,8 +34,10 @@ SPARSE = "sparse"
 
 _HEAD = struct.Struct(">4I")
 _LENGTH = struct.Struct(">I")
-_MOST_REST, _MOST_PIXELS = 1 << 28, 1 << 31
-"""what no mask exceeds: bytes of a file without its images, and pixels"""
+MOST_PIXELS = 1 << 28
+"""what no mask exceeds, nor any detector: a file of 800 MB"""
+_MOST_REST = 1 << 28
+"""bytes of a file without its images"""
 _GOOD = b"\x80\x00"
 """0 as unsigned 16-bit numbers are written: minus BZERO = 32768"""
 
@@ -231,7 +233,7 @@ def _open(encoding: str, blob: bytes) -> tuple[int, int, int, int, bytes, array[
             position += length
         first = _inflated(streams[0], _MOST_REST)
         nx, ny, bad_start, dq_start = _HEAD.unpack_from(first)
-        if nx * ny > _MOST_PIXELS:
+        if nx * ny > MOST_PIXELS:
             raise _damaged()
         gaps, flags = _inflated(streams[1], 4 * nx * ny), _inflated(streams[2], 2 * nx * ny)
         rest = first[_HEAD.size :]

@@ -135,10 +135,8 @@ def feed_guided(target: Target, *, inputs: int, minutes: float, seed: int) -> Ta
         corpus.mkdir()
         for number, data in enumerate(target.seeds()):
             (corpus / f"seed-{number}").write_bytes(data)
-        words = "\n".join(
-            '"' + re.sub(r"..", r"\\x\g<0>", word[:64].hex()) + '"' for word in target.words if word
-        )
-        (folder / "words").write_text(words, encoding="ascii")
+        words = ['"' + re.sub(r"..", r"\\x\g<0>", word[:64].hex()) + '"' for word in target.words if word]
+        (folder / "words").write_text("\n".join(["# words", *words, ""]), encoding="ascii")
         while tally.tried < inputs and (left_s := ends - time.monotonic()) > 1:
             before = tally.tried
             _one_process(target, folder, tally, inputs - tally.tried, left_s, seed)
