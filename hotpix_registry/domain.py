@@ -431,6 +431,8 @@ class Frame:
     """the frame of which this one is the same exposure, saved again"""
     excluded: str | None = None
     """why an operator took it out"""
+    marks: tuple[tuple[int, int], ...] = ()
+    """(size_bytes, mtime_ns) at each of the paths when it was ingested there"""
 
     @property
     def name(self) -> str:

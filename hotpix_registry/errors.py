@@ -123,6 +123,16 @@ class UnreadableFrame(HotpixError):
     code, exit_code, http_status = "unreadable-frame", 1, 422
 
 
+class NoObject(UnreadableFrame):
+    """Nothing at a URL."""
+
+
+class ObjectsUnavailable(HotpixError):
+    """A store of objects that does not answer, or lets nobody in."""
+
+    code, exit_code, http_status = "objects-unavailable", 7, 502
+
+
 class FrameChanged(HotpixError):
     """A catalogued frame vanished or changed since its ingest."""
 

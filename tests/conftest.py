@@ -11,6 +11,7 @@ import pytest
 from hotpix_registry.registry import Registry
 from hotpix_registry.settings import KEYS
 from tests.databases import PostgreSQL, give_id, migrate, running_postgresql
+from tests.object_store import Store, running_store
 
 REAL_DATA = Path(__file__).parents[1] / ".." / "shared" / "data"
 
@@ -72,6 +73,21 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for key in KEYS:
         if key != "cache_dir":
             monkeypatch.delenv(f"HOTPIX_{key.upper()}", raising=False)
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[Store]:
+    with running_store() as store:
+        yield store
+
+
+@pytest.fixture
+def store(s3: Store, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """An S3 server, and the settings that lead to it."""
+    for name, value in s3.environment.items():
+        monkeypatch.setenv(name, value)
+    s3.failures.clear()
+    return s3
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from hotpix_registry.registry import Registry
+from tests.small_camera import write_frame
 
 PACKAGE = Path(__file__).parents[1] / "hotpix_registry"
 
@@ -19,7 +20,7 @@ LAYERS = [
     {"report"},
     {"plots", "simulate"},
     {"catalogue", "science", "fits", "planning", "timeline"},
-    {"cameras", "files", "tables", "work"},
+    {"cameras", "files", "places", "tables", "work"},
     {"settings"},
     {"toml"},
     {"errors"},
@@ -87,7 +88,10 @@ def test_nothing_that_is_read_is_run() -> None:
                     assert given.get("allow_pickle") == "False", path
 
 
-HEAVY = {"numpy", "astropy", "ccdproc", "scipy", "matplotlib", "alembic", "dask", "distributed"}
+HEAVY = {
+    *("numpy", "astropy", "ccdproc", "scipy", "matplotlib", "alembic"),
+    *("dask", "distributed", "fsspec", "aiohttp"),
+}
 COMMAND = """
 import sys
 from hotpix_registry.cli import main
@@ -140,3 +144,10 @@ def test_a_command_imports_its_own_module_alone_and_one_kind_of_database(
     assert not (HEAVY | {"rich.console"}) & imported
     if database.endswith(".sqlite"):
         assert not {"psycopg", "sqlalchemy.dialects.postgresql"} & imported
+
+
+def test_frames_on_a_disk_need_nothing_of_those_elsewhere(database: str, tmp_path: Path) -> None:
+    write_frame(tmp_path / "dark.fits")
+    imported = imported_by(COMMAND, "ingest", str(tmp_path / "dark.fits"), "--database", database)
+    assert not {"fsspec", "hotpix_registry.places.objects", "hotpix_registry.places.reading"} & imported
+    assert not {"numpy", "astropy"} & imported

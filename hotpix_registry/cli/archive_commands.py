@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -29,7 +30,9 @@ def register(app: typer.Typer) -> None:
 
 
 def identify(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="Darks, or any long exposures; FITS.")],
+    files: Annotated[
+        list[str], typer.Argument(metavar="FILE…", help="Darks, or any long exposures; FITS, or their URLs.")
+    ],
     camera: Annotated[
         str | None, typer.Option("--camera", metavar="NAME", help="Compare with this camera's masks only.")
     ] = None,
@@ -42,7 +45,7 @@ def identify(
     camera fits, or when the frame has too few hot pixels to tell.
     """
     for file in files:
-        if file.is_dir():
+        if os.path.isdir(file):
             hint = f"Name the frames in it, such as {file}/*.fits."
             raise UsageError(f"{file} is a folder.", next_step=hint)
     failures: list[tuple[str, HotpixError]] = []

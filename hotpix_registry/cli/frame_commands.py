@@ -44,7 +44,9 @@ def ingest(
     paths: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="PATH…", help="Files, folders, globs, @list.txt, or - for a list on standard input."
+            metavar="PATH…",
+            help="Files, folders, globs, s3:// and https:// URLs of these, @list.txt, or - for a list on "
+            "standard input.",
         ),
     ] = None,
     recursive: Annotated[
@@ -158,7 +160,7 @@ def _print_ingest(report: IngestReport, fmt: Format) -> None:
 
 
 def header(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A FITS file, compressed or not.")],
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A FITS file or its URL, compressed or not.")],
     kind: Annotated[
         Kind | None, typer.Option("--type", help="What it is, where its header does not say.")
     ] = None,

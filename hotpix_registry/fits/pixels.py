@@ -7,12 +7,13 @@ import re
 import threading
 import warnings
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self, cast
+from typing import IO, Any, Protocol, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,11 +31,13 @@ from hotpix_registry.fits.streams import (
     open_bytes,
     truncated,
 )
+from hotpix_registry.places import is_url
 
 Section = tuple[slice, slice]
 """(y, x): 0-based, with whole numbers as start and stop"""
 
 _OVERSCAN_ROWS = 128
+_TILE_BUFFER = 256 << 10
 _DTYPES = {8: "u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
 
 
@@ -95,12 +98,13 @@ class RowsFile:
     `dtype` is that of all strips: native uint16 for unsigned 16-bit and for 8-bit images, float32 where
     that is exact or the file itself holds no more, else float64. NaN stays NaN, and BLANK becomes NaN
     except in unsigned 16-bit images, which have no place for it. Reading from several threads at once
-    is safe for plain files only.
+    is safe for plain files only. `compressed` says that it is to be read in rising order: it is unpacked,
+    or fetched from elsewhere. Pickled, it is opened again where it is unpickled.
     """
 
     def __init__(
         self,
-        path: Path,
+        path: Path | str,
         raw_rows: _RawRows,
         hdu: int,
         shape: tuple[int, int],
@@ -112,6 +116,7 @@ class RowsFile:
         self.compressed = not raw_rows.plain
         self._raw_rows = raw_rows
         self._scaling = scaling
+        self._trim = trim
         try:
             section = (
                 parse_section(trim, shape) if isinstance(trim, str) else trim or (slice(None), slice(None))
@@ -139,6 +144,13 @@ class RowsFile:
             raw = self._raw_rows.read(self._y0 + y0, self._y0 + y1)
             return self._scaling.apply(raw if self._columns is None else raw[:, self._columns])
 
+    def again(self) -> RowsFile:
+        """The same rows, opened again: for another process, or for reading them in another order."""
+        return open_rows(self.path, hdu=self.hdu, trim=self._trim)
+
+    def __reduce__(self) -> tuple[Callable[..., RowsFile], tuple[Any, ...]]:
+        return _opened_again, (self.path, self.hdu, self._trim)
+
     def close(self) -> None:
         self._raw_rows.close()
 
@@ -152,11 +164,12 @@ class RowsFile:
 
 
 def open_rows(path: str | Path, *, hdu: int | None = None, trim: Section | str | None = None) -> RowsFile:
-    """Open the image of a FITS file to read strips of its rows.
+    """Open the image of a FITS file, by its path or URL, to read strips of its rows.
 
-    Plain files are read in place. Gzip and bzip2 files, known by their first bytes, are decompressed as
-    the reading goes on: rows in rising order cost one pass, going back begins anew. Tile-compressed
-    images (`.fz`) cost the tiles a strip touches. Third and further axes of length 1 are dropped.
+    Plain files are read in place, objects by ranges, ahead of a reading in rising order. Gzip and bzip2
+    files, known by their first bytes, are decompressed as the reading goes on: rows in rising order cost
+    one pass, going back begins anew. Tile-compressed images (`.fz`) cost the tiles a strip touches. Third
+    and further axes of length 1 are dropped.
 
     Parameters
     ----------
@@ -172,8 +185,10 @@ def open_rows(path: str | Path, *, hdu: int | None = None, trim: Section | str |
         extensions, or a cube.
     ProfileError
         When `trim` does not fit the image.
+    ObjectsUnavailable, UsageError
+        When the store of an object does not answer, or a library for it is missing.
     """
-    path = Path(path)
+    path = path if isinstance(path, str) and is_url(path) else Path(path)
     with naming(path):
         source = open_bytes(path)
         try:
@@ -181,6 +196,10 @@ def open_rows(path: str | Path, *, hdu: int | None = None, trim: Section | str |
         except BaseException:
             source.close()
             raise
+
+
+def _opened_again(path: Path | str, hdu: int, trim: Section | str | None) -> RowsFile:
+    return open_rows(path, hdu=hdu, trim=trim)
 
 
 def overscan_level(source: str | Path | Rows, section: Section | str) -> float:
@@ -336,7 +355,7 @@ class _RawRows(Protocol):
     def close(self) -> None: ...
 
 
-def _open_image(path: Path, source: Bytes, hdu: int | None, trim: Section | str | None) -> RowsFile:
+def _open_image(path: Path | str, source: Bytes, hdu: int | None, trim: Section | str | None) -> RowsFile:
     image = _find_image(source, hdu)
     values = blocks.image_values(image.values)
     shape = blocks.image_shape(values)
@@ -356,8 +375,11 @@ def _open_image(path: Path, source: Bytes, hdu: int | None, trim: Section | str 
     if not isinstance(source, PlainBytes):
         raise blocks.compressed_twice()
     _check_tiles(image.values, shape)
-    tiles = _TileRows(path, image.index, blocks.whole(values.get("NAXIS")) or 2)
-    source.close()
+    # astropy asks for a few bytes at a time
+    opened = path if source.at_hand else BufferedReader(source.file, _TILE_BUFFER)
+    tiles = _TileRows(opened, image.index, blocks.whole(values.get("NAXIS")) or 2)
+    if source.at_hand:
+        source.close()
     return RowsFile(path, tiles, image.index, shape, scaling, trim)
 
 
@@ -377,7 +399,7 @@ class _StoredRows:
     """Rows that lie one after the other in a plain or decompressed stream."""
 
     def __init__(self, source: Bytes, start: int, bitpix: int, shape: tuple[int, int]) -> None:
-        self.plain = isinstance(source, PlainBytes)
+        self.plain = isinstance(source, PlainBytes) and source.at_hand
         self._source = source
         self._start = start
         self._dtype = np.dtype(_DTYPES[bitpix])
@@ -442,7 +464,7 @@ def _tile_errors() -> tuple[type[Exception], ...]:
 class _TileRows:
     """Rows of a tile-compressed image, by astropy's tiles."""
 
-    def __init__(self, path: Path, number: int, n_axes: int) -> None:
+    def __init__(self, opened: Path | str | IO[bytes], number: int, n_axes: int) -> None:
         from astropy.io import fits
         from astropy.utils.exceptions import AstropyUserWarning
 
@@ -452,7 +474,7 @@ class _TileRows:
             # Of a last block without its padding; whether the data are whole is known by now.
             warnings.simplefilter("ignore", AstropyUserWarning)
             try:
-                self._hdus = fits.open(path, memmap=False, do_not_scale_image_data=True)
+                self._hdus = fits.open(opened, memmap=False, do_not_scale_image_data=True)
             except _tile_errors() as error:
                 raise _corrupt(f"its compressed tiles cannot be read: {error}") from error
             try:

@@ -1,4 +1,4 @@
-"""Bytes of plain, gzip and bzip2 files at any place, with bounded memory; standard library only.
+"""Bytes of plain, gzip and bzip2 files and objects at any place, with bounded memory.
 
 Whatever goes wrong is an `UnreadableFrame` whose sentence begins with "The file"; `naming` puts its name
 there, where callers do not name it themselves.
@@ -16,11 +16,15 @@ import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from io import FileIO
+from io import RawIOBase
 from pathlib import Path
-from typing import IO, Self, cast
+from typing import IO, TYPE_CHECKING, Self, cast
 
 from hotpix_registry.errors import UnreadableFrame
+from hotpix_registry.places import Marks, is_url, resolved
+
+if TYPE_CHECKING:
+    from hotpix_registry.places.reading import ObjectFile
 
 COPY_AGAIN = "Copy it again from the camera or the archive, or leave it out."
 
@@ -32,7 +36,7 @@ _HEAD = 8 * 2880
 """what is read when a file is opened: the header of nearly every frame"""
 _GZIP, _BZIP2 = b"\x1f\x8b", b"BZh"
 
-_Opener = Callable[[FileIO], IO[bytes]]
+_Opener = Callable[[RawIOBase], IO[bytes]]
 
 
 class Bytes(ABC):
@@ -40,6 +44,8 @@ class Bytes(ABC):
 
     compression: str = ""
     """'', gz or bz2"""
+    at_hand: bool = True
+    """False: reading waits for a network"""
 
     @abstractmethod
     def read_into(self, view: memoryview, offset: int) -> int:
@@ -77,14 +83,26 @@ class Bytes(ABC):
         self.close()
 
 
-def open_bytes(path: Path | str) -> PlainBytes | StreamBytes:
-    """Open a file for reading at any place; gzip and bzip2 are known by their first bytes.
+def open_bytes(path: Path | str, marks: Marks | None = None) -> PlainBytes | StreamBytes:
+    """Open a file, or an object at a URL, for reading at any place; gzip and bzip2 are known by their first
+    bytes.
+
+    Parameters
+    ----------
+    marks
+        those of an object, where they are known: its store is not asked again
 
     Raises
     ------
     UnreadableFrame
         When it cannot be opened.
+    ObjectsUnavailable, UsageError
+        The store of an object does not answer, or a library for it is missing.
     """
+    if isinstance(path, str) and is_url(url := path):
+        path = resolved(url)
+        if is_url(path):
+            return _open_object(path, marks)
     try:
         about = os.stat(path)
         if stat.S_ISDIR(about.st_mode):
@@ -107,11 +125,23 @@ def open_bytes(path: Path | str) -> PlainBytes | StreamBytes:
     return StreamBytes(file, "gz" if head.startswith(_GZIP) else "bz2")
 
 
+def _open_object(url: str, marks: Marks | None) -> PlainBytes | StreamBytes:
+    from hotpix_registry.places.reading import ObjectFile
+
+    file = ObjectFile(url, marks)
+    if not file.head.startswith((_GZIP, _BZIP2)):
+        return ObjectBytes(file, file.size, file.head)
+    source = StreamBytes(file, "gz" if file.head.startswith(_GZIP) else "bz2")
+    source.at_hand = False
+    return source
+
+
 class PlainBytes(Bytes):
     """Bytes of a file as they are; several threads may read at once."""
 
-    def __init__(self, file: FileIO, size: int, head: bytes) -> None:
-        self._file, self._head = file, head
+    def __init__(self, file: RawIOBase, size: int, head: bytes) -> None:
+        self.file = file
+        self._head = head
         self._lock = threading.Lock()
         self.size = size
 
@@ -143,19 +173,32 @@ class PlainBytes(Bytes):
 
     def _read_some(self, view: memoryview, offset: int) -> int:
         if hasattr(os, "preadv"):
-            return os.preadv(self._file.fileno(), [view], offset)
+            return os.preadv(self.file.fileno(), [view], offset)
         with self._lock:  # Windows has one position per open file
-            self._file.seek(offset)
-            return self._file.readinto(view)
+            self.file.seek(offset)
+            return self.file.readinto(view) or 0
 
     def close(self) -> None:
-        self._file.close()
+        self.file.close()
+
+
+class ObjectBytes(PlainBytes):
+    """Bytes of an object as they are; several threads may read, one after the other."""
+
+    at_hand = False
+
+    def __init__(self, file: ObjectFile, size: int, head: bytes) -> None:
+        super().__init__(file, size, head)
+        self._object = file
+
+    def _read_some(self, view: memoryview, offset: int) -> int:
+        return self._object.read_into(view, offset)
 
 
 class StreamBytes(Bytes):
     """Decompressed bytes of a stream that only runs forward; going back opens it again."""
 
-    def __init__(self, file: FileIO, compression: str) -> None:
+    def __init__(self, file: RawIOBase, compression: str) -> None:
         self.compression = compression
         self._file = file
         self._opener = _gzip_opener() if compression == "gz" else cast(_Opener, bz2.open)
@@ -177,7 +220,7 @@ class StreamBytes(Bytes):
         place = self._file.tell()
         try:
             self._file.seek(-4, os.SEEK_END)
-            return int.from_bytes(self._file.read(4), "little")
+            return int.from_bytes(self._file.read(4) or b"", "little")
         except OSError as error:
             raise _unreadable(error) from None
         finally:
@@ -249,14 +292,14 @@ def _corruptions() -> tuple[type[Exception], ...]:
 
 
 @contextmanager
-def naming(path: Path) -> Iterator[None]:
+def naming(path: Path | str) -> Iterator[None]:
     """Let sentences about an unreadable file say which one."""
     try:
         yield
     except UnreadableFrame as error:
         begin, rest = error.message[:8], error.message[8:]
         message = f"{path}{rest}" if begin == "The file" else f"{path}: {error.message}"
-        raise UnreadableFrame(message, next_step=error.next_step) from error.__cause__
+        raise type(error)(message, next_step=error.next_step) from error.__cause__
 
 
 def truncated(how: str) -> UnreadableFrame:

@@ -23,6 +23,7 @@ from hotpix_registry.errors import (
     UsageError,
 )
 from hotpix_registry.fits import headers
+from hotpix_registry.places import is_url, resolved
 from hotpix_registry.registry.choose import Choose, Chosen
 from hotpix_registry.registry.fitting import Origin, geometry_of
 from hotpix_registry.registry.frames import camera_named
@@ -78,6 +79,10 @@ def targets(
     UsageError
         Nothing is named, or it is not said where results go, or two would get one name.
     """
+    if urls := [path for path in files if is_url(path) and is_url(resolved(path))]:
+        raise UsageError(
+            f"{resolved(urls[0])} cannot be written to.", next_step="Copy the frame to this machine first."
+        )
     found = [Path(f.path) for f in find_files(files, recursive=False)]
     folders = sorted({argument for argument in files if os.path.isdir(argument)})
     if folders:

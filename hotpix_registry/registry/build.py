@@ -6,7 +6,6 @@ import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.engine import Connection, Engine
@@ -17,6 +16,7 @@ from hotpix_registry.catalogue.engine import reading, writing
 from hotpix_registry.catalogue.queries import Act, CameraRow, MaskRow
 from hotpix_registry.domain import Defect, Frame, Recipe, Rule, iso
 from hotpix_registry.errors import RevokedMask, UsageError
+from hotpix_registry.places import is_there
 from hotpix_registry.planning import Campaign
 from hotpix_registry.registry import compute, content, derived, life, masks
 from hotpix_registry.registry.compute import BuiltMask
@@ -71,7 +71,7 @@ def prefer_present(frames: Sequence[Frame]) -> list[Frame]:
 
 
 def _is_present(frame: Frame) -> bool:
-    return any(Path(path).is_file() for path in frame.paths)
+    return any(map(is_there, frame.paths))
 
 
 def build_campaign(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from hotpix_registry.catalogue.queries import CameraRow
 from hotpix_registry.domain import Facts
 from hotpix_registry.errors import UnknownId, UsageError
 from hotpix_registry.fits import headers, keywords
+from hotpix_registry.places import resolved
 from hotpix_registry.registry import life
 from hotpix_registry.registry.frames import (
     corrected,
@@ -40,7 +40,7 @@ def frame_ids(connection: Connection, given: Sequence[str]) -> list[int]:
     by_path = {path: f.frame_id for f in frames for path in f.paths}
     ids: list[int] = []
     for text in given:
-        found = by_id.get(text) or by_path.get(os.path.abspath(text))
+        found = by_id.get(text) or by_path.get(resolved(text))
         if found is None and len(text) >= 8:
             matches = [f.frame_id for f in frames if f.sha256.startswith(text.lower())]
             found = matches[0] if len(matches) == 1 else None

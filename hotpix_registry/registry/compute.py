@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import dataclasses
 import io
+import itertools
 import os
 import stat
 import sys
@@ -18,7 +19,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from hotpix_registry.cameras import CameraProfile, Sections
 from hotpix_registry.domain import Defect, Frame, Recipe, digest, iso
-from hotpix_registry.errors import FrameChanged, NothingToBuild
+from hotpix_registry.errors import FrameChanged, NoObject, NothingToBuild
+from hotpix_registry.fits.streams import naming
+from hotpix_registry.places import is_url
+from hotpix_registry.places import marks as marks_at
 from hotpix_registry.planning import Campaign, DarkSet, Role
 from hotpix_registry.registry.ingest import sha256_of
 
@@ -230,7 +234,7 @@ def _trim_heap() -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where a frame's catalogued bytes lay, and the marks of the file then."""
+    """Where a frame's catalogued bytes lay, and the marks of the file or object then."""
 
     path: str
     marks: tuple[int, ...]
@@ -239,17 +243,16 @@ class _Place:
 def locate(frames: Sequence[Frame], known: Mapping[int, _Place] | None = None) -> dict[int, _Place]:
     """Frame id → a place where its catalogued bytes lie now.
 
-    Files that bear the marks of `known` places still are not read again.
+    Files that bear the marks of `known` places still are not read again. Neither is an object with the
+    very ETag, size and time that it had when an ingest hashed it: a store does not give one ETag to other
+    bytes, while to read all of it once more would double what goes over the network.
     """
     known = known or {}
-    places = in_threads(lambda frame: _place(frame, known.get(frame.frame_id)), frames)
+    places = in_threads(lambda frame: _place(frame, known.get(frame.frame_id)), frames, _waits(frames))
     found = {frame.frame_id: place for frame, place in zip(frames, places, strict=True) if place}
     lost = [frame for frame in frames if frame.frame_id not in found]
     if lost:
-        names = [
-            f"{frame.name} has {'changed' if any(map(os.path.isfile, frame.paths)) else 'vanished'}"
-            for frame in lost[:5]
-        ]
+        names = [f"{frame.name} has {'changed' if _is_changed(frame) else 'vanished'}" for frame in lost[:5]]
         more = f", and {len(lost) - 5} more" if len(lost) > 5 else ""
         raise FrameChanged(
             f"{', '.join(names)}{more} since the ingest; no mask of this campaign was stored.",
@@ -262,7 +265,15 @@ def locate(frames: Sequence[Frame], known: Mapping[int, _Place] | None = None) -
 
 
 def _place(frame: Frame, known: _Place | None) -> _Place | None:
-    for path in frame.paths:
+    for path, then in itertools.zip_longest(frame.paths, frame.marks):
+        if is_url(path):
+            with contextlib.suppress(NoObject), naming(path):
+                now = marks_at(path)
+                place = _Place(path, now[:2])
+                unchanged = now.certain and now[:2] == then
+                if place == known or unchanged or sha256_of(path) == frame.sha256:
+                    return place
+            continue
         with contextlib.suppress(OSError):
             about = os.stat(path)
             marks = (about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns)
@@ -272,9 +283,28 @@ def _place(frame: Frame, known: _Place | None) -> _Place | None:
     return None
 
 
-def in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
-    """Results in order, by as many threads as there are processors: reading and hashing let them run."""
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+def _is_changed(frame: Frame) -> bool:
+    """Whether something still lies at a place of a frame."""
+    for path in frame.paths:
+        with contextlib.suppress(OSError, NoObject):
+            if is_url(path) or os.path.isfile(path):
+                marks_at(path)
+                return True
+    return False
+
+
+def _waits(frames: Iterable[Frame]) -> bool:
+    return any(map(is_url, itertools.chain.from_iterable(frame.paths for frame in frames)))
+
+
+def in_threads(
+    function: Callable[[Item], Result], items: Iterable[Item], waits: bool = False
+) -> list[Result]:
+    """Results in order, by as many threads as there are processors: reading and hashing let them run.
+
+    By more where each waits for a network.
+    """
+    with ThreadPoolExecutor(16 if waits else min(8, os.cpu_count() or 1)) as pool:
         return list(pool.map(function, items))
 
 
@@ -303,25 +333,21 @@ def _group(
     from hotpix_registry.fits.pixels import open_rows, overscan_level
     from hotpix_registry.science.inputs import DarkFrame, ExposureGroup
 
-    def pedestal(frame: Frame) -> float | None:
-        overscan, _ = ingredients.sections.sections_of(frame.facts)
-        if overscan is None or frame.facts.bias_subtracted:
-            return None
-        return overscan_level(places[frame.frame_id].path, overscan)
-
-    frames = []
-    for frame, level in zip(dark_set.frames, in_threads(pedestal, dark_set.frames), strict=True):
-        path, (_, trim) = places[frame.frame_id].path, ingredients.sections.sections_of(frame.facts)
-        frames.append(
-            DarkFrame(
-                rows=stack.enter_context(open_rows(path, trim=trim)),
-                name=path,
-                pedestal=level,
-                n_combined=frame.facts.n_combined,
-                unit=frame.facts.unit,
-                bias_subtracted=bool(frame.facts.bias_subtracted),
-            )
+    def opened(frame: Frame) -> DarkFrame:
+        path, (overscan, trim) = places[frame.frame_id].path, ingredients.sections.sections_of(frame.facts)
+        pedestal = None
+        if overscan is not None and not frame.facts.bias_subtracted:
+            pedestal = overscan_level(path, overscan)
+        return DarkFrame(
+            rows=stack.enter_context(open_rows(path, trim=trim)),
+            name=path,
+            pedestal=pedestal,
+            n_combined=frame.facts.n_combined,
+            unit=frame.facts.unit,
+            bias_subtracted=bool(frame.facts.bias_subtracted),
         )
+
+    frames = in_threads(opened, dark_set.frames, _waits(dark_set.frames))
     return ExposureGroup(exptime_s=dark_set.exptime_s, frames=tuple(frames), borrowed=dark_set.borrowed)
 
 

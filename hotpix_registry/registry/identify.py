@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +22,7 @@ from hotpix_registry.fits import headers
 from hotpix_registry.fits.packing import unpack_flagged
 from hotpix_registry.fits.pixels import open_rows
 from hotpix_registry.fits.streams import naming
+from hotpix_registry.places import is_url, resolved
 from hotpix_registry.registry.frames import camera_named, find_camera
 from hotpix_registry.registry.ingest import Rules, current_rules, sha256_of
 from hotpix_registry.registry.life import anchors_of
@@ -314,23 +314,24 @@ class Seen:
     x: list[int]
 
 
-def see(path: Path, rules: Rules) -> Seen:
+def see(path: str, rules: Rules) -> Seen:
     """Read a frame.
 
     Raises
     ------
     UnreadableFrame
     """
+    path = resolved(path) if is_url(path) else path
     with naming(path):
         header = headers.read_header(path)
     facts = rules.interpret(header)
     pixels = _hot_pixels(path, facts)
     try:
-        sha256 = sha256_of(str(path))
+        sha256 = sha256_of(path)
     except OSError as error:
         raise UnreadableFrame(f"{path} cannot be read: {os.strerror(error.errno or 0)}.") from None
     y, x = pixels.y.tolist(), pixels.x.tolist()
-    return Seen(path=str(path), sha256=sha256, facts=facts, shape=pixels.shape, y=y, x=x)
+    return Seen(path=path, sha256=sha256, facts=facts, shape=pixels.shape, y=y, x=x)
 
 
 def identify(engine: Source, catalogue: Catalogue, seen: Seen) -> Identification:
@@ -367,7 +368,7 @@ def identify(engine: Source, catalogue: Catalogue, seen: Seen) -> Identification
     )
 
 
-def _hot_pixels(path: Path, facts: Facts) -> HotPixels:
+def _hot_pixels(path: str, facts: Facts) -> HotPixels:
     colours = facts.configuration.bayer_pattern is not None
     if facts.trim_section is not None:
         try:

@@ -10,9 +10,9 @@ import socket
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import chain, islice
 from pathlib import Path
 from stat import S_ISDIR
@@ -24,11 +24,12 @@ from hotpix_registry.catalogue import queries
 from hotpix_registry.catalogue.engine import reading
 from hotpix_registry.catalogue.queries import Act
 from hotpix_registry.domain import Facts, Kind
-from hotpix_registry.errors import UnreadableFrame, UsageError
+from hotpix_registry.errors import NoObject, ObjectsUnavailable, UnreadableFrame, UsageError
 from hotpix_registry.fits import headers, keywords
 from hotpix_registry.fits.headers import FrameHeader
 from hotpix_registry.fits.keywords import KeywordProfile
-from hotpix_registry.fits.streams import PlainBytes, StreamBytes, open_bytes
+from hotpix_registry.fits.streams import PlainBytes, StreamBytes, naming, open_bytes
+from hotpix_registry.places import Marks, is_url, resolved
 from hotpix_registry.registry.batch import Batch, Candidate, IngestReport, PassedOver
 from hotpix_registry.work import Work, in_order
 
@@ -38,6 +39,8 @@ _FITS_NAMES = (".fits", ".fit", ".fts", ".fz")
 _LOOKED_UP = 500
 """files whose past is asked for at once"""
 _HASHERS = 2
+_FETCHERS = 8
+"""objects that are waited for at once"""
 _AHEAD = 32
 """files that are open, or done, before the first of them is waited for"""
 _CHUNK = 50
@@ -51,7 +54,10 @@ class Found(NamedTuple):
     """A file to look at; one found in a folder is skipped by its name, one named is always opened."""
 
     path: str
+    """or the URL of an object"""
     named: bool
+    marks: Marks | None = None
+    """of an object, where a list told them"""
 
 
 _MOST_STARS = 8
@@ -61,22 +67,25 @@ _MOST_STARS = 8
 def find_files(arguments: Sequence[str], *, recursive: bool, listed: Iterable[str] = ()) -> list[Found]:
     """Files behind arguments: files, folders, globs, `@list.txt`, and `-` for a list on standard input.
 
-    `listed` adds more paths.
+    URLs of objects, of prefixes that end with a slash, and globs of URLs are as good as paths. `listed` adds
+    more paths.
 
     Raises
     ------
     UsageError
         An argument that names nothing.
+    UnreadableFrame, ObjectsUnavailable
+        Objects that cannot be listed.
     """
     found: list[Found] = []
     for argument in arguments:
         if argument == "-":
-            found += [
-                Found(os.path.abspath(line), True) for line in _lines(os.fsdecode(sys.stdin.buffer.read()))
-            ]
+            found += [Found(resolved(line), True) for line in _lines(os.fsdecode(sys.stdin.buffer.read()))]
         elif argument.startswith("@"):
-            found += [Found(os.path.abspath(line), True) for line in _lines(_read(argument[1:]))]
-        elif os.path.isdir(argument):
+            found += [Found(resolved(line), True) for line in _lines(_text_of(argument[1:]))]
+        elif is_url(argument) and is_url(url := resolved(argument)):
+            found += _objects(url, recursive)
+        elif os.path.isdir(argument := _path(argument)):
             found += [Found(path, False) for path in _walk(os.path.abspath(argument), recursive)]
         elif os.path.lexists(argument):
             found.append(Found(os.path.abspath(argument), True))
@@ -92,11 +101,43 @@ def find_files(arguments: Sequence[str], *, recursive: bool, listed: Iterable[st
                     found.append(Found(os.path.abspath(match), True))
         else:
             raise UsageError(f"There is no file or folder {argument}.", next_step="Check the path.")
-    found += [Found(os.path.abspath(line), True) for line in listed]
+    found += [Found(resolved(line), True) for line in listed]
     return list({f.path: f for f in found}.values())
 
 
-def _read(path: str) -> str:
+def _path(argument: str) -> str:
+    """An argument as it was written, or the path that a file:// means."""
+    return resolved(argument) if is_url(argument) else argument
+
+
+def _objects(url: str, recursive: bool) -> list[Found]:
+    """The object at a URL, those below it, or those that it matches as a glob."""
+    from hotpix_registry.places import objects
+
+    if url.count("*") > _MOST_STARS:
+        raise UsageError(
+            f"{url[:60]}… has more than {_MOST_STARS} stars.", next_step="Name a prefix, with -r."
+        )
+    with naming(url):
+        if not url.endswith("/"):
+            try:
+                return [Found(url, True, objects.marks(url))]
+            except NoObject as error:
+                if any(star in url for star in "*?["):
+                    found = [Found(place, True, marks) for place, marks in objects.matching(url)]
+                elif recursive:
+                    return _objects(f"{url}/", recursive)
+                else:
+                    raise UsageError(f"{url}: {error.message}", next_step=error.next_step) from None
+        else:
+            listed = objects.listed(url, recursive=recursive)
+            found = [Found(place, False, marks) for place, marks in listed]
+    if not found:
+        raise UsageError(f"There is no object at {url}.", next_step="Check the URL, or give -r.")
+    return found
+
+
+def _text_of(path: str) -> str:
     try:
         return Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -185,12 +226,24 @@ def printable(path: str) -> str:
 
 
 def sha256_of(path: str) -> str:
+    """Digest of a file or an object as it is stored.
+
+    Raises
+    ------
+    OSError
+        Of a file.
+    UnreadableFrame, ObjectsUnavailable
+        Of an object.
+    """
+    if is_url(path):
+        with open_bytes(path) as source:
+            return source.sha256()
     with Path(path).open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def checked_stat(found: Found) -> os.stat_result:
-    """What the system says of a file, unless its name is no text or it is a closed folder.
+def checked_marks(found: Found) -> Marks:
+    """Size and time of a file or an object, unless its name is no text or it is a closed folder.
 
     Raises
     ------
@@ -200,13 +253,26 @@ def checked_stat(found: Found) -> os.stat_result:
         found.path.encode()
     except UnicodeEncodeError:
         raise UnreadableFrame("Its name is not valid UTF-8.", next_step="Rename it.") from None
+    if found.marks is not None:
+        return found.marks
+    if is_url(found.path):
+        return _marks(found.path)
     stat = _stat(found.path)
     if not found.named and S_ISDIR(stat.st_mode):
         raise UnreadableFrame(
             "The folder may not be read by this user.",
             next_step="Change its permissions or run as its owner.",
         )
-    return stat
+    return Marks(stat.st_size, stat.st_mtime_ns)
+
+
+def _marks(path: str) -> Marks:
+    if is_url(path):
+        from hotpix_registry.places import objects
+
+        return objects.marks(path)
+    stat = _stat(path)
+    return Marks(stat.st_size, stat.st_mtime_ns)
 
 
 def _stat(path: str) -> os.stat_result:
@@ -266,10 +332,14 @@ def ingest(
         rules = current_rules(connection, kind=kind, n_combined=n_combined)
     report = IngestReport(dry_run=dry_run)
     batch = Batch(engine, act, rules.digest, camera, report, reason)
-    for number, verdict in enumerate(_verdicts(engine, files, rules, work)):
-        if progress is not None:
-            progress(number, len(files))
-        batch.add(verdict)
+    try:
+        for number, verdict in enumerate(_verdicts(engine, files, rules, work)):
+            if progress is not None:
+                progress(number, len(files))
+            batch.add(verdict)
+    except ObjectsUnavailable:  # what was read until then is not lost
+        batch.write()
+        raise
     batch.write()
     if progress is not None:
         progress(len(files), len(files))
@@ -305,16 +375,17 @@ def _read_all(
 ) -> Iterator[Candidate | PassedOver]:
     """What becomes of files, in their order; darks are hashed in threads while others are looked at."""
     ahead: deque[PassedOver | Future[Candidate | PassedOver]] = deque()
-    pool = ThreadPoolExecutor(_HASHERS)
+    hashers, fetchers = ThreadPoolExecutor(_HASHERS), ThreadPoolExecutor(_FETCHERS)
     try:
         for found, before in files:
-            ahead.append(_look_at(found, rules, before, pool))
+            ahead.append(_look_at(found, rules, before, hashers, fetchers))
             if len(ahead) > _AHEAD:
                 yield _settled(ahead.popleft())
         while ahead:
             yield _settled(ahead.popleft())
     finally:
-        pool.shutdown(cancel_futures=True)
+        hashers.shutdown(cancel_futures=True)
+        fetchers.shutdown(cancel_futures=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,7 +412,9 @@ def _loaded(profiles: tuple[str, ...]) -> tuple[KeywordProfile, ...]:
 
 def _seen(found: Found, verdict: Candidate | PassedOver) -> Candidate | PassedOver:
     """A verdict that tells on which machine a file is not to be seen."""
-    if isinstance(verdict, Candidate) or verdict.outcome != "rejected" or os.path.lexists(found.path):
+    if isinstance(verdict, Candidate) or verdict.outcome != "rejected":
+        return verdict
+    if is_url(found.path) or os.path.lexists(found.path):
         return verdict
     why = f"The worker on {socket.gethostname()} does not see it: mount the archive there at the same path."
     return verdict._replace(reason=why)
@@ -368,31 +441,47 @@ def _remembered(engine: Engine, paths: Sequence[str], rules: Rules) -> dict[str,
 
 
 def _look_at(
-    found: Found, rules: Rules, before: PassedOver | None, pool: ThreadPoolExecutor
+    found: Found, rules: Rules, before: PassedOver | None, hashers: Executor, fetchers: Executor
 ) -> PassedOver | Future[Candidate | PassedOver]:
+    if is_url(found.path):
+        return fetchers.submit(_read_object, found, rules, before)
+    verdict = _read(found, rules, before)
+    return hashers.submit(verdict) if callable(verdict) else verdict
+
+
+def _read_object(found: Found, rules: Rules, before: PassedOver | None) -> Candidate | PassedOver:
+    verdict = _read(found, rules, before)
+    return verdict() if callable(verdict) else verdict
+
+
+Hashing = Callable[[], Candidate | PassedOver]
+"""hashes a dark whose header was read"""
+
+
+def _read(found: Found, rules: Rules, before: PassedOver | None) -> PassedOver | Hashing:
     path = found.path
     if not found.named and not looks_like_fits(path) and not os.path.isdir(path):
         return PassedOver(path, frame_type="no FITS file by its name")
-    stat = None
+    marks = None
     try:
-        stat = checked_stat(found)
-        if before is not None and (before.size_bytes, before.mtime_ns) == (stat.st_size, stat.st_mtime_ns):
+        marks = checked_marks(found)
+        # an object without a time or an ETag may be another one
+        told = marks.certain or marks.mtime_ns
+        if before is not None and told and (before.size_bytes, before.mtime_ns) == marks[:2]:
             return before
-        return _begin(path, stat, rules, pool)
+        return _begin(path, marks, rules)
     except UnreadableFrame as error:
-        return _rejected(path, stat, error)
+        return _rejected(path, marks, error)
 
 
-def _rejected(path: str, stat: os.stat_result | None, error: UnreadableFrame) -> PassedOver:
-    size_bytes, mtime_ns = (0, 0) if stat is None else (stat.st_size, stat.st_mtime_ns)
+def _rejected(path: str, marks: Marks | None, error: UnreadableFrame) -> PassedOver:
+    size_bytes, mtime_ns = (0, 0) if marks is None else marks[:2]
     return PassedOver(printable(path), size_bytes, mtime_ns, "rejected", reason=str(error))
 
 
-def _begin(
-    path: str, stat: os.stat_result, rules: Rules, pool: ThreadPoolExecutor
-) -> PassedOver | Future[Candidate | PassedOver]:
-    """Read a file's header, and let it be hashed if it is a dark."""
-    source = open_bytes(path)
+def _begin(path: str, marks: Marks, rules: Rules) -> PassedOver | Hashing:
+    """Read a file's header; what is left to be done if it is a dark."""
+    source = open_bytes(path, marks)
     try:
         header = headers.header_of(source)
         profile = keywords.choose_profile(header, rules.profiles)
@@ -400,7 +489,7 @@ def _begin(
         if kind is None:
             source.close()
             frame_type = frame_type or "no type"
-            return PassedOver(path, stat.st_size, stat.st_mtime_ns, "skipped", frame_type, "not a dark")
+            return PassedOver(path, *marks[:2], "skipped", frame_type, "not a dark")
         facts = rules.interpret(header, profile)
         problems = reasons_to_reject(facts)
         if problems:
@@ -408,12 +497,12 @@ def _begin(
     except BaseException:
         source.close()
         raise
-    return pool.submit(_hash, path, stat, source, header, facts, rules.given_by_hand(facts))
+    return partial(_hash, path, marks, source, header, facts, rules.given_by_hand(facts))
 
 
 def _hash(
     path: str,
-    before: os.stat_result,
+    before: Marks,
     source: PlainBytes | StreamBytes,
     header: FrameHeader,
     facts: Facts,
@@ -424,15 +513,15 @@ def _hash(
         with source:
             headers.check_source(source, header)
             sha256 = source.sha256()
-        after = _stat(path)
-        if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        after = _marks(path)
+        if before[:2] != after[:2]:
             raise UnreadableFrame("It changed while it was read; ingest it again when it is complete.")
     except UnreadableFrame as error:
         return _rejected(path, before, error)
     return Candidate(
         path=path,
-        size_bytes=after.st_size,
-        mtime_ns=after.st_mtime_ns,
+        size_bytes=after.size_bytes,
+        mtime_ns=after.mtime_ns,
         sha256=sha256,
         header=header,
         facts=facts,

@@ -27,7 +27,7 @@ from hotpix_registry.registry.frames import check_service, may_be_several, recog
 from hotpix_registry.registry.ingest import (
     Found,
     Rules,
-    checked_stat,
+    checked_marks,
     join_nights,
     looks_like_fits,
     printable,
@@ -304,7 +304,7 @@ def _look_at(
 ) -> None:
     path = printable(found.path)
     try:
-        stat = checked_stat(found)
+        marks = checked_marks(found)
         if not found.named and not looks_like_fits(found.path):
             result.other["no FITS file by its name"] += 1
             return
@@ -327,7 +327,7 @@ def _look_at(
                 problems.add(*_split_cure(sentence), path, unit="file")
             return
         if header.compression in ("", "fz") and header.data_span is not None:
-            _check_size(header, stat.st_size)
+            _check_size(header, marks.size_bytes)
         profile = cameras.camera_of(facts)
     except UnreadableFrame as error:
         result.rejected.append((path, str(error)))

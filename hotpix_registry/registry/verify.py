@@ -23,9 +23,17 @@ from hotpix_registry.catalogue import schema as t
 from hotpix_registry.catalogue.engine import RESTORE, reading, writing
 from hotpix_registry.catalogue.queries import Act
 from hotpix_registry.domain import Defect, Recipe, Rule, digest
-from hotpix_registry.errors import HotpixError, IntegrityError, UsageError
+from hotpix_registry.errors import (
+    HotpixError,
+    IntegrityError,
+    NoObject,
+    ObjectsUnavailable,
+    UnreadableFrame,
+    UsageError,
+)
 from hotpix_registry.files import cache_folder
 from hotpix_registry.fits.packing import PackedMask, unpack, unpack_dq
+from hotpix_registry.places import marks, store_of
 from hotpix_registry.registry import compute, content, masks, portability
 from hotpix_registry.registry.ingest import sha256_of
 
@@ -37,7 +45,7 @@ class Finding:
     """One thing that is amiss: what, where, and what to do."""
 
     kind: str
-    """schema, promise, mask, profile, series, frame, location or cache"""
+    """schema, promise, mask, profile, series, frame, location, store or cache"""
     where: str
     problem: str
     cure: str
@@ -210,15 +218,28 @@ def _frames(
     rows = queries.places(connection)
     problems: dict[int, list[tuple[int, str, str]]] = {}
     good: set[int] = set()
+    silent: dict[str, HotpixError] = {}
+    """by store what is wrong with it as a whole"""
+    unseen: Counter[str] = Counter()
     for number, row in enumerate(rows, 1):
         if progress is not None:
             progress("Frames", number, len(rows))
-        problem = _file_problem(Path(row.path), row.size_bytes, row.mtime_ns, row.sha256, quick)
-        if problem is None:
+        store = store_of(row.path)
+        if store not in silent:
+            try:
+                problem = _file_problem(row.path, row.size_bytes, row.mtime_ns, row.sha256, quick)
+            except (ObjectsUnavailable, UsageError) as error:
+                silent[store] = error
+        if store in silent:
+            unseen[store] += 1
+        elif problem is None:
             good.add(row.frame_id)
         else:
             problems.setdefault(row.frame_id, []).append((row.location_id, row.path, problem))
     checked["frames"] += len(good | set(problems))
+    for store, why in silent.items():
+        problem = f"its {unseen[store]} frames could not be looked at: {why.message.removesuffix('.')}"
+        yield Finding(kind="store", where=store, problem=problem, cure=why.next_step)
     for frame_id, listed in problems.items():
         for location_id, path, problem in listed:
             if frame_id in good:
@@ -229,16 +250,18 @@ def _frames(
                 yield Finding(kind="frame", where=f"frame {frame_id}, {path}", problem=problem, cure=cure)
 
 
-def _file_problem(path: Path, size_bytes: int, mtime_ns: int, sha256: str, quick: bool) -> str | None:
+def _file_problem(path: str, size_bytes: int, mtime_ns: int, sha256: str, quick: bool) -> str | None:
     try:
-        stat = path.stat()
-        if stat.st_size != size_bytes:
-            return f"the file has {stat.st_size} bytes, and had {size_bytes} at its ingest"
+        now = marks(path)
+        if now.size_bytes != size_bytes:
+            return f"the file has {now.size_bytes} bytes, and had {size_bytes} at its ingest"
         if quick:
-            return None if stat.st_mtime_ns == mtime_ns else "the file was written to since its ingest"
-        return None if sha256_of(str(path)) == sha256 else "the file's bytes have changed since its ingest"
-    except (FileNotFoundError, NotADirectoryError):
+            return None if now.mtime_ns == mtime_ns else "the file was written to since its ingest"
+        return None if sha256_of(path) == sha256 else "the file's bytes have changed since its ingest"
+    except (FileNotFoundError, NotADirectoryError, NoObject):
         return "the file is gone"
+    except UnreadableFrame as error:
+        return error.message[:1].lower() + error.message[1:].removesuffix(".")
     except OSError as error:
         return f"the file cannot be read: {(error.strerror or str(error)).lower()}"
 

@@ -216,7 +216,7 @@ class RemoteRegistry(Registry):
         seen = []
         for path in paths:
             try:
-                seen.append(identify.see(Path(path), rules))
+                seen.append(identify.see(str(path), rules))
             except HotpixError as error:
                 if failed is None:
                     raise

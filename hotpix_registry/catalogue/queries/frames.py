@@ -347,19 +347,20 @@ def _listed(nights: tuple[str, str] | None, kind: str | None) -> sa.Select[Any]:
 
 def _assembled(connection: Connection, rows: Sequence[Any], *, every: bool = False) -> list[Frame]:
     wanted = None if every else [row.frame_id for row in rows]
-    paths = _paths(connection, wanted)
+    places = _places(connection, wanted)
     excluded = _excluded(connection, wanted)
     return [
         Frame(
             frame_id=row.frame_id,
             sha256=row.sha256,
-            paths=tuple(paths.get(row.frame_id, ())),
+            paths=tuple(path for path, _, _ in places.get(row.frame_id, ())),
             camera=row.name,
             series_id=row.series_id,
             night=row.night,
             facts=Facts.from_dict(row.facts),
             twin_of=row.twin_of,
             excluded=excluded.get(row.frame_id),
+            marks=tuple((size, mtime) for _, size, mtime in places.get(row.frame_id, ())),
         )
         for row in rows
     ]
@@ -376,9 +377,12 @@ def frames_by(
     return {row[0]: row[1] for row in connection.execute(statement)}
 
 
-def _paths(connection: Connection, ids: Sequence[int] | None) -> dict[int, list[str]]:
+def _places(connection: Connection, ids: Sequence[int] | None) -> dict[int, list[tuple[str, int, int]]]:
+    """Frame id → (path, size_bytes, mtime_ns) of its places."""
     c = t.locations.c
-    statement = sa.select(c.frame_id, c.path).where(is_open(t.locations)).order_by(c.path)
+    statement = (
+        sa.select(c.frame_id, c.path, c.size_bytes, c.mtime_ns).where(is_open(t.locations)).order_by(c.path)
+    )
     rows = (
         connection.execute(statement)
         if ids is None
@@ -386,10 +390,10 @@ def _paths(connection: Connection, ids: Sequence[int] | None) -> dict[int, list[
             row for chunk in chunks(ids) for row in connection.execute(statement.where(c.frame_id.in_(chunk)))
         )
     )
-    paths: defaultdict[int, list[str]] = defaultdict(list)
-    for row in rows:
-        paths[row.frame_id].append(row.path)
-    return paths
+    places: defaultdict[int, list[tuple[str, int, int]]] = defaultdict(list)
+    for frame_id, path, size_bytes, mtime_ns in rows:
+        places[frame_id].append((path, size_bytes, mtime_ns))
+    return places
 
 
 def headers(connection: Connection, ids: Sequence[int]) -> dict[int, str]:

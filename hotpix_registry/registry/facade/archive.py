@@ -48,7 +48,7 @@ class ArchiveMethods(Opened):
         catalogue = identify.load_catalogue(self._source, camera)
         for path in paths:
             try:
-                seen = identify.see(Path(path), catalogue.rules)
+                seen = identify.see(str(path), catalogue.rules)
                 yield identify.identify(self._source, catalogue, seen)
             except HotpixError as error:
                 if failed is None:

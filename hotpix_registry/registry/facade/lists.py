@@ -15,6 +15,7 @@ from hotpix_registry.catalogue import queries
 from hotpix_registry.catalogue.engine import reading
 from hotpix_registry.catalogue.queries import CameraRow, Transaction
 from hotpix_registry.domain import Frame, iso
+from hotpix_registry.places import is_there
 from hotpix_registry.planning import SAME_EXPOSURE, same_exposure
 from hotpix_registry.registry import masks
 from hotpix_registry.registry.facade.opened import Opened, named_camera
@@ -311,7 +312,7 @@ def _status(frame: Frame) -> str:
         return "excluded"
     if frame.twin_of is not None:
         return "twin"
-    return "used" if any(Path(path).exists() for path in frame.paths) else "missing"
+    return "used" if any(map(is_there, frame.paths)) else "missing"
 
 
 def _frame_record(frame: Frame) -> Record:
