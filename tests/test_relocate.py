@@ -12,6 +12,7 @@ from hotpix_registry.catalogue.queries.common import insert_id
 from hotpix_registry.domain import Recipe, Rule
 from hotpix_registry.errors import FrameChanged, UsageError
 from hotpix_registry.registry import Registry
+from tests.object_store import Store
 from tests.small_camera import write_campaign
 from tests.test_portability import sql, tallies
 
@@ -92,3 +93,16 @@ def test_more_frames_than_fit_in_one_batch(registry: Registry, database: str, tm
     shutil.move(tmp_path / "disk1", tmp_path / "disk2")
     assert len(registry.relocate(tmp_path / "disk1", tmp_path / "disk2").moved) == 230
     assert all("disk2" in frame.name for frame in registry.frames())
+
+
+def test_frames_move_to_a_bucket_and_back(registry: Registry, store: Store, tmp_path: Path) -> None:
+    write_campaign(tmp_path / "disk" / "2021 03", darks={30.0: 2}, biases=1)
+    registry.ingest(tmp_path / "disk", recursive=True)
+    url = store.put_folder(tmp_path / "disk", f"{tmp_path.name}/disk")
+    store.delete(f"{url}2021 03/bias_01.fits")
+    report = registry.relocate(tmp_path / "disk", url)
+    assert len(report.moved) == 2
+    assert [reason for _, _, reason in report.unmatched] == ["it is not there"]
+    assert registry.ingest(url, recursive=True).known == 2
+    assert len(registry.relocate(url, tmp_path / "disk").moved) == 2
+    assert {Path(frame.name).parent for frame in registry.frames()} == {tmp_path / "disk" / "2021 03"}

@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from sqlalchemy.engine import Engine
@@ -14,7 +13,8 @@ from sqlalchemy.engine import Engine
 from hotpix_registry.catalogue import queries
 from hotpix_registry.catalogue.engine import reading, writing
 from hotpix_registry.catalogue.queries import Act, Place
-from hotpix_registry.errors import UsageError
+from hotpix_registry.errors import NoObject, UnreadableFrame, UsageError
+from hotpix_registry.places import below, is_url, joined, marks, resolved
 from hotpix_registry.registry.ingest import sha256_of
 
 Progress = Callable[[int, int], None]
@@ -59,13 +59,17 @@ def relocate(
 ) -> Relocation:
     """Let the frames under one folder lie under another where the same bytes are there.
 
+    Either may be a prefix of objects: `s3://bucket/darks`.
+
     Raises
     ------
     UsageError
         No frame lies under the old folder, or the new one is no folder.
+    ObjectsUnavailable
+        The store of the new place does not answer.
     """
-    new = os.path.abspath(new)
-    if not os.path.isdir(new):
+    new = resolved(new)
+    if not is_url(new) and not os.path.isdir(new):
         raise UsageError(f"{new} is no folder.", next_step="Name the folder where the frames are now.")
     places = _places(engine, old, new)
     report = Relocation(dry_run=dry_run)
@@ -92,41 +96,33 @@ def _places(engine: Engine, old: str, new: str) -> list[tuple[Place, str]]:
     with reading(engine) as connection:
         known = queries.places(connection)
     # a registry that came from another system has that system's paths, which mean nothing here
-    for folder in dict.fromkeys((old, os.path.abspath(old))):
-        below = [(p, os.path.join(new, *rest)) for p in known if (rest := _below(p.path, folder))]
-        if below:
-            return below
+    for folder in dict.fromkeys((old, resolved(old))):
+        found = [(p, joined(new, rest)) for p in known if (rest := below(p.path, folder))]
+        if found:
+            return found
     raise UsageError(
         f"No frame lies under {old}.",
         next_step=f"The first catalogued frame lies at {known[0].path}." if known else "None is catalogued.",
     )
 
 
-def _below(path: str, folder: str) -> list[str]:
-    """The parts of a path below a folder, in either system's writing; none when it is not below it."""
-    folder = folder.rstrip("/\\")
-    if not path.startswith(folder) or path[len(folder) : len(folder) + 1] not in ("/", "\\"):
-        return []
-    rest = path[len(folder) :]
-    return [part for part in (rest.split("/") if rest[0] == "/" else rest.split("\\")) if part]
-
-
 def _look(place: Place, new: str) -> _Found | str:
     """The frame's file at its new place, or why what is there is not it."""
-    path = Path(new)
     try:
-        stat = path.stat()
-        if not path.is_file():
+        now = marks(new)
+        if not is_url(new) and not os.path.isfile(new):
             return "it is no file"
-        if stat.st_size != place.size_bytes:
-            return f"it has {stat.st_size} bytes instead of {place.size_bytes}"
+        if now.size_bytes != place.size_bytes:
+            return f"it has {now.size_bytes} bytes instead of {place.size_bytes}"
         if sha256_of(new) != place.sha256:
             return "its bytes are others"
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, NoObject):
         return "it is not there"
+    except UnreadableFrame as error:
+        return f"it cannot be read: {error.message}"
     except OSError as error:
         return f"it cannot be read: {(error.strerror or str(error)).lower()}"
-    return _Found(place, new, stat.st_size, stat.st_mtime_ns)
+    return _Found(place, new, now.size_bytes, now.mtime_ns)
 
 
 def _write(engine: Engine, act: Act, found: list[_Found], reason: str, dry_run: bool) -> None:
