@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,7 @@ from hotpix_registry.cli.opening import open_registry
 from hotpix_registry.cli.options import Database
 from hotpix_registry.cli.output import say
 from hotpix_registry.errors import UsageError
+from hotpix_registry.places import is_url, resolved
 
 
 def register(app: typer.Typer) -> None:
@@ -42,8 +44,12 @@ def serve(
         ),
     ] = 1,
     frames_root: Annotated[
-        list[Path] | None,
-        typer.Option("--frames-root", metavar="DIR", help="Take frames by path from here; may be repeated."),
+        list[str] | None,
+        typer.Option(
+            "--frames-root",
+            metavar="DIR",
+            help="Take frames by path from this folder, or URL such as s3://bucket/darks; may be repeated.",
+        ),
     ] = None,
     uploads: Annotated[
         Path | None,
@@ -77,8 +83,8 @@ def serve(
             + ("and there is no token to ask them for." if read_needs_token else "and anyone could read."),
             next_step="Make a token and say --read-needs-token, or say --allow-public if that is meant.",
         )
-    roots = [folder.expanduser().absolute() for folder in frames_root or ()]
-    if missing := [str(folder) for folder in roots if not folder.is_dir()]:
+    roots = [resolved(os.path.expanduser(root)) for root in frames_root or ()]
+    if missing := [root for root in roots if not is_url(root) and not os.path.isdir(root)]:
         raise UsageError(f"{missing[0]} is no folder.", next_step="Name one that holds frames.")
     from hotpix_registry.web import app
     from hotpix_registry.web.state import ServerSettings
@@ -90,7 +96,7 @@ def serve(
             statement_timeout_s=settings.database_statement_timeout_s(),
             read_needs_token=read_needs_token,
             jobs_at_once=jobs,
-            frames_roots=tuple(map(str, roots)),
+            frames_roots=tuple(roots),
             uploads=None if uploads is None else str(uploads.expanduser().absolute()),
         ),
         host=host,

@@ -14,6 +14,7 @@ from typing import BinaryIO
 
 from hotpix_registry.errors import Forbidden, StorageError, UnreadableFrame, UsageError
 from hotpix_registry.files import make_folder, storage_error
+from hotpix_registry.places import is_url, resolved
 from hotpix_registry.registry.batch import IngestReport
 from hotpix_registry.registry.ingest import Found, find_files
 
@@ -28,6 +29,8 @@ _ABANDONED_AFTER_S = 86_400
 def found_below(roots: Sequence[str | Path], paths: Sequence[str], *, recursive: bool) -> list[Found]:
     """Files behind absolute paths, folders and globs, all of which lie below some folders.
 
+    URLs are taken below roots that are URLs of the same store: a service fetches nothing from elsewhere.
+
     Raises
     ------
     Forbidden
@@ -35,21 +38,24 @@ def found_below(roots: Sequence[str | Path], paths: Sequence[str], *, recursive:
     UsageError
         One names nothing.
     """
-    real_roots = [Path(os.path.realpath(root)) for root in roots]
+    urls = [str(root).rstrip("/") + "/" for root in roots if is_url(str(root))]
+    folders = [Path(os.path.realpath(root)) for root in roots if not is_url(str(root))]
     for path in paths:
         # looked at before anything is looked for: what is elsewhere stays unknown
-        if not os.path.isabs(path) or not _is_below(real_roots, path):
+        if not (is_url(path) or os.path.isabs(path)) or not _is_below(urls, folders, path):
             raise _elsewhere(path)
     found = find_files(paths, recursive=recursive)
     for one in found:
-        if not _is_below(real_roots, one.path):
+        if not _is_below(urls, folders, one.path):
             raise _elsewhere(one.path)
     return found
 
 
-def _is_below(roots: Sequence[Path], path: str) -> bool:
+def _is_below(urls: Sequence[str], folders: Sequence[Path], path: str) -> bool:
+    if is_url(path):
+        return path.startswith(tuple(urls)) and path == resolved(path)
     real = Path(os.path.realpath(path))
-    return any(real.is_relative_to(root) for root in roots)
+    return any(real.is_relative_to(folder) for folder in folders)
 
 
 def _elsewhere(path: str) -> Forbidden:

@@ -14,6 +14,7 @@ from starlette.testclient import TestClient
 from hotpix_registry.registry import Registry
 from hotpix_registry.web.app import create_app
 from hotpix_registry.web.state import ServerSettings
+from tests.object_store import BUCKET, Store
 from tests.small_camera import write_frame
 from tests.story import CAMERA, import_pixels, register_camera
 from tests.web.conftest import bearing
@@ -67,6 +68,35 @@ def test_frames_are_taken_by_path_from_the_folders_that_the_operator_allows(
     assert (act["action"], act["actor"], act["host"]) == ("ingest", "anna via token", "192.0.2.7")
     assert act["software"].startswith("hotpix-registry ")
     assert act["software"].endswith(", asked by dome/1")
+
+
+def test_the_service_fetches_nothing_from_elsewhere(service: TestClient) -> None:
+    for url in (
+        "http://169.254.169.254/latest/meta-data/",
+        "https://127.0.0.1/dark.fits",
+        f"s3://{BUCKET}/darks/",
+        "file:///etc/passwd",
+        "gs://bucket/dark.fits",
+        "HTTP://localhost:8471/v1/frames",
+    ):
+        got = service.post("/v1/frames", json={"paths": [url], "recursive": True})
+        assert (got.status_code, got.json()["code"]) == (403, "forbidden"), url
+
+
+def test_objects_are_taken_below_the_prefix_that_the_operator_allows(
+    registry: Registry, database: str, store: Store, tmp_path: Path
+) -> None:
+    path = write_frame(tmp_path / "dark.fits")
+    url = store.put(path, f"{tmp_path.name}/darks/dark.fits")
+    other = store.put(path, f"{tmp_path.name}/darks-of-others/dark.fits")
+    settings = ServerSettings(database=database, frames_roots=(url.removesuffix("/dark.fits"),))
+    headers = bearing(registry.create_token("anna", ["ingest"]).secret)
+    with TestClient(create_app(settings), headers=headers) as client:
+        for asked in (url, url.replace("dark.fits", "*.fits")):
+            got = client.post("/v1/frames", json={"paths": [asked], "dry_run": True})
+            assert (got.status_code, got.json()["accepted"]) == (200, 1)
+        for asked in (other, f"s3://{BUCKET}/*/darks/*", f"s3://{BUCKET}/", str(path)):
+            assert client.post("/v1/frames", json={"paths": [asked]}).status_code == 403
 
 
 def test_what_lies_elsewhere_is_refused_whether_it_is_there_or_not(
