@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint torture matrix benchmark benchmark-detection benchmark-fleet benchmark-lookup benchmark-service fuzz clean
+.PHONY: demo test lint torture matrix benchmark benchmark-detection benchmark-fleet benchmark-lookup benchmark-objects benchmark-service fuzz clean
 
 demo: $(READY)
 	rm -rf demo
@@ -33,12 +33,16 @@ benchmark: $(READY)
 	$(BIN)/python -m tests.benchmarks.service $(if $(QUICK),--seconds 0.5)
 	$(BIN)/python -m tests.benchmarks.fleet $(if $(QUICK),--quick)
 	$(BIN)/python -m tests.benchmarks.mirrors $(if $(QUICK),--masks 1000)
+	$(BIN)/python -m tests.benchmarks.objects $(if $(QUICK),--side 1024)
 
 benchmark-fleet: $(READY)
 	$(BIN)/python -m tests.benchmarks.fleet $(if $(QUICK),--quick)
 
 benchmark-detection: $(READY)
 	$(BIN)/python -m tests.benchmarks.detection
+
+benchmark-objects: $(READY)
+	$(BIN)/python -m tests.benchmarks.objects
 
 benchmark-lookup: $(READY)
 	$(BIN)/python -m tests.benchmarks.lookup
