@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import re
@@ -22,16 +21,13 @@ from sqlalchemy import event
 from sqlalchemy.engine import URL, Connection, Engine, make_url
 
 from hotpix_registry.catalogue import schema
-from hotpix_registry.catalogue.prompt import failure
+from hotpix_registry.catalogue.failures import ADDRESSES, BUSY_TIMEOUT_S, describe, translated
 from hotpix_registry.catalogue.replicas import Replicated, newest_tx, replicated
 from hotpix_registry.errors import (
     Conflict,
-    DatabaseAway,
     DatabaseUnavailable,
-    IntegrityError,
     NoRegistry,
     SchemaError,
-    StorageError,
     UsageError,
 )
 from hotpix_registry.files import network_file_system
@@ -47,10 +43,7 @@ REGISTRY, WHOLE_COPY, PART_COPY, MIRROR = 0, 1, 2, 3
 """What `PRAGMA user_version` says: a registry that goes on, an export of one or of a part of one, or a copy
 that follows its source."""
 _ADVISORY_LOCK = 0x486F7470
-_BUSY_TIMEOUT_S = 60
 _REPLICA_CONNECT_TIMEOUT_S = 3
-RESTORE = "Restore a backup: `hotpix-registry import BACKUP --database NEW`."
-_HINT = "Give a file, sqlite:///FILE or postgresql://USER@HOST/NAME."
 
 
 def parse_url(text: str) -> URL:
@@ -60,15 +53,15 @@ def parse_url(text: str) -> URL:
     try:
         url = make_url(text)
     except (sa.exc.ArgumentError, ValueError):
-        raise UsageError(f"'{_without_password(text)}' is no database URL.", next_step=_HINT) from None
+        raise UsageError(f"'{_without_password(text)}' is no database URL.", next_step=ADDRESSES) from None
     backend = url.drivername.partition("+")[0]
     if backend in ("postgresql", "postgres"):
         return url.set(drivername="postgresql+psycopg")
     if backend == "sqlite":
         if not url.database or url.database == ":memory:":
-            raise UsageError("A registry in memory would be lost at once.", next_step=_HINT)
+            raise UsageError("A registry in memory would be lost at once.", next_step=ADDRESSES)
         return url.set(drivername="sqlite")
-    raise UsageError(f"Databases of kind '{backend}' are not supported.", next_step=_HINT)
+    raise UsageError(f"Databases of kind '{backend}' are not supported.", next_step=ADDRESSES)
 
 
 def _without_password(text: str) -> str:
@@ -98,7 +91,7 @@ def _connect_sqlite(url: URL) -> Engine:
         connection = sqlite3.connect(
             sqlite_uri(path),
             uri=True,
-            timeout=_BUSY_TIMEOUT_S,
+            timeout=BUSY_TIMEOUT_S,
             isolation_level=None,  # BEGIN is written by the listener below
             check_same_thread=False,
         )
@@ -290,93 +283,6 @@ def _prefer_wal(engine: Engine) -> None:
         connection.close()
 
 
-@contextmanager
-def translated(engine: Engine) -> Iterator[None]:
-    """Turn what a database says of its own state into a sentence; bugs keep their traceback."""
-    try:
-        yield
-    except sa.exc.TimeoutError as error:  # of the pool, whose connections are all in use
-        raise DatabaseAway(
-            f"The registry {describe(engine)} is read by as many as it takes.", next_step="Try again."
-        ) from error
-    except json.JSONDecodeError as error:  # of a column that should hold some
-        raise IntegrityError(
-            f"The registry {describe(engine)} is damaged: a row of it is no JSON.", next_step=RESTORE
-        ) from error
-    except (sa.exc.DBAPIError, sqlite3.Error, failure(engine)) as error:
-        where, own = describe(engine), getattr(error, "orig", error)
-        text = str(own).strip().partition("\n")[0]
-        state = getattr(own, "sqlstate", None)
-        if state in _CUT or "conflict with recovery" in text:
-            raise DatabaseUnavailable(
-                f"The registry {where} was not waited for any longer: {text}.", next_step="Try again."
-            ) from error
-        if "readonly" in text or "read-only" in text:
-            raise DatabaseUnavailable(
-                f"The registry {where} is read-only.",
-                next_step="Give yourself write permission, or use a copy.",
-            ) from error
-        if "disk is full" in text or "No space left" in text or "disk I/O error" in text:
-            raise StorageError(
-                f"The registry {where} could not be written: {text}.",
-                next_step="Free some space, see that its folder is there, and try again.",
-            ) from error
-        if "malformed" in text or "Could not decode" in text:
-            what = text.partition(" with text ")[0]
-            raise IntegrityError(f"The registry {where} is damaged: {what}.", next_step=RESTORE) from error
-        if "not a database" in text:
-            raise SchemaError(
-                f"{where} is no registry: {text}.", next_step="Choose another file with --database."
-            ) from error
-        if "permission denied" in text or "no schema has been selected" in text:
-            raise DatabaseUnavailable(
-                f"The registry {where} may not be used: {text}.",
-                next_step="Ask its owner for the right, or use another role.",
-            ) from error
-        if "database is locked" in text:
-            raise DatabaseAway(
-                f"The registry {where} was busy for {_BUSY_TIMEOUT_S} s.", next_step="Try again."
-            ) from error
-        if "unsupported startup parameter" in text:
-            raise DatabaseUnavailable(
-                f"The registry {where} lies behind a pooler that takes no options.",
-                next_step="Set HOTPIX_DATABASE_POOLER=pgbouncer.",
-            ) from error
-        if "invalid connection option" in text:
-            raise UsageError(f"The registry {where} cannot be reached: {text}.", next_step=_HINT) from error
-        if _is_unreachable(engine, own):
-            away = DatabaseUnavailable if engine.dialect.name == "sqlite" else DatabaseAway
-            raise away(
-                f"The registry {where} cannot be reached: {text}.",
-                next_step="Check --database or HOTPIX_DATABASE_URL, and that the server runs.",
-            ) from error
-        raise
-
-
-def _is_unreachable(engine: Engine, error: BaseException) -> bool:
-    if isinstance(error, sqlite3.Error):
-        return "unable to open database file" in str(error)
-    state = getattr(error, "sqlstate", None)
-    refused = ("08", "28", "3D", "53", "57")  # connection, log-in, no such database, resources, shut down
-    return isinstance(error, engine.dialect.loaded_dbapi.OperationalError) and (
-        state is None or state.startswith(refused)
-    )
-
-
-_CUT = ("57014", "55P03", "25P03")
-"""by which PostgreSQL says that a statement, a wait for a lock or a transaction took longer than it may"""
-_PLACE = ("host", "port", "dbname", "user")
-"""what of a URL's query is no secret, and says where a database is"""
-
-
-def describe(engine: Engine) -> str:
-    """What a person calls this database; never with a password."""
-    if engine.dialect.name == "sqlite":
-        return str(engine.url.database)
-    url = engine.url.set(query={key: engine.url.query[key] for key in _PLACE if key in engine.url.query})
-    return url.render_as_string(hide_password=True).replace("+psycopg", "")
-
-
 # --- schema -------------------------------------------------------------------
 
 
@@ -554,7 +460,7 @@ def _prepare_sqlite(engine: Engine, path: Path) -> None:
             next_step="Name another file with --database.",
         ) from error
     try:
-        connection = sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S, isolation_level=None)
+        connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
     except sqlite3.Error as error:
         raise DatabaseUnavailable(
             f"The registry {path} cannot be opened: {error}.", next_step="Name another file with --database."

@@ -119,6 +119,7 @@ class Prompt:
     def close(self) -> None:
         while self._idle:
             self._idle.pop().connection.close()
+            self._give_back()
 
 
 def failure(engine: Engine) -> type[Exception]:

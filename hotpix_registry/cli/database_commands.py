@@ -30,7 +30,7 @@ def upgrade(database: Database = None) -> None:
     An SQLite file is copied first, as FILE.bak-REVISION beside it.
     """
     from hotpix_registry.catalogue import engine as databases
-    from hotpix_registry.catalogue import schema
+    from hotpix_registry.catalogue import failures, schema
     from hotpix_registry.registry import portability
 
     engine = databases.connect(_url(database))
@@ -38,7 +38,7 @@ def upgrade(database: Database = None) -> None:
         portability.upgrade(engine, say)
     finally:
         engine.dispose()
-    say(f"{databases.describe(engine)} has schema {schema.REVISION}.")
+    say(f"{failures.describe(engine)} has schema {schema.REVISION}.")
 
 
 @db_app.command(epilog="Example: hotpix-registry db current")
@@ -54,12 +54,12 @@ def current(database: Database = None) -> None:
 def check(database: Database = None) -> None:
     """Compare the registry's tables and guards with what this version needs."""
     from hotpix_registry.catalogue import engine as databases
-    from hotpix_registry.catalogue import schema
+    from hotpix_registry.catalogue import failures, schema
 
     engine = databases.open_database(_url(database), create=False)
     if amiss := databases.check(engine):
-        raise SchemaError(f"{databases.describe(engine)}: {'; '.join(amiss)}.", next_step="Restore a backup.")
-    say(f"{databases.describe(engine)} is as it should be (schema {schema.REVISION}).")
+        raise SchemaError(f"{failures.describe(engine)}: {'; '.join(amiss)}.", next_step="Restore a backup.")
+    say(f"{failures.describe(engine)} is as it should be (schema {schema.REVISION}).")
 
 
 def _url(database: str | None) -> URL:

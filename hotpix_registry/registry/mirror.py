@@ -19,7 +19,7 @@ from typing import Protocol
 from sqlalchemy.engine import URL, Engine
 
 from hotpix_registry import settings
-from hotpix_registry.catalogue import changes, queries, schema
+from hotpix_registry.catalogue import changes, failures, queries, schema
 from hotpix_registry.catalogue import engine as databases
 from hotpix_registry.catalogue.changes import Page, Record
 from hotpix_registry.catalogue.engine import following, reading, writing
@@ -181,7 +181,7 @@ class _Database:
         self._engine = engine
 
     def __str__(self) -> str:
-        return databases.describe(self._engine)
+        return failures.describe(self._engine)
 
     def page(self, after: int, at: str, most_bytes: int) -> bytes:
         with reading(self._engine) as connection:
@@ -219,14 +219,14 @@ def _opened_source(source: str, mirror: Path) -> Iterator[Source]:
         engine = databases.open_database(url, create=False)
     except NoRegistry:
         raise NoRegistry(
-            f"There is no registry at {databases.describe(databases.connect(url))}.",
+            f"There is no registry at {failures.describe(databases.connect(url))}.",
             next_step="Name the URL of a server, or a registry's file.",
         ) from None
     try:
         with reading(engine) as connection:
             if databases.copy_mark(connection) == databases.PART_COPY:
                 raise UsageError(
-                    f"{databases.describe(engine)} is a part of a registry, and a mirror is of a whole one.",
+                    f"{failures.describe(engine)} is a part of a registry, and a mirror is of a whole one.",
                     next_step="Name the registry itself.",
                 )
         yield _Database(engine)

@@ -15,7 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import URL, Connection, Engine
 
-from hotpix_registry.catalogue import copying, queries
+from hotpix_registry.catalogue import copying, failures, queries
 from hotpix_registry.catalogue import engine as databases
 from hotpix_registry.catalogue.copying import WHOLE, Part, Progress, Tally
 from hotpix_registry.catalogue.engine import reading, writing
@@ -98,7 +98,7 @@ def backup(engine: Engine, path: Path, *, replace: bool = False, progress: Progr
             return _copy_rows(engine, temporary, path, None, 0, progress)
         with _page_copy(engine, temporary) as target, reading(target) as connection:
             _check_pages(connection, path)
-            _refuse_damaged(connection, databases.describe(engine))
+            _refuse_damaged(connection, failures.describe(engine))
             return _told(connection, path, copying.counts(connection))
 
 
@@ -129,11 +129,11 @@ def upgrade(engine: Engine, told: Callable[[str], None]) -> None:
     except sa.exc.SQLAlchemyError as error:
         kept = "" if saved is None else f" Its copy is {saved}."
         raise SchemaError(
-            f"{databases.describe(engine)} was not upgraded, and is as it was: {_first_line(error)}.{kept}",
+            f"{failures.describe(engine)} was not upgraded, and is as it was: {_first_line(error)}.{kept}",
             next_step="The version of hotpix-registry that wrote it goes on working; report this.",
         ) from error
     except Exception as error:
-        error.add_note(f"{databases.describe(engine)} was not upgraded, and is as it was.")
+        error.add_note(f"{failures.describe(engine)} was not upgraded, and is as it was.")
         raise
 
 
@@ -188,7 +188,7 @@ def _copy_rows(
         with reading(target) as connection:
             _check_pages(connection, path)
             _check_rows(connection, written, path)
-            _refuse_damaged(connection, databases.describe(engine))
+            _refuse_damaged(connection, failures.describe(engine))
             told = _told(connection, path, {name: tally.rows for name, tally in written.items()})
     if not kind:
         set_journal(target, "WAL")
@@ -218,7 +218,7 @@ def _opened(path: Path) -> Iterator[Engine]:
 @contextmanager
 def _page_copy(engine: Engine, temporary: Path) -> Iterator[Engine]:
     with _opened(temporary) as target:
-        with databases.translated(target):
+        with failures.translated(target):
             copying.copy_pages(engine, temporary)
         yield target
 
@@ -227,7 +227,7 @@ def set_journal(engine: Engine, mode: str) -> None:
     """Change how an SQLite file that nobody uses keeps its journal."""
     path = str(engine.url.database)
     with (
-        databases.translated(engine),
+        failures.translated(engine),
         closing(sqlite3.connect(path, isolation_level=None)) as connection,
     ):
         connection.execute(f"PRAGMA journal_mode = {mode}")
@@ -311,13 +311,13 @@ def move_in(path: Path, url: URL, progress: Progress | None = None) -> Copied | 
                 if partial:
                     databases.become_own(connection, anyway=True)
                 else:
-                    _check_rows(connection, written, databases.describe(target))
+                    _check_rows(connection, written, failures.describe(target))
 
             if target.dialect.name == "sqlite":
                 return _move_into_file(Path(str(url.database)).absolute(), fill)
             databases.upgrade(target, then=fill)
         with reading(target) as connection:
-            return _told(connection, databases.describe(target), copying.counts(connection))
+            return _told(connection, failures.describe(target), copying.counts(connection))
     finally:
         target.dispose()
 

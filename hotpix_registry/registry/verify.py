@@ -17,10 +17,11 @@ from sqlalchemy.engine import Connection, Engine
 
 from hotpix_registry import planning
 from hotpix_registry.cameras import CameraProfile
-from hotpix_registry.catalogue import checking, copying, queries
+from hotpix_registry.catalogue import checking, copying, failures, queries
 from hotpix_registry.catalogue import engine as databases
 from hotpix_registry.catalogue import schema as t
-from hotpix_registry.catalogue.engine import RESTORE, reading, writing
+from hotpix_registry.catalogue.engine import reading, writing
+from hotpix_registry.catalogue.failures import RESTORE
 from hotpix_registry.catalogue.queries import Act
 from hotpix_registry.domain import Defect, Recipe, Rule, digest
 from hotpix_registry.errors import (
@@ -93,7 +94,7 @@ def verify(
     quick
         compare sizes and times of frames only, and read none
     """
-    found = Verification(databases.describe(engine))
+    found = Verification(failures.describe(engine))
     found.findings += [
         Finding(kind="schema", where="the schema", problem=text, cure=RESTORE)
         for text in databases.check(engine)
@@ -303,12 +304,12 @@ def fix(engine: Engine, found: Verification, act: Act, *, now_us: int, backup: P
         mark = databases.copy_mark(connection)
         if mark == databases.MIRROR:
             raise UsageError(
-                f"{databases.describe(engine)} is a mirror, which is not repaired.",
+                f"{failures.describe(engine)} is a mirror, which is not repaired.",
                 next_step="Sync into a new file, and use that.",
             )
         if mark != databases.REGISTRY:
             raise UsageError(
-                f"{databases.describe(engine)} is an export, which is not repaired.",
+                f"{failures.describe(engine)} is an export, which is not repaired.",
                 next_step="Export it anew from its registry.",
             )
     for finding in found.amiss:

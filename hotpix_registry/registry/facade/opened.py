@@ -17,7 +17,7 @@ from sqlalchemy.engine import Connection, Engine
 
 from hotpix_registry import __version__, settings
 from hotpix_registry.catalogue import engine as databases
-from hotpix_registry.catalogue import queries
+from hotpix_registry.catalogue import failures, queries
 from hotpix_registry.catalogue.engine import Source, reading, writing
 from hotpix_registry.catalogue.prompt import Prompt
 from hotpix_registry.catalogue.queries import Act, CameraRow
@@ -95,7 +95,7 @@ class Opened:
         self.close()
 
     def __str__(self) -> str:
-        return databases.describe(self._engine)
+        return failures.describe(self._engine)
 
     @property
     def data_folder(self) -> Path:
