@@ -16,7 +16,7 @@ from typing import Protocol
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
-from hotpix_registry.catalogue.engine import translated
+from hotpix_registry.catalogue.failures import translated
 from hotpix_registry.files import storage_error
 
 _FILE_BYTES = 1 << 30

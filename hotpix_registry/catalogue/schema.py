@@ -339,7 +339,7 @@ _index_of_open(
 jobs = _table(
     "jobs",
     _id(),
-    Column("kind", Text, nullable=False),  # build | ingest
+    Column("kind", Text, nullable=False),  # build | ingest | compare | rollout
     Column("camera_id", ForeignKey("cameras.id")),
     Column("request", JSON, nullable=False),
     _tx("opened_tx"),

@@ -109,7 +109,7 @@ def diff(
     Nothing is certified, and what was built before is not built again: when it was interrupted, run it again.
     """
     names, span = _cameras(camera, everyone), parse_nights(nights)
-    with open_registry(database, itself=True) as registry, labelled_progress_bar("Building") as bar:
+    with open_registry(database) as registry, labelled_progress_bar("Building") as bar:
         compared = registry.compare_recipes(old, new, cameras=names, nights=span, progress=bar)
     _print(compared, fmt)
     if fmt is not Format.TABLE:
@@ -235,7 +235,7 @@ def rollout(
     and `--as-of` give the old masks as before; `recipe rollback` gives them their dates back.
     """
     names, span = _cameras(camera, everyone), parse_nights(nights)
-    with open_registry(database, itself=True) as registry, labelled_progress_bar("Building") as bar:
+    with open_registry(database) as registry, labelled_progress_bar("Building") as bar:
         done = registry.roll_out(
             old,
             new,
@@ -285,7 +285,7 @@ def rollback(
 
     What was done to these dates since, by new campaigns, events or people, stays.
     """
-    with open_registry(database, itself=True) as registry:
+    with open_registry(database) as registry:
         done = registry.roll_back(tx, expect=expect, reason=reason)
     if fmt is not Format.TABLE:
         print_json(done.as_dict())

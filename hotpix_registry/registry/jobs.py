@@ -170,10 +170,13 @@ def run(registry: Registry, engine: Engine, row: JobRow, roots: Sequence[str], h
     state, body = "queued", dict[str, Any]()  # if the service is stopped meanwhile: the next one does it
     with _Pulse(engine, row.id, heartbeat_s) as pulse:
         try:
-            if row.kind == "build":
-                body = _build(asked, row, pulse.tell)
-            else:
-                body = _ingest(asked, row.request, roots, pulse.tell)
+            match row.kind:
+                case "build":
+                    body = _build(asked, row, pulse.tell)
+                case "ingest":
+                    body = _ingest(asked, row.request, roots, pulse.tell)
+                case _:
+                    body = _recipe(asked, row, pulse.tell)
             state = "failed" if "problem" in body else "done"
         except HotpixError as error:
             state, body = "failed", {"problem": _problem(error)}
@@ -219,6 +222,15 @@ def _build(registry: Registry, row: JobRow, progress: Progress) -> dict[str, Any
     )
     body: dict[str, Any] = {"results": [result.as_dict() for result in results]}
     return body | ({"problem": problems[0], "problems": problems} if problems else {})
+
+
+def _recipe(registry: Registry, row: JobRow, progress: Progress) -> dict[str, Any]:
+    """Compare two recipes, or roll one out."""
+    act = registry.roll_out if row.kind == "rollout" else registry.compare_recipes
+    asked = dict(row.request)
+    nights = parse_nights(asked.pop("nights", None))
+    found = act(asked.pop("old"), asked.pop("new"), nights=nights, files=False, progress=progress, **asked)
+    return {"results": [found.as_dict()]}
 
 
 def _ingest(

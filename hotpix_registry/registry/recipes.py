@@ -41,8 +41,13 @@ class NamedRecipe:
         return {"name": self.name, "numbers": None if self.recipe is None else self.recipe.as_dict()}
 
 
-def named_recipe(text: str) -> NamedRecipe:
+def named_recipe(text: str, *, files: bool = True) -> NamedRecipe:
     """The recipe that `current`, `default`, `RULE`, `RULE=NUMBER` or a TOML or JSON file means.
+
+    Parameters
+    ----------
+    files
+        whether a file may be meant; not where others ask
 
     Raises
     ------
@@ -52,7 +57,7 @@ def named_recipe(text: str) -> NamedRecipe:
     text = text.strip()
     if text in (CURRENT, DEFAULT):
         return NamedRecipe(text, None)
-    if Path(text).suffix.lower() in (".toml", ".json"):
+    if files and Path(text).suffix.lower() in (".toml", ".json"):
         return NamedRecipe(text, _read_file(Path(text)))
     rule, equals, number = text.partition("=")
     if rule not in BUILT:

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 _ROUTES = {
     "ingest": "POST /v1/frames",
     "build": "POST /v1/cameras/NAME/build",
+    "compare_recipes": "POST /v1/recipes/diff",
+    "roll_out": "POST /v1/recipes/rollout",
+    "roll_back": "POST /v1/recipes/rollback",
     "certify": "POST /v1/masks/ID/certify",
     "decertify": "POST /v1/masks/ID/decertify",
     "revoke": "POST /v1/masks/ID/revoke",

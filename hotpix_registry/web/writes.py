@@ -111,6 +111,45 @@ class NewBuild(Body):
     cutoff: float | None = Field(None, ge=0, le=1e9, description="Cut-off for one exposure time, e-/s.")
 
 
+RecipeName = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=100,
+        pattern=_KEEPABLE,
+        description="current (as the old one), default, a rule, or a rule with its number: limit=4.",
+    ),
+]
+
+
+class Recipes(Body):
+    """The arguments of `hotpix-registry recipe diff`; no cameras are all of them."""
+
+    old: RecipeName
+    new: RecipeName
+    cameras: list[Annotated[str, Field(min_length=1, max_length=200, pattern=_KEEPABLE)]] | None = Field(
+        None, min_length=1, max_length=1000
+    )
+    nights: Annotated[str | None, Field(max_length=100, description="2018-08-20..2018-08-25, or one.")] = None
+
+
+class NewRollout(Recipes):
+    """The options of `hotpix-registry recipe rollout`."""
+
+    expect: Transaction = None
+    force: bool = Field(False, description="Certify also what quality gates refuse.")
+    partial: bool = Field(False, description="Leave what cannot be built, or what gates refuse, as it is.")
+    reason: Why
+
+
+class NewRollback(Body):
+    """The options of `hotpix-registry recipe rollback`."""
+
+    tx: Annotated[int, Field(ge=1, lt=2**31, description="The rollout, as the log lists it.")]
+    expect: Transaction = None
+    reason: Why
+
+
 class FramePaths(Body):
     """The options of `hotpix-registry ingest`; paths are the server's."""
 
@@ -215,6 +254,32 @@ def build(service: TheService, registry: MayBuild, camera: str, body: NewBuild |
     """As `hotpix-registry build`, in a process of its own: the job tells how far it is and what came."""
     request = {} if body is None else body.model_dump(mode="json", exclude_defaults=True)
     return accepted(service, registry.queue_build(camera, request, most_waiting=service.settings.most_jobs))
+
+
+# --- recipes ----------------------------------------------------------------------------
+
+
+@router.post("/recipes/diff", status_code=202, summary="Compare recipes", response_class=Response)
+def diff_recipes(service: TheService, registry: MayBuild, body: Recipes) -> Response:
+    """As `hotpix-registry recipe diff`, by a job whose result is what would change; nothing is certified."""
+    return _queued(service, registry, "compare", body)
+
+
+@router.post("/recipes/rollout", status_code=202, summary="Roll a recipe out", response_class=Response)
+def roll_out(service: TheService, registry: MayCertify, body: NewRollout) -> Response:
+    """As `hotpix-registry recipe rollout`, by a job: all campaigns in one transaction, or none."""
+    return _queued(service, registry, "rollout", body)
+
+
+def _queued(service: TheService, registry: Registry, kind: str, body: Recipes) -> Response:
+    request = body.model_dump(mode="json", exclude_defaults=True)
+    return accepted(service, registry.queue_recipe(kind, request, most_waiting=service.settings.most_jobs))
+
+
+@router.post("/recipes/rollback", summary="Go back behind a rollout")
+def roll_back(registry: MayCertify, body: NewRollback) -> dict[str, Any]:
+    """As `hotpix-registry recipe rollback`; answers which dates have their old masks again."""
+    return registry.roll_back(body.tx, expect=body.expect, reason=body.reason).as_dict()
 
 
 # --- masks ------------------------------------------------------------------------------

@@ -153,7 +153,8 @@ def test_a_rolling_restart_loses_no_request(place: Place) -> None:
 def test_while_systemd_restarts_a_service_requests_wait_at_its_socket(place: Place) -> None:
     def serve(listening: socket.socket) -> subprocess.Popen[bytes]:
         def inherit() -> None:
-            os.dup2(listening.fileno(), 3)  # which is inherited, as the copy of one that is not
+            os.dup2(listening.fileno(), 3)
+            os.set_inheritable(3, True)
 
         hotpix = Hotpix(place.folder, place.database, {"LISTEN_FDS": "1"})
         command = 'LISTEN_PID=$$ exec "$0" -m hotpix_registry serve'

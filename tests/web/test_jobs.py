@@ -256,6 +256,34 @@ def test_a_killed_service_loses_no_job_and_its_successor_goes_on(
     assert len(registry.masks()) == 1
 
 
+def test_a_recipe_is_compared_and_rolled_out_by_jobs_and_taken_back(
+    registry: Registry, database: str, darks: Path
+) -> None:
+    registry.build(CAMERA, recipe=Recipe(rule=Rule.LIMIT, limit_e_per_s=4.0))
+    bearer = bearing(registry.create_token("anna", ["build", "certify"]).secret)
+    asked: dict[str, Any] = {"old": "current", "new": "limit=10", "cameras": [CAMERA]}
+    with TestClient(create_app(ServerSettings(database=database)), headers=bearer) as client:
+
+        def done(path: str, **more: Any) -> dict[str, Any]:
+            queued = client.post(path, json=asked | more)
+            assert queued.status_code == 202, queued.text
+            job = finished(registry, queued.json()["job_id"])
+            assert (job.state, job.problem) == ("done", None)
+            assert job.results is not None
+            return job.results[0]
+
+        compared = done("/v1/recipes/diff")
+        assert (compared["built"], compared["total"]["changed"]) == (1, 1)
+        rolled_out = done("/v1/recipes/rollout", expect=compared["tx"], reason="a test")
+        assert registry.mask(CAMERA, "2021-03-04").answer.mask_id == 2
+        back = client.post(
+            "/v1/recipes/rollback", json={"tx": rolled_out["rolled_out_tx"], "reason": "a test"}
+        )
+        assert [(one["before"], one["after"]) for one in back.json()["changes"]] == [(2, 1)]
+        for wrong, status in (({"new": "/etc/passwd.toml"}, 422), ({"cameras": ["nobody"]}, 404)):
+            assert client.post("/v1/recipes/diff", json=asked | wrong).status_code == status
+
+
 def test_a_service_that_is_stopped_puts_its_job_back_and_ends_its_streams(
     registry: Registry, database: str, darks: Path, tmp_path: Path
 ) -> None:

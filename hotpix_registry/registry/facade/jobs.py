@@ -47,6 +47,27 @@ class JobMethods(Opened):
         """
         return self._queue("ingest", request, None, most_waiting)
 
+    def queue_recipe(self, kind: str, request: Mapping[str, Any], *, most_waiting: int) -> int:
+        """Ask for what `compare_recipes` (kind `compare`) or `roll_out` (kind `rollout`) does, by name alone.
+
+        Raises
+        ------
+        UnknownCamera, UsageError
+            What is asked cannot be done.
+        Busy
+            As many jobs wait as may.
+        """
+        from hotpix_registry.registry.question import parse_nights
+        from hotpix_registry.registry.recipes import named_recipe
+
+        parse_nights(request.get("nights"))
+        for name in (request["old"], request["new"]):
+            named_recipe(name, files=False)
+        with reading(self._engine) as connection:
+            for camera in request.get("cameras") or ():
+                named_camera(connection, camera)
+        return self._queue(kind, request, None, most_waiting)
+
     def _queue(self, kind: str, request: Mapping[str, Any], camera: str | None, most_waiting: int) -> int:
         with self._writing(f"queue {kind}") as (connection, tx):
             camera_id = None if camera is None else named_camera(connection, camera).camera_id

@@ -26,6 +26,7 @@ class RolloutMethods(Opened):
         *,
         cameras: Sequence[str] | None = None,
         nights: tuple[str, str] | None = None,
+        files: bool = True,
         progress: Progress | None = None,
     ) -> Rollout:
         """Build candidates by a new recipe beside the masks of an old one, and say what differs.
@@ -40,6 +41,8 @@ class RolloutMethods(Opened):
             `cutoff=1.5`), or a TOML or JSON file of a recipe's numbers
         cameras
             None is all of them
+        files
+            whether a recipe may be a file
         progress
             called with the campaign's place and name, steps done and steps in all
 
@@ -52,7 +55,7 @@ class RolloutMethods(Opened):
         from hotpix_registry.registry.recipes import named_recipe
 
         self._refuse_mirror()
-        recipes = named_recipe(old), named_recipe(new)
+        recipes = named_recipe(old, files=files), named_recipe(new, files=files)
         with reading(self._engine) as connection:
             rows = queries.cameras(connection)
             if cameras is not None:
@@ -70,6 +73,7 @@ class RolloutMethods(Opened):
         expect: int | None = None,
         force: bool = False,
         partial: bool = False,
+        files: bool = True,
         reason: str,
         progress: Progress | None = None,
     ) -> Rollout:
@@ -97,7 +101,9 @@ class RolloutMethods(Opened):
 
         if not reason.strip():
             raise UsageError("A rollout needs a reason.", next_step="Give it with --reason.")
-        compared = self.compare_recipes(old, new, cameras=cameras, nights=nights, progress=progress)
+        compared = self.compare_recipes(
+            old, new, cameras=cameras, nights=nights, files=files, progress=progress
+        )
         rollout.check_whole(compared, force=force, partial=partial)
         with self._writing(rollout.ACT, reason) as (connection, tx):
             done = rollout.roll_out(connection, compared, tx, expect=expect, force=force)
