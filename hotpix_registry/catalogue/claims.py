@@ -16,6 +16,7 @@ from typing import Protocol
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
+from hotpix_registry import settings
 from hotpix_registry.catalogue.failures import translated
 from hotpix_registry.files import storage_error
 
@@ -136,7 +137,9 @@ class _SessionClaims:
 
     def _open(self) -> Connection:
         if self._session is None:
-            session = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+            # a pooler leaves a session to whoever has a transaction open in it
+            level = "READ COMMITTED" if settings.database_pooler() else "AUTOCOMMIT"
+            session = self._engine.connect().execution_options(isolation_level=level)
             for key in self._held:  # one that somebody else has got meanwhile is built twice and stored once
                 session.scalar(sa.select(sa.func.pg_try_advisory_lock(_number(key))))
             self._session = session

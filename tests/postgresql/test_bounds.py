@@ -13,6 +13,7 @@ from starlette.testclient import TestClient
 
 from hotpix_registry import Registry
 from hotpix_registry.catalogue import engine as databases
+from hotpix_registry.catalogue.claims import claims
 from hotpix_registry.catalogue.engine import reading
 from hotpix_registry.errors import DatabaseUnavailable, UsageError
 from hotpix_registry.web.app import create_app
@@ -102,6 +103,10 @@ def test_behind_a_pooler_nothing_is_prepared_and_no_session_is_counted_on(
         with reading(registry._engine) as connection:
             assert connection.exec_driver_sql("SELECT count(*) FROM pg_prepared_statements").scalar() == 0
             assert "options" not in registry._engine.url.query
+        with claims(registry._engine) as held:
+            assert held.take("ab" * 32)
+            pinned = "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction'"
+            assert said(place, f"{pinned} AND datname = current_database()") == 1
 
 
 @pytest.mark.parametrize(
