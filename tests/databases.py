@@ -110,7 +110,7 @@ class PostgreSQL:
             replica.start()
             yield replica
         finally:
-            replica.stop()
+            replica.stop("immediate")  # nobody needs it again
             shutil.rmtree(folder, ignore_errors=True)
 
     def run(self, program: str, *arguments: str) -> None:
@@ -242,10 +242,10 @@ class Replica:
             "pg_ctl", "-w", "-D", f"{self._folder}/data", "-l", f"{self._folder}/log", "-o", options, "start"
         )
 
-    def stop(self) -> None:
+    def stop(self, mode: str = "fast") -> None:
         """As a server that is gone: whoever is connected is cut off."""
         with suppress(subprocess.CalledProcessError):
-            self._run("pg_ctl", "-w", "-D", f"{self._folder}/data", "-m", "fast", "stop")
+            self._run("pg_ctl", "-w", "-D", f"{self._folder}/data", "-m", mode, "stop")
 
     def address(self, database: str) -> str:
         """Where a database of the primary is read."""

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from starlette.testclient import TestClient
 
 from hotpix_registry import Registry
 from hotpix_registry.catalogue.engine import reading
 from hotpix_registry.errors import DatabaseUnavailable, UnknownId, UsageError
+from hotpix_registry.web.app import create_app
+from hotpix_registry.web.state import ServerSettings
 from tests.databases import PostgreSQL, Replica
 from tests.story import CAMERA, import_pixels, register_camera
 
@@ -84,6 +88,26 @@ def test_an_answer_of_a_replica_that_lags_says_so_and_is_never_older_than_what_w
         written = here.create_release("2021A")
         assert here.mask(CAMERA, NIGHT).answer.tx > written.at_tx - 1
         assert [release.name for release in here.releases()] == ["2021A"]
+
+
+def test_a_service_answers_nobody_older_than_what_he_has_nor_long_behind_the_primary(
+    replica: Replica, place: str
+) -> None:
+    url = f"/v1/cameras/{CAMERA}/mask?date={NIGHT}"
+    settings = ServerSettings(database=place, read_database=replica.address(place))
+    with TestClient(create_app(settings)) as client, Registry(place) as elsewhere:
+        assert client.get(url).json()["tx"] == 2
+        replica.pause()
+        registry_id, tx = elsewhere.create_release("2021A") and elsewhere.state()
+        has = {"If-None-Match": f'W/"{registry_id}-{tx}"'}  # as another host has told it
+        assert client.get(url, headers=has).status_code == 304
+        assert f"{registry_id}-{tx}" in client.get("/v1/masks", headers=has).headers["etag"]
+    with TestClient(create_app(settings)) as client:
+        for _ in range(100):  # until it has looked at the primary, which it does once a second
+            if (seen := client.get(url).json()["tx"]) == tx:
+                break
+            time.sleep(0.1)
+        assert seen == tx
 
 
 def test_while_the_replica_is_down_the_primary_answers_and_one_warning_says_so(
