@@ -330,7 +330,7 @@ def open_replica(primary: Engine, url: URL, *, statement_s: float | None = None)
     try:
         both.prove()
     except BaseException:
-        replica.dispose()
+        both.close()
         raise
     return both
 

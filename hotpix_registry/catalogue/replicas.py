@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from threading import Lock
 from typing import TypeVar
-from weakref import WeakKeyDictionary
 
 import sqlalchemy as sa
 from sqlalchemy import event
@@ -45,7 +44,7 @@ def at_primary() -> Iterator[None]:
         _at_primary.reset(before)
 
 
-_of: WeakKeyDictionary[Engine, Replicated] = WeakKeyDictionary()
+_of: dict[Engine, Replicated] = {}
 
 
 def replicated(primary: Engine) -> Replicated | None:
@@ -75,6 +74,10 @@ class Replicated:
         self._amiss = ""
         event.listen(replica, "connect", self._is_new)
         _of[primary] = self
+
+    def close(self) -> None:
+        self.replica.dispose()
+        _of.pop(self.primary, None)
 
     def _is_new(self, *_: object) -> None:
         self._is_proven = False  # behind the same address another server may answer

@@ -35,12 +35,13 @@ async def supervise(service: Service, ending: asyncio.Event) -> None:
         while not ending.is_set():
             children = [child for child in children if not _has_ended(child)]
             try:
-                # looked at also where no job is done: a replica that knows less is then not read from
-                if len(children) < max(1, settings.jobs_at_once) and await asyncio.to_thread(
+                # asked also while none can be begun: a replica that knows less is then not read from
+                a_job_waits = await asyncio.to_thread(
                     service.registry.a_job_waits,
                     at_once=settings.jobs_at_once,
                     heartbeat_s=settings.heartbeat_s,
-                ):
+                )
+                if a_job_waits and len(children) < settings.jobs_at_once:
                     children.append(await asyncio.to_thread(_start, service))
                 amiss = ""
             except HotpixError as error:  # jobs wait until it is over; the service goes on answering

@@ -85,7 +85,7 @@ class Opened:
         self._prompt.close()
         if self._replicated is not None and self._replica_prompt is not None:
             self._replica_prompt.close()
-            self._replicated.replica.dispose()
+            self._replicated.close()
         self._engine.dispose()
 
     def __enter__(self) -> Self:
