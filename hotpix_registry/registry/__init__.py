@@ -43,6 +43,11 @@ class Registry(
         data directory
     create
         whether to make the registry when nothing is there yet
+    read_database
+        a replica of it on PostgreSQL, from which look-ups, lists and files are read; None takes
+        HOTPIX_DATABASE_READ_URL, unless a database is given
+    statement_s
+        how long PostgreSQL may take to one statement, in s; None: as long as it takes
 
     Raises
     ------
