@@ -1,16 +1,19 @@
 """How fast a registry is built anew by many workers: `python -m tests.benchmarks.fleet`.
 
 Campaigns of one camera (10 darks of 90 s and 20 of 1000 s each) are built by 1 and by 2 workers, local
-processes and dask's, each computing with one thread. The start of workers is not counted. What the
+processes and dask's, each computing in one process. The start of workers is not counted. What the
 coordinator does for each campaign (plan, claim, judge, store) and what dask takes for a task are measured
-besides; from these and the measured times of tasks a simulation tells what 10 to 1000 workers would do, and
-which part of the coordinator's time is left. `--json FILE` writes the numbers.
+besides. Efficiency is that of campaigns a minute, which holds on a machine that does nothing else; seconds of
+processor time hold on a busy one too, and from these a simulation tells what 10 to 1000 workers would do, and
+how busy the coordinator would be. `--json FILE` writes the numbers.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import heapq
+import itertools
 import json
 import os
 import random
@@ -29,7 +32,7 @@ from hotpix_registry.registry import Registry, fleet
 from hotpix_registry.registry.facade.opened import act
 from hotpix_registry.work import Ended, Work, dask_workers, local_processes
 from tests.databases import running_postgresql
-from tests.fleets import dask_worker, wait_until
+from tests.fleets import Here, dask_worker, wait_until
 from tests.small_camera import write_frame
 
 FIRST = datetime(2001, 1, 4, 22)
@@ -70,6 +73,8 @@ class Watched:
     work: Work
     waited_s: float = 0.0
     tasks_s: list[float] = field(default_factory=list)
+    tasks_cpu_s: list[float] = field(default_factory=list)
+    values: dict[str, Any] = field(default_factory=dict)
 
     @property
     def far(self) -> bool:
@@ -87,17 +92,30 @@ class Watched:
         self.waited_s += time.perf_counter() - started
         if ended is None or ended.error is not None:
             return ended
-        seconds, value = ended.value
+        seconds, cpu_s, value = ended.value
         self.tasks_s.append(seconds)
+        self.tasks_cpu_s.append(cpu_s)
+        self.values[ended.key] = value
         return Ended(ended.key, value)
 
 
-def timed(order: tuple[Callable[[Any], Any], Any]) -> tuple[float, Any]:
-    """What a task returns, and the seconds that it took."""
+def timed(order: tuple[Callable[[Any], Any], Any]) -> tuple[float, float, Any]:
+    """The seconds and the processor's seconds that a task took, and what it returns."""
     task, argument = order
-    started = time.perf_counter()
+    started, started_cpu = time.perf_counter(), time.process_time()
     value = task(argument)
-    return time.perf_counter() - started, value
+    return time.perf_counter() - started, time.process_time() - started_cpu, value
+
+
+class Replayed(Here):
+    """Work that was done before: what is left is what the coordinator does."""
+
+    def __init__(self, values: dict[str, Any]) -> None:
+        super().__init__()
+        self._values = values
+
+    def submit(self, key: str, task: Callable[[Any], Any], argument: Any) -> None:
+        super().submit(key, self._values.__getitem__, key)
 
 
 @contextmanager
@@ -119,6 +137,7 @@ def dask_processes(number: int, folder: Path) -> Iterator[str]:
 
 def measure(database: str, darks: Path, work: Work) -> dict[str, Any]:
     """Campaigns a minute from when each worker had its first task done, and the coordinator's own time."""
+    warm_up(work)
     watched, stored = Watched(work), [time.perf_counter()]
     workers = work.places() // 2
     with Registry(database) as registry:
@@ -138,10 +157,38 @@ def measure(database: str, darks: Path, work: Work) -> dict[str, Any]:
     return {
         "workers": workers,
         "per_minute": 60 * (len(counted) - 1) / (counted[-1] - counted[0]),
-        "coordinator_s": (total_s - watched.waited_s) / report.built,
+        "busy_s": (total_s - watched.waited_s) / report.built,
         "task_s": statistics.median(watched.tasks_s),
-        "tasks_s": watched.tasks_s,
+        "task_cpu_s": statistics.median(watched.tasks_cpu_s),
+        "tasks_cpu_s": watched.tasks_cpu_s,
+        "values": watched.values,
     }
+
+
+def coordinator_s(database: str, darks: Path, values: dict[str, Any]) -> float:
+    """Seconds that planning, claiming, judging and storing a campaign take when nobody else computes."""
+    with Registry(database) as registry:
+        registry.ingest(darks, recursive=True)
+        started = time.perf_counter()
+        work = Replayed(values)
+        fleet.build_all(registry._engine, act(), registry.cameras(), fleet.Wanted(), work, None)
+        return (time.perf_counter() - started) / len(values)
+
+
+def warm(seconds: float) -> None:
+    """Import what a build needs, and keep a worker busy, so that the others warm themselves, too."""
+    import hotpix_registry.fits.maskfile
+    import hotpix_registry.science.detection  # noqa: F401
+
+    time.sleep(seconds)
+
+
+def warm_up(work: Work) -> None:
+    waiting = work.places() // 2
+    for number in range(waiting):
+        work.submit(f"{number:x}", warm, 3.0)
+    while waiting:
+        waiting -= work.next(5.0) is not None
 
 
 def overhead_s(work: Work, tasks: int = 1000) -> float:
@@ -234,20 +281,22 @@ def main() -> None:
     options = parser.parse_args()
     darks = write_campaigns(options.folder, 512 if options.quick else options.size, options.campaigns)
     rows: list[dict[str, Any]] = []
+    scheduler_s, alone_s = 1.0, dict[str, float]()
     print(f"{os.cpu_count()} processors, load average {os.getloadavg()[0]:.1f} at the start")
-    print(f"{'database':11}{'workers':>22}{'campaigns/min':>15}{'task':>9}{'coordinator':>13}")
+    print(f"{'database':11}{'workers':>22}{'campaigns/min':>15}{'task':>9}{'CPU':>9}{'coordinator busy':>18}")
     with tempfile.TemporaryDirectory(prefix="hp") as name, running_postgresql() as server:
-        folder = Path(name)
+        folder, numbers = Path(name), itertools.count()
 
         def new_database(kind: str) -> str:
-            return str(folder / f"{len(rows)}.sqlite") if kind == "SQLite" else server.create()
+            return str(folder / f"{next(numbers)}.sqlite") if kind == "SQLite" else server.create()
 
         def add(kind: str, what: str, work: Work) -> None:
             row = {"database": kind, "kind": what, **measure(new_database(kind), darks, work)}
             rows.append(row)
             print(
                 f"{kind:11}{row['workers']:>3} {what:>18}{row['per_minute']:>15.1f}{row['task_s']:>7.2f} s"
-                f"{1000 * row['coordinator_s']:>10.0f} ms",
+                f"{row['task_cpu_s']:>7.2f} s"
+                f"{1000 * row['busy_s']:>15.0f} ms",
                 flush=True,
             )
 
@@ -258,14 +307,25 @@ def main() -> None:
             for number in (1, 2):
                 with dask_processes(number, folder) as address, dask_workers(address) as work:
                     add(kind, "dask workers", work)
-                    scheduler_s = overhead_s(work)
+                    scheduler_s = min(scheduler_s, overhead_s(work))
+            values = rows[-1].pop("values")
+            alone_s[kind] = min(coordinator_s(new_database(kind), darks, values) for _ in range(3))
+            print(f"{kind:11}coordinator alone {1000 * alone_s[kind]:.0f} ms for a campaign")
     for one, two in zip(rows[::2], rows[1::2], strict=True):
         times = two["per_minute"] / one["per_minute"]
-        print(f"{one['database']}, {one['kind']}: 2 against 1 {times:.2f} times, efficiency {times / 2:.0%}")
-    alone = rows[-2]  # dask and PostgreSQL, one worker: nobody competes for the processors
-    simulated = print_simulation(alone["tasks_s"], alone["coordinator_s"], scheduler_s)
+        processors = one["task_cpu_s"] / two["task_cpu_s"]
+        print(
+            f"{one['database']}, {one['kind']}: 2 workers build {times:.2f} times what 1 does, efficiency "
+            f"{times / 2:.0%}; in processor time of tasks {processors:.0%}"
+        )
+    simulated = print_simulation(rows[-2]["tasks_cpu_s"], alone_s["PostgreSQL"], scheduler_s)
     if options.json is not None:
-        found = {"rows": rows, "scheduler_s": scheduler_s, "simulated": [vars(one) for one in simulated]}
+        found = {
+            "rows": [{name: value for name, value in row.items() if name != "values"} for row in rows],
+            "coordinator_s": alone_s,
+            "scheduler_s": scheduler_s,
+            "simulated": [dataclasses.asdict(one) for one in simulated],
+        }
         options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
