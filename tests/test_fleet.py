@@ -135,8 +135,17 @@ def test_cameras_and_nights_narrow_it_down(hotpix: Hotpix, darks: Path) -> None:
     assert hotpix(*asked, "--since", "2021-02-01").json["campaigns"] == 4
     assert hotpix(*asked, "--nights", "2021-01-04").json["campaigns"] == 2
     hotpix(*asked, "--nights", "2021-01-04", "--since", "2021-01-04").refused(2, "say the same")
+    assert hotpix(*asked, "--recipe", "limit=4").json["campaigns"] == 6
+    hotpix(*asked, "--recipe", "limit=4", "--rule", "limit").refused(2, "--recipe")
+    hotpix(*asked, "--recipe", "current").refused(2, "current is not built")
     hotpix("build", "--jobs", "2", "--camera", "camera-1").refused(2, "--all")
     hotpix("build").refused(2, "--camera")
+
+
+def test_what_waits_for_a_rollout_is_built_and_not_certified(ingested: Registry) -> None:
+    report = build_with(ingested, Here(), recipe=Recipe(rule=Rule.PERSIST), certify=False)
+    assert report.built == report.candidates == N_MASKS
+    assert {mask["status"] for mask in ingested.masks()} == {"candidate"}
 
 
 # --- what goes wrong -------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -34,7 +34,7 @@ from hotpix_registry.domain import Rule
 from hotpix_registry.errors import HotpixError, SomeRefused, UsageError
 
 if TYPE_CHECKING:
-    from hotpix_registry.domain import Frame
+    from hotpix_registry.domain import Frame, Recipe
     from hotpix_registry.registry.masks import BuildResult, Plan
 
 
@@ -78,6 +78,18 @@ def build(
             "--cutoff", metavar="E_PER_S", min=0.0, max=1e9, help="Cut-off for one exposure time, in e-/s."
         ),
     ] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            "--recipe",
+            metavar="RECIPE",
+            help="In place of --rule, --limit and --cutoff: as `recipe diff` names it, or a file.",
+            show_default=False,
+        ),
+    ] = None,
+    candidates: Annotated[
+        bool, typer.Option("--candidates", help="With --all: certify nothing; `recipe rollout` may do so.")
+    ] = False,
     jobs: Annotated[
         int | None,
         typer.Option(
@@ -101,16 +113,20 @@ def build(
     is built twice: run it again to go on.
     """
     span, seconds = _span_of(nights, since), parse_exposures(exposures)
-    from hotpix_registry.registry.question import parse_recipe
-
-    recipe = parse_recipe(rule, limit, cutoff)
-    wanted = {"nights": span, "exposures_s": seconds, "recipe": recipe}
+    wanted: dict[str, Any] = {
+        "nights": span,
+        "exposures_s": seconds,
+        "recipe": _recipe_of(recipe, rule, limit, cutoff),
+    }
     if every:
-        fleet.build_all(database, camera or (), wanted, jobs, scheduler, dry_run=dry_run, fmt=fmt)
+        fleet.build_all(
+            database, camera or (), wanted, jobs, scheduler, candidates=candidates, dry_run=dry_run, fmt=fmt
+        )
         return
-    if jobs is not None or scheduler is not None:
+    if jobs is not None or scheduler is not None or candidates:
         raise UsageError(
-            "--jobs and --scheduler go with --all.", next_step="Add --all; --camera still holds."
+            "--jobs, --scheduler and --candidates go with --all.",
+            next_step="Add --all; --camera still holds.",
         )
     if camera is None or len(camera) != 1:
         raise UsageError("Of which camera is not said.", next_step="Give one --camera, or --all.")
@@ -122,9 +138,7 @@ def build(
         with labelled_progress_bar("Building") as bar:
             results = registry.build(
                 camera[0],
-                nights=span,
-                exposures_s=seconds,
-                recipe=recipe,
+                **wanted,
                 progress=bar,
                 failed=lambda _, error: failures.append(error),
             )
@@ -137,6 +151,22 @@ def build(
         raise SomeRefused(
             "Only candidates were built.", next_step="Look at them with `show`, then `certify ID`."
         )
+
+
+def _recipe_of(name: str | None, rule: Rule | None, limit: str | None, cutoff: float | None) -> Recipe | None:
+    if name is None:
+        from hotpix_registry.registry.question import parse_recipe
+
+        return parse_recipe(rule, limit, cutoff)
+    from hotpix_registry.registry.recipes import named_recipe
+
+    named = named_recipe(name)
+    if named.is_current or (rule, limit, cutoff) != (None, None, None):
+        raise UsageError(
+            f"{name} is not built." if named.is_current else "--recipe says what --rule and its numbers do.",
+            next_step="Name a recipe by --recipe alone, such as evidence+limit=4.",
+        )
+    return named.recipe
 
 
 def _span_of(nights: str | None, since: str | None) -> tuple[str, str] | None:

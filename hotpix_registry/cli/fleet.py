@@ -28,6 +28,7 @@ def build_all(
     jobs: int | None,
     scheduler: str | None,
     *,
+    candidates: bool,
     dry_run: bool,
     fmt: Format,
 ) -> None:
@@ -60,7 +61,7 @@ def build_all(
             f"{count(report.failed, 'campaign')} of {report.campaigns} could not be built.",
             next_step="The others were; once the causes are cured, the same command builds what is missing.",
         )
-    if report.built and report.built == report.candidates:
+    if report.built and report.built == report.candidates and not candidates:
         raise SomeRefused(
             "Only candidates were built.", next_step="Look at them with `show`, then `certify ID`."
         )

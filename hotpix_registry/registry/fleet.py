@@ -202,6 +202,8 @@ class Wanted:
     exposures_s: Sequence[float] | None = None
     recipe: Recipe | None = None
     """None: the default rule, or the cut-off where a campaign has one exposure time"""
+    certify: bool = True
+    """False: new masks wait as candidates, whatever gates and profiles say"""
 
 
 def survey(engine: Engine, cameras: Sequence[CameraRow], wanted: Wanted) -> FleetReport:
@@ -235,7 +237,7 @@ def build_all(
     counted = survey(engine, cameras, wanted).cameras
     report = FleetReport(cameras=[CameraTally(camera=c.camera, campaigns=c.campaigns) for c in counted])
     with claims(engine) as held:
-        _Run(engine, act, held, work, report, progress).go_through(
+        _Run(engine, act, held, work, report, progress, certify=wanted.certify).go_through(
             _items(engine, cameras, wanted, report.cameras)
         )
     return report
@@ -295,9 +297,11 @@ class _Run:
         work: Work,
         report: FleetReport,
         progress: Progress | None,
+        *,
+        certify: bool,
     ) -> None:
         self._engine, self._act, self._claims, self._work = engine, act, held, work
-        self._report, self._progress = report, progress
+        self._report, self._progress, self._certify = report, progress, certify
         self._lines: dict[int, deque[_Item]] = {}
         self._in_work: dict[str, _Item] = {}
         self._elsewhere: set[_Item] = set()
@@ -393,7 +397,14 @@ class _Run:
         if isinstance(made, BuiltMask | BuildResult):
             assert item.recipe is not None
             finish = partial(
-                build.finish, self._engine, self._act, made, item.campaign, item.camera, item.recipe
+                build.finish,
+                self._engine,
+                self._act,
+                made,
+                item.campaign,
+                item.camera,
+                item.recipe,
+                certify=self._certify,
             )
             try:
                 result = _patiently(finish)
@@ -454,7 +465,7 @@ def _count(tally: CameraTally, item: _Item, result: BuildResult) -> None:
     tally.built += 1
     if result.status == "candidate":
         why = "; ".join((*(f"failed the gate {gate}" for gate in result.failed_gates), *result.warnings))
-        reason = why or "The camera's profile lets a person certify."
+        reason = why or "It waits for a person, or for a rollout."
         tally.candidates.append(_note(item, reason, mask_id=result.mask_id))
 
 

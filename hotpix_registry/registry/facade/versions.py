@@ -111,6 +111,7 @@ class VersionMethods(Opened):
         nights: tuple[str, str] | None = None,
         exposures_s: Sequence[float] | None = None,
         recipe: Recipe | None = None,
+        certify: bool = True,
         jobs: int | None = None,
         scheduler: str | None = None,
         progress: Callable[[FleetReport], None] | None = None,
@@ -126,6 +127,8 @@ class VersionMethods(Opened):
             only these
         recipe
             None takes the default rule, or the cut-off where a campaign has one exposure time
+        certify
+            False: new masks wait as candidates
         jobs
             processes of this machine; None is as many as it has processors
         scheduler
@@ -142,7 +145,7 @@ class VersionMethods(Opened):
         from hotpix_registry.work import work
 
         self._refuse_mirror()
-        wanted = fleet.Wanted(nights=nights, exposures_s=exposures_s, recipe=recipe)
+        wanted = fleet.Wanted(nights=nights, exposures_s=exposures_s, recipe=recipe, certify=certify)
         rows = self._cameras_named(cameras)
         with work(jobs=jobs, scheduler=scheduler) as workers:
             return fleet.build_all(self._engine, self._act(), rows, wanted, workers, progress)
