@@ -247,7 +247,8 @@ def dask_workers(address: str) -> Iterator[Work]:
             "--scheduler needs the package distributed, which is not installed.",
             next_step="Run `pip install 'hotpix-registry[dask]'`.",
         ) from None
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what it says, the sentences here say
+    for name in ("distributed", "distributed.client"):  # what they say, the sentences here say
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of other versions, which are compared below
@@ -326,7 +327,10 @@ class _Dask:
 
     def places(self) -> int:
         if time.monotonic() - self._looked > _LOOK_S:
-            workers = self._client.scheduler_info(n_workers=-1)["workers"].values()
+            try:
+                workers = self._client.scheduler_info(n_workers=-1)["workers"].values()
+            except OSError as error:
+                raise self._gone() from error
             self._places = max(1, _AHEAD * sum(worker["nthreads"] for worker in workers))
             self._looked = time.monotonic()
         return self._places

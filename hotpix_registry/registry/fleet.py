@@ -33,6 +33,7 @@ from hotpix_registry.errors import (
     FrameChanged,
     HotpixError,
     RevokedMask,
+    StorageError,
     UnfitWorkers,
 )
 from hotpix_registry.planning import Campaign
@@ -231,7 +232,7 @@ def build_all(
 
     Raises
     ------
-    SchedulerUnreachable, UnfitWorkers, DatabaseUnavailable
+    SchedulerUnreachable, UnfitWorkers, DatabaseUnavailable, StorageError
         What was stored until then stays; the same command goes on there.
     """
     counted = survey(engine, cameras, wanted).cameras
@@ -408,7 +409,7 @@ class _Run:
             )
             try:
                 result = _patiently(finish)
-            except DatabaseUnavailable:
+            except (DatabaseUnavailable, StorageError):
                 raise
             except HotpixError as error:
                 made = error
@@ -446,11 +447,9 @@ def _patiently(ask: Callable[[], T]) -> T:
 
 def _of_worker(error: FrameChanged, host: str, campaign: Campaign) -> HotpixError:
     """What a worker did not find as it was catalogued; if it is here, it is the worker that lacks it."""
-    unseen = (
-        [f for f in campaign.used if any(map(os.path.isfile, f.paths))] if "vanished" in str(error) else []
-    )
     told = f"On the worker {host}: {error.message}"
-    if len(unseen) == len(campaign.used):
+    are_here = all(any(map(os.path.isfile, frame.paths)) for frame in campaign.used)
+    if "vanished" in error.message and are_here:
         raise UnfitWorkers(
             f"{told} On this machine all its frames are there.",
             next_step="Mount the archive at the same path where workers run, and run the same command again.",
