@@ -24,6 +24,9 @@ from hotpix_registry.registry.masks import BuildResult, MaskChange, Plan
 from hotpix_registry.timeline import epoch_of
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from hotpix_registry.science.gates import GateResult
 
 Progress = Callable[[str, int, int], None]
@@ -149,16 +152,44 @@ def _judge_and_store(
 
     with reading(engine) as connection:
         earlier = earlier_mask(connection, built, camera)
+    dq, previous_dq, pixels = _flagged(engine, built, earlier)
     gates = judge(
-        built.dq,
+        dq,
         built.report,
         rule=built.ingredients.recipe.rule,
-        previous_dq=None if earlier is None else content.dq(engine, earlier.id),
+        previous_dq=previous_dq,
+        pixels=pixels,
         bounds=camera.profile.gates,
     )
     with writing(engine) as connection:
         tx = queries.open_transaction(connection, act, "build", now_us=time.time_ns() // 1000)
         return store_build(connection, built, gates, camera, tx, certify_it=certify)
+
+
+def _flagged(
+    engine: Engine, built: BuiltMask, earlier: MaskRow | None
+) -> tuple[NDArray[np.uint16], NDArray[np.uint16] | None, int | None]:
+    """The flags of a mask and of an earlier one, of the pixels that either flags; and the number of all.
+
+    Planes of another shape are given whole.
+    """
+    import numpy as np
+
+    from hotpix_registry.fits.packing import unpack_flagged
+
+    packed, pixels = built.packed, built.shape[0] * built.shape[1]
+    _, own, flags = unpack_flagged(packed.encoding, packed.blob, blob_sha256=packed.blob_sha256)
+    if earlier is None:
+        return flags, None, pixels
+    encoding, blob, blob_sha256, _ = content.stored(engine, earlier.id)
+    shape, before, flags_before = unpack_flagged(encoding, blob, blob_sha256=blob_sha256)
+    if shape != built.shape:
+        return built.dq, content.dq(engine, earlier.id), None
+    either = np.union1d(own, before)
+    dq, previous_dq = np.zeros(either.size, np.uint16), np.zeros(either.size, np.uint16)
+    dq[np.searchsorted(either, own)] = flags
+    previous_dq[np.searchsorted(either, before)] = flags_before
+    return dq, previous_dq, pixels
 
 
 def _follow(

@@ -28,6 +28,7 @@ def judge(
     *,
     rule: Rule = Rule.EVIDENCE,
     previous_dq: NDArray[np.uint16] | None = None,
+    pixels: int | None = None,
     bounds: GateBounds = USUAL_BOUNDS,
 ) -> list[GateResult]:
     """Pass or refuse a detection; a gate that cannot be judged is left out.
@@ -37,13 +38,15 @@ def judge(
     dq, previous_dq : (ny, nx) uint16
         Data quality of this detection, and of the previous mask of the series made by the same rule
         from the same exposures.
+    pixels : int, optional
+        Of the frame, where `dq` and `previous_dq` (n,) hold those pixels alone that either flags.
     report : mapping
         `Detection.report`.
     rule : Rule
         The recipe's; z-scores are judged only where they decide which pixels are masked.
     """
     bad = (dq & DQ.BAD.value) != 0
-    flagged = float(bad.mean())
+    flagged = int(bad.sum()) / (pixels or bad.size)
     results = [
         GateResult(
             name="flagged fraction",

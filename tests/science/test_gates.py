@@ -80,3 +80,16 @@ def test_empty_masks_are_equal():
     empty = np.zeros((3, 3), np.bool_)
     assert jaccard(empty, empty) == 1
     assert failing(plane(0), previous_dq=plane(0)) == []
+
+
+def test_flagged_pixels_alone_are_judged_as_their_planes():
+    rng = np.random.default_rng(3)
+    for share in (0.0, 0.02, 0.2):
+        own, before = (
+            np.where(rng.random((50, 60)) < share, rng.integers(1, 1024, (50, 60)), 0).astype(np.uint16)
+            for _ in range(2)
+        )
+        either = (own != 0) | (before != 0)
+        whole = judge(own, REPORT, previous_dq=before)
+        assert judge(own[either], REPORT, previous_dq=before[either], pixels=3000) == whole
+        assert judge(own[own != 0], REPORT, pixels=3000) == judge(own, REPORT)
