@@ -130,7 +130,8 @@ class VersionMethods(Opened):
         certify
             False: new masks wait as candidates
         jobs
-            processes of this machine; None is as many as it has processors
+            processes of this machine; None is as many as it has processors. They import the script that
+            asks for them: let it do so below `if __name__ == "__main__":`.
         scheduler
             a dask scheduler (`tcp://HOST:8786`), whose workers compute in their place
         progress
