@@ -1,6 +1,9 @@
 """The database keeps its own promises, against SQL written by hand."""
 
+import shutil
 from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -13,23 +16,44 @@ from hotpix_registry.domain import digest
 REFUSED = (sa.exc.IntegrityError, sa.exc.DBAPIError)
 
 
-@pytest.fixture(params=["new", "upgraded"])
-def engine(empty_database: str, request: pytest.FixtureRequest) -> Iterator[Engine]:
-    """A registry with a row in every table: new, and upgraded from the first schema with its rows."""
-    engine = databases.connect(databases.parse_url(empty_database))
-    if request.param == "upgraded":
-        databases.upgrade(engine, to="20261123_0001")
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module", params=["new", "upgraded"])
+def filled(
+    request: pytest.FixtureRequest, kind: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """The address of a registry with a row in every table: new, or upgraded from the first schema."""
+    with ExitStack() as stack:
+        address = str(tmp_path_factory.mktemp("filled") / "registry.sqlite")
+        if kind == "postgresql":
+            server = request.getfixturevalue("postgresql")
+            address = stack.enter_context(server.empty_database())
+        engine = databases.connect(databases.parse_url(address))
+        first = "20261123_0001" if request.param == "upgraded" else "head"
+        databases.upgrade(engine, to=first)
         with databases.writing(engine) as connection:
             fill(connection)
         databases.upgrade(engine)
-    else:
-        databases.upgrade(engine)
         with databases.writing(engine) as connection:
-            fill(connection)
-    with databases.writing(engine) as connection:
-        fill_history(connection)
-    yield engine
-    engine.dispose()
+            fill_history(connection)
+        engine.dispose()
+        yield address
+
+
+@pytest.fixture
+def engine(request: pytest.FixtureRequest, kind: str, filled: str, tmp_path: Path) -> Iterator[Engine]:
+    """A copy of it for one test."""
+    with ExitStack() as stack:
+        if kind == "sqlite":
+            address = str(shutil.copy(filled, tmp_path / "registry.sqlite"))
+        else:
+            address = stack.enter_context(request.getfixturevalue("postgresql").copy(filled))
+        engine = databases.connect(databases.parse_url(address))
+        stack.callback(engine.dispose)
+        yield engine
 
 
 def fill(connection: Connection) -> None:
