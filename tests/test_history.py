@@ -47,7 +47,7 @@ from tests.oracle import (
 )
 from tests.plain_masks import SHAPE, add_camera, add_mask
 
-EXAMPLES = int(os.environ.get("HOTPIX_HISTORIES", "10"))
+EXAMPLES = int(os.environ.get("HOTPIX_HISTORIES", "6"))
 """how many histories are tried; set it high for a long run"""
 
 # shrinking a failure takes minutes, which a search for failures may not have
