@@ -236,9 +236,9 @@ def frame_factors(charge_e: Doubles, floor_e2: float) -> FrameFactors | None:
     chosen = (mean > _THERMOMETER_E[0]) & (mean < _THERMOMETER_E[1])
     if n < 2 or int(chosen.sum()) < _FEWEST_THERMOMETERS:
         return None
-    charge, mean = charge_e[:, chosen], mean[chosen]
+    mean = mean[chosen]
     weight = mean * mean / (mean + floor_e2)
-    factors = np.array([weighted_median(row / mean, weight) for row in charge])
+    factors = np.array([weighted_median(row[chosen] / mean, weight) for row in charge_e])
     factors /= factors.mean()
     sigma = 1.25 / math.sqrt(float(weight.sum()))
     return FrameFactors(factors=factors, sigmas=np.full(n, sigma), n_pixels=int(chosen.sum()))

@@ -148,10 +148,13 @@ def gather(
                 next_step="Exclude them, or check the camera's saturation level.",
             )
     columns = np.concatenate(pixels)[usable] % shape[1]
+    lattices = [raw[:, usable].astype(np.float64) for raw in raw_lattice]
+    del raw_lattice
 
     def look_of(i: int) -> Look:
-        lattice = raw_lattice[i][:, usable].astype(np.float64)
-        return _look_of(groups[i], frames[i], by_group[i], lattice, usable, columns, ceilings[i], detector)
+        return _look_of(
+            groups[i], frames[i], by_group[i], lattices[i], usable, columns, ceilings[i], detector
+        )
 
     with ThreadPoolExecutor(workers) as pool:
         return list(pool.map(look_of, range(len(groups))))
@@ -174,6 +177,7 @@ def _look_of(
     raw_hot = np.concatenate([part.hot for part in parts], axis=1)
     sound = np.all(raw_hot < ceiling, axis=0)
     hot = np.nan_to_num(raw_hot.astype(np.float64), copy=False)
+    del raw_hot
     hot -= pedestals[:, np.newaxis]
     return Look(
         group=group,

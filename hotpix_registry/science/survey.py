@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hotpix_registry.errors import NothingToBuild
 from hotpix_registry.science.combine import Floats, FrameScale, NoiseModel
@@ -247,11 +248,14 @@ def _hot_zero(look: Look, bias: Look | None) -> Doubles | float:
     )
 
 
-def _hot_excess(look: Look, bias: Look | None) -> Doubles:
-    """Charge of the hot pixels above their surroundings, in ADU, (n frames, n pixels)."""
-    excess = look.hot - look.hot_local
+def _hot_excess(look: Look, bias: Look | None, sound: NDArray[np.bool_] | None = None) -> Doubles:
+    """Charge of the hot pixels, or of the sound ones, above their surroundings, in ADU, (n frames, n)."""
+    levels = [look.hot_local]
     if bias is not None and not look.bias_subtracted:
-        excess -= hot_centre(bias.hot, bias.gain_e_per_adu) - bias.hot_local
+        levels.append(hot_centre(bias.hot, bias.gain_e_per_adu) - bias.hot_local)
+    excess = look.hot.copy() if sound is None else look.hot[:, sound]
+    for level in levels:
+        excess -= level if sound is None else level[sound]
     return excess
 
 
@@ -265,7 +269,7 @@ def _read_thermometers(look: Look, bias: Look | None, detector: Detector) -> Non
     g = detector.gain_e_per_adu
     zero = _hot_zero(look, bias)
     floor_e2 = (detector.read_noise_e or 0.0) ** 2 + g * g / 12
-    excess_e = _hot_excess(look, bias)[:, look.sound]
+    excess_e = _hot_excess(look, bias, look.sound)
     excess_e *= g
     found = frame_factors(excess_e, floor_e2)
     if found is None:
