@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,28 @@ from hotpix_registry.settings import KEYS
 from tests.databases import PostgreSQL, give_id, migrate, running_postgresql
 from tests.object_store import Store, running_store
 
+LONG = (
+    "test_torture",
+    "test_fleet",
+    "test_jobs",
+    "test_mirror",
+    "test_history",
+    "test_openapi",
+    "test_bombs",
+)
 REAL_DATA = Path(__file__).parents[1] / ".." / "shared" / "data"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let each process begin with its share of the long tests: what is left at the end is short."""
+    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    long = [item for item in items if item.path.stem in LONG]
+    short = [item for item in items if item.path.stem not in LONG]
+
+    def part(of: list[pytest.Item], number: int) -> list[pytest.Item]:
+        return of[number * len(of) // processes : (number + 1) * len(of) // processes]
+
+    items[:] = [item for n in range(processes) for item in (*part(long, n), *part(short, n))]
 
 
 @pytest.fixture(scope="session")

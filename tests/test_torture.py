@@ -45,9 +45,12 @@ def test_a_changed_byte_is_found_and_never_served(postgresql: PostgreSQL, kind: 
     nothing_lost(corruption.corruption(postgresql, kind=kind, trials=3, seed=1))
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_disks_rights_frames_and_clocks_that_fail_lose_nothing(postgresql: PostgreSQL, kind: str) -> None:
-    nothing_lost(faults.faults(postgresql, kind=kind, trials=1, seed=1))
+def test_disks_rights_frames_and_clocks_that_fail_lose_nothing(postgresql: PostgreSQL) -> None:
+    nothing_lost(faults.faults(postgresql, kind=SQLITE, trials=1, seed=1))
+
+
+def test_a_full_disk_of_the_database_server_loses_nothing() -> None:
+    nothing_lost([faults.full_disk_of_the_server(1)])
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -11,7 +11,6 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 from urllib.parse import quote, unquote
-from urllib.request import url2pathname
 
 from hotpix_registry.errors import UsageError
 
@@ -81,6 +80,8 @@ def resolved(path: str) -> str:
 
 
 def _path_of(url: str) -> str:
+    from urllib.request import url2pathname  # which brings all of http along
+
     machine, _, name = url.partition("://")[2].partition("/")
     if machine not in ("", "localhost"):
         raise UsageError(f"{url} lies on another machine.", next_step="Write file:///PATH, or the path.")

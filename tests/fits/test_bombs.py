@@ -28,9 +28,12 @@ from pathlib import Path
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
 import numpy, astropy.io.fits
 from hotpix_registry.errors import HotpixError
+from hotpix_registry.fits import streams
 from hotpix_registry.fits.foreign import read_foreign_mask
 from hotpix_registry.fits.headers import check_complete, read_header
 from hotpix_registry.fits.pixels import open_rows
+
+streams.MOST_UNPACKED = 1 << 30  # a quarter, in a quarter of the time
 
 def ingested(path):
     check_complete(path, read_header(path))
@@ -86,8 +89,8 @@ def write_files(folder: Path) -> list[Path]:
         "huge.fits.gz": gzip.compress(huge),
         "huge.fits.bz2": bz2.compress(huge),
         "table.fits": texts.empty_primary() + table,
-        "bomb.fits.gz": gzip.compress(texts.image()) + zeros(66, gzip.compress),
-        "honest.fits.gz": gzip.compress(huge) + zeros(66, gzip.compress),
+        "bomb.fits.gz": gzip.compress(texts.image()) + zeros(18, gzip.compress),
+        "honest.fits.gz": gzip.compress(huge) + zeros(18, gzip.compress),
         "short.fits.bz2": bz2.compress(huge) + zeros(4, bz2.compress),
         "archive.npz": archive.getvalue(),
         "nested.fits.gz": gzip.compress(gzip.compress(texts.image())),
@@ -118,7 +121,7 @@ def test_no_file_takes_more_memory_than_the_bound_and_each_is_read_or_refused(tm
     }
     cut = "is truncated: it ends "
     none = "is no FITS file: it does not begin with a FITS header."
-    bomb = "unpacks to more than 4 GiB, which no camera's frame has."
+    bomb = "unpacks to more than 1 GiB, which no camera's frame has."
     wanted = {
         ("huge.fits", "ingested"): f"The file {cut}before the image that its header announces.",
         ("huge.fits", "built"): f"huge.fits {cut}before the image that its header announces.",

@@ -30,7 +30,7 @@ from tests.web.conftest import bearing
 CAMERA = "smallcam-48"
 BUILD = f"/v1/cameras/{CAMERA}/build"
 LIMIT = {"rule": "limit", "limit": 4}
-BEAT_S = 2.0
+BEAT_S = 1.5
 
 
 @pytest.fixture
