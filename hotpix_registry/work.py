@@ -358,9 +358,9 @@ class _Dask:
             raise self._gone()
         del self._sent[sent.key]
         try:
-            if future.status == "finished":
+            error = future.exception()  # a result that its worker took with it is waited for anew
+            if error is None:
                 return Ended(sent.key, self._client.gather(future))
-            error = future.exception()
         except Exception as lost:
             self._check_scheduler()
             error = lost

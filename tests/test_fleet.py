@@ -289,6 +289,22 @@ def test_a_worker_that_is_killed_at_work_loses_nothing(
     assert state(ingested) == serial
 
 
+def test_a_result_that_its_worker_took_with_it_is_computed_anew(tmp_path: Path) -> None:
+    with new_cluster(0) as cluster:
+        address = cluster.scheduler_address
+        with dask_worker(address, tmp_path) as first:
+            wait_until(lambda: bool(cluster.scheduler_info["workers"]))
+            with dask_workers(address) as work:
+                work.submit("ab", abs, -7)
+                wait_until(lambda: {task.state for task in cluster.scheduler.tasks.values()} == {"memory"})
+                first.kill()
+                wait_until(lambda: not cluster.scheduler_info["workers"])
+                with dask_worker(address, tmp_path):
+                    ended = work.next(30)
+    assert ended is not None
+    assert (ended.key, ended.value, ended.error) == ("ab", 7, None)
+
+
 def test_a_coordinator_that_is_killed_is_run_again_and_goes_on(
     ingested: Registry, serial: State, cluster: Any, tmp_path: Path
 ) -> None:

@@ -378,6 +378,7 @@ class _Run:
             raise made
         if isinstance(made, FrameChanged) and self._work.far:
             made = _of_worker(made, host, item.campaign)
+        assert made is not None
         item.made = made
         self._settle(item.series_id)
 
