@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -47,6 +48,8 @@ class PlainPlane:
             raise _no_numbers(name)
         if not unit.is_image or blocks.image_shape(values) != shape:
             raise _other_shape(name, values, shape)
+        if unit.n_bytes != math.prod(shape) * bitpix // 8:  # GCOUNT and PCOUNT announce others
+            raise _no_numbers(name)
         stored = np.frombuffer(source.read_at(unit.start, unit.n_bytes), _DATA_TYPES[bitpix])
         return cls(stored.reshape(shape), unsigned)
 

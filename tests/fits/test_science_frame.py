@@ -24,6 +24,7 @@ from hypothesis.extra import numpy as hnp
 from hotpix_registry.domain import DQ
 from hotpix_registry.errors import StorageError, UnreadableFrame
 from hotpix_registry.fits.science_frame import Marked, Provenance, write_mask
+from tests.fits import header_texts as texts
 
 SHAPE = (5, 7)
 DATA = np.random.default_rng(3).integers(0, 65536, SHAPE).astype(np.uint16)
@@ -412,6 +413,16 @@ def test_what_is_no_single_image_of_the_masks_shape_is_refused(tmp_path: Path) -
     only_mask = tmp_path / "mask.fits"
     fits.HDUList([fits.PrimaryHDU(), fits.ImageHDU(DATA, name="MASK")]).writeto(only_mask)
     refused(only_mask, "no science frame")
+
+
+def test_an_extension_that_announces_more_than_its_image_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "light.fits"
+    odd = texts.extension("EXTNAME = 'DQ'").replace(b"PCOUNT  = 0", b"PCOUNT  = 1")
+    path.write_bytes(texts.image("IMAGETYP= 'Light'") + odd)
+    with pytest.raises(UnreadableFrame, match="no image of whole numbers"):
+        write_mask(
+            path, np.ones((6, 8), np.uint16), np.ones((6, 8), bool), MASK_3, output=tmp_path / "out.fits"
+        )
 
 
 @pytest.mark.parametrize("ending", ["", ".gz"])
