@@ -46,6 +46,11 @@ _verified: dict[Path, tuple[int, ...]] = {}
 """cached files as they were when this process found their digest right"""
 
 
+def temporary_beside(path: Path) -> Path:
+    """A new name beside a file, as whatever is not whole yet bears it: `sweep` knows it."""
+    return path.with_name(f".{path.name[:100]}.{secrets.token_hex(8)}.tmp")
+
+
 def write_atomic(
     path: str | Path,
     content: bytes | Iterable[bytes],
@@ -65,7 +70,7 @@ def write_atomic(
     """
     path = Path(path)
     pieces = (content,) if isinstance(content, bytes | bytearray | memoryview) else content
-    temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(8)}.tmp")
+    temporary = temporary_beside(path)
     try:
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
@@ -105,7 +110,7 @@ def whole_database(path: Path, *, replace: bool = False) -> Iterator[Path]:
     StorageError
         When the place is full, forbidden or no folder; nothing is left behind.
     """
-    temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(8)}.tmp")
+    temporary = temporary_beside(path)
     try:
         if path.is_dir() or (path.exists() and not path.is_file()):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))

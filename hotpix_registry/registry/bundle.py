@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import secrets
 import shutil
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
 from hotpix_registry.errors import StorageError
-from hotpix_registry.files import storage_error, write_atomic
+from hotpix_registry.files import storage_error, temporary_beside, write_atomic
 
 SUMS = "SHA256SUMS"
 _STAMP = (1980, 1, 1, 0, 0, 0)
@@ -40,8 +39,7 @@ def _write_folder(path: Path, files: Iterable[tuple[str, bytes]]) -> None:
         raise StorageError(
             f"{path} is there already.", next_step="Choose a new folder, or a name that ends in .zip."
         )
-    name = f".{path.name[:100]}.{secrets.token_hex(8)}.tmp"
-    temporary = path.with_name(name) if is_new else path / name
+    temporary = temporary_beside(path if is_new else path / path.name)
     temporary.mkdir(parents=True)
     try:
         sums = []
@@ -64,7 +62,7 @@ def _write_folder(path: Path, files: Iterable[tuple[str, bytes]]) -> None:
 
 
 def _write_zip(path: Path, files: Iterable[tuple[str, bytes]]) -> None:
-    temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(8)}.tmp")
+    temporary = temporary_beside(path)
     try:
         sums = []
         with zipfile.ZipFile(temporary, "x") as archive:
