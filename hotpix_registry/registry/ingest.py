@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy.engine import Connection, Engine
 
+from hotpix_registry import places
 from hotpix_registry.catalogue import queries
 from hotpix_registry.catalogue.engine import reading
 from hotpix_registry.catalogue.queries import Act
@@ -257,7 +258,10 @@ def checked_marks(found: Found) -> Marks:
         return found.marks
     if is_url(found.path):
         return _marks(found.path)
-    stat = _stat(found.path)
+    try:
+        stat = os.stat(found.path)
+    except OSError as error:
+        raise _cannot_be_read(error) from None
     if not found.named and S_ISDIR(stat.st_mode):
         raise UnreadableFrame(
             "The folder may not be read by this user.",
@@ -267,19 +271,14 @@ def checked_marks(found: Found) -> Marks:
 
 
 def _marks(path: str) -> Marks:
-    if is_url(path):
-        from hotpix_registry.places import objects
-
-        return objects.marks(path)
-    stat = _stat(path)
-    return Marks(stat.st_size, stat.st_mtime_ns)
-
-
-def _stat(path: str) -> os.stat_result:
     try:
-        return os.stat(path)
+        return places.marks(path)
     except OSError as error:
-        raise UnreadableFrame(f"It cannot be read: {error.strerror}.") from None
+        raise _cannot_be_read(error) from None
+
+
+def _cannot_be_read(error: OSError) -> UnreadableFrame:
+    return UnreadableFrame(f"It cannot be read: {error.strerror}.")
 
 
 def reasons_to_reject(facts: Facts) -> list[str]:
