@@ -166,12 +166,11 @@ def measure(
     processors unpack, and `workers` compute.
     """
     everyone = [*([plan.survey.biases] if plan.survey.biases else []), *plan.survey.groups]
-    every_band = bands(plan.survey.shape[0])
     if workers > 1 and (not can_fork() or any(are_streams(group.frames) for group in everyone)):
         yield from _by_threads(plan, everyone, progress, strip_rows, workers)
         return
     of_band = functools.partial(_of_band, plan, everyone, strip_rows)
-    for found in in_order(of_band, every_band, workers):
+    for found in in_order(of_band, bands(plan.survey.shape[0]), workers):
         for _ in everyone:
             progress()
         yield found
