@@ -6,25 +6,18 @@ import contextlib
 import ctypes
 import dataclasses
 import io
-import itertools
-import os
-import stat
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from platform import python_version
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from hotpix_registry.cameras import CameraProfile, Sections
 from hotpix_registry.domain import Defect, Frame, Recipe, digest, iso
-from hotpix_registry.errors import FrameChanged, NoObject, NothingToBuild
-from hotpix_registry.fits.streams import naming
-from hotpix_registry.places import is_url
-from hotpix_registry.places import marks as marks_at
+from hotpix_registry.errors import HotpixError, NothingToBuild
 from hotpix_registry.planning import Campaign, DarkSet, Role
-from hotpix_registry.registry.ingest import sha256_of
+from hotpix_registry.registry import frame_files
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,8 +32,6 @@ if TYPE_CHECKING:
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # of <malloc.h>
 
 Progress = Callable[[int, int], None]
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,14 +162,38 @@ def compute(
     UnreadableFrame, NothingToBuild
         As their sentences say.
     """
-    from hotpix_registry.fits import maskfile, packing
-    from hotpix_registry.science.detection import detect
     from hotpix_registry.science.forks import processors
 
     _return_freed_memory()
     workers = workers or min(2, processors())
+    frames = ingredients.campaign.used
+    if workers > 1 and (seen := frame_files.unmarked(frames)) is not None:
+        with frame_files.proof(frames, threads=max(1, processors() - 1)) as proof:
+            try:
+                built = _build(ingredients, seen, progress, workers, reading_done=proof.begin)
+            except HotpixError:
+                if proof.places() == seen:
+                    raise
+            else:
+                if proof.places() == seen:
+                    return built
+    places = frame_files.locate(frames)
+    built = _build(ingredients, places, progress, workers)
+    frame_files.locate(frames, places)
+    return built
+
+
+def _build(
+    ingredients: Ingredients,
+    places: frame_files.Places,
+    progress: Progress | None,
+    workers: int,
+    reading_done: Callable[[], None] | None = None,
+) -> BuiltMask:
+    from hotpix_registry.fits import maskfile, packing
+    from hotpix_registry.science.detection import detect
+
     campaign = ingredients.campaign
-    places = locate(campaign.used)
     with contextlib.ExitStack() as stack:
         groups = [_group(s, ingredients, places, stack) for s in campaign.sets]
         biases = None if campaign.biases is None else _group(campaign.biases, ingredients, places, stack)
@@ -190,11 +205,11 @@ def compute(
             biases=biases,
             manual=_manual(ingredients, groups[0].frames[0].rows.shape),
             progress=progress,
+            reading_done=reading_done,
             workers=workers,
         )
     _trim_heap()
     detection.report["warnings"] = [*notes, *detection.report.get("warnings", ())]
-    locate(campaign.used, places)
     content = _content(ingredients, detection)
     return BuiltMask(
         ingredients=ingredients,
@@ -232,82 +247,6 @@ def _trim_heap() -> None:
             trim(0)
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """Where a frame's catalogued bytes lay, and the marks of the file or object then."""
-
-    path: str
-    marks: tuple[int, ...]
-
-
-def locate(frames: Sequence[Frame], known: Mapping[int, _Place] | None = None) -> dict[int, _Place]:
-    """Frame id → a place where its catalogued bytes lie now.
-
-    Files that bear the marks of `known` places still are not read again. Neither is an object with the
-    very ETag, size and time that it had when an ingest hashed it: a store does not give one ETag to other
-    bytes, while to read all of it once more would double what goes over the network.
-    """
-    known = known or {}
-    places = in_threads(lambda frame: _place(frame, known.get(frame.frame_id)), frames, _waits(frames))
-    found = {frame.frame_id: place for frame, place in zip(frames, places, strict=True) if place}
-    lost = [frame for frame in frames if frame.frame_id not in found]
-    if lost:
-        names = [f"{frame.name} has {'changed' if _is_changed(frame) else 'vanished'}" for frame in lost[:5]]
-        more = f", and {len(lost) - 5} more" if len(lost) > 5 else ""
-        raise FrameChanged(
-            f"{', '.join(names)}{more} since the ingest; no mask of this campaign was stored.",
-            next_step=(
-                "Bring the files back, ingest them at their new place, or take them out with "
-                "`hotpix-registry frames exclude`."
-            ),
-        )
-    return found
-
-
-def _place(frame: Frame, known: _Place | None) -> _Place | None:
-    for path, then in itertools.zip_longest(frame.paths, frame.marks):
-        if is_url(path):
-            with contextlib.suppress(NoObject), naming(path):
-                now = marks_at(path)
-                place = _Place(path, now[:2])
-                unchanged = now.certain and now[:2] == then
-                if place == known or unchanged or sha256_of(path) == frame.sha256:
-                    return place
-            continue
-        with contextlib.suppress(OSError):
-            about = os.stat(path)
-            marks = (about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns)
-            place = _Place(path, marks)
-            if place == known or (stat.S_ISREG(about.st_mode) and sha256_of(path) == frame.sha256):
-                return place
-    return None
-
-
-def _is_changed(frame: Frame) -> bool:
-    """Whether something still lies at a place of a frame."""
-    for path in frame.paths:
-        with contextlib.suppress(OSError, NoObject):
-            if is_url(path) or os.path.isfile(path):
-                marks_at(path)
-                return True
-    return False
-
-
-def _waits(frames: Iterable[Frame]) -> bool:
-    return any(map(is_url, itertools.chain.from_iterable(frame.paths for frame in frames)))
-
-
-def in_threads(
-    function: Callable[[Item], Result], items: Iterable[Item], waits: bool = False
-) -> list[Result]:
-    """Results in order, by as many threads as there are processors: reading and hashing let them run.
-
-    By more where each waits for a network.
-    """
-    with ThreadPoolExecutor(16 if waits else min(8, os.cpu_count() or 1)) as pool:
-        return list(pool.map(function, items))
-
-
 def _manual(ingredients: Ingredients, shape: tuple[int, int]) -> NDArray[np.bool_] | None:
     import numpy as np
 
@@ -328,7 +267,7 @@ def _manual(ingredients: Ingredients, shape: tuple[int, int]) -> NDArray[np.bool
 
 
 def _group(
-    dark_set: DarkSet, ingredients: Ingredients, places: Mapping[int, _Place], stack: contextlib.ExitStack
+    dark_set: DarkSet, ingredients: Ingredients, places: frame_files.Places, stack: contextlib.ExitStack
 ) -> ExposureGroup:
     from hotpix_registry.fits.pixels import open_rows, overscan_level
     from hotpix_registry.science.inputs import DarkFrame, ExposureGroup
@@ -347,7 +286,7 @@ def _group(
             bias_subtracted=bool(frame.facts.bias_subtracted),
         )
 
-    frames = in_threads(opened, dark_set.frames, _waits(dark_set.frames))
+    frames = frame_files.in_threads(opened, dark_set.frames)
     return ExposureGroup(exptime_s=dark_set.exptime_s, frames=tuple(frames), borrowed=dark_set.borrowed)
 
 

@@ -128,8 +128,10 @@ def gaussian_z(p: float) -> float:
     return max(0.0, tails.normal_at(p)) if p > 0 else math.inf
 
 
-def bad_columns(bad: Bools, column_z: Doubles, bands: Sequence[tuple[int, int]]) -> Bools:
-    """Parts of columns that are bad as a whole, as (ny, nx) bool.
+def bad_columns(
+    bad: NDArray[np.int64], column_z: Doubles, bands: Sequence[tuple[int, int]]
+) -> list[tuple[slice, int]]:
+    """Parts of columns that are bad as a whole, as (rows, column).
 
     A run of at least 50 bad pixels with gaps under 30 rows (as Rubin's cp_pipe joins them), and
     stretches of two bands and more along which the mean z-score passes ±1 throughout: each of their
@@ -137,17 +139,20 @@ def bad_columns(bad: Bools, column_z: Doubles, bands: Sequence[tuple[int, int]])
 
     Parameters
     ----------
-    bad : (ny, nx) bool
+    bad : (n,) int64
+        Flat indices of the bad pixels, rising.
     column_z : (bands, nx)
         Mean z-scores along the columns of each band.
     bands : sequence of (first row, row after the last)
     """
-    found = np.zeros(bad.shape, np.bool_)
-    for x in np.flatnonzero(bad.sum(axis=0) >= _FEWEST_IN_COLUMN):
-        rows = np.flatnonzero(bad[:, x])
-        for run in np.split(rows, np.flatnonzero(np.diff(rows) > _BRIDGED_ROWS) + 1):
-            if run.size >= _FEWEST_IN_COLUMN:
-                found[run[0] : run[-1] + 1, x] = True
+    found = []
+    nx = column_z.shape[1]
+    y, x = np.divmod(bad, nx)
+    for column in np.flatnonzero(np.bincount(x, minlength=nx) >= _FEWEST_IN_COLUMN).tolist():
+        rows = y[x == column]
+        runs = np.split(rows, np.flatnonzero(np.diff(rows) > _BRIDGED_ROWS) + 1)
+        long = [run for run in runs if run.size >= _FEWEST_IN_COLUMN]
+        found += [(slice(int(run[0]), int(run[-1]) + 1), column) for run in long]
     departs = column_z - np.median(column_z, axis=1, keepdims=True)
     usual = 1.4826 * np.median(np.abs(departs))
     for sign in (1, -1):
@@ -155,6 +160,6 @@ def bad_columns(bad: Bools, column_z: Doubles, bands: Sequence[tuple[int, int]])
         joined = np.zeros_like(strong)
         joined[1:] |= strong[1:] & strong[:-1]
         joined[:-1] |= strong[1:] & strong[:-1]
-        for band, x in zip(*np.nonzero(joined), strict=True):
-            found[slice(*bands[band]), x] = True
+        for band, column in np.argwhere(joined).tolist():
+            found.append((slice(*bands[band]), column))
     return found

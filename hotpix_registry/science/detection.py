@@ -29,7 +29,7 @@ from hotpix_registry.science.sample import sample_bands
 from hotpix_registry.science.strips import bands, local_bulk
 from hotpix_registry.science.survey import Survey, survey
 
-ALGORITHM_VERSION = "3"
+ALGORITHM_VERSION = "4"
 """Raised whenever the same darks and recipe may give other flags."""
 
 _EVIDENCE = DQ.DARK_SATURATED | DQ.DARK_NONLINEAR | DQ.UNSTABLE | DQ.STUCK | DQ.COLUMN | DQ.MANUAL
@@ -68,6 +68,7 @@ def detect(
     biases: ExposureGroup | None = None,
     manual: NDArray[np.bool_] | None = None,
     progress: Callable[[int, int], None] | None = None,
+    reading_done: Callable[[], None] | None = None,
     strip_rows: int | None = None,
     workers: int = 1,
 ) -> Detection:
@@ -91,6 +92,8 @@ def detect(
         The camera's static defects, True = bad.
     progress : callable, optional
         Called with (done, total).
+    reading_done : callable, optional
+        Called once, when no frame is read any more and one processor is enough for the rest.
     workers : int
         Processes that share the work, this one and forks of it; threads for compressed frames, which are
         read as streams, and where there can be no forks.
@@ -108,6 +111,8 @@ def detect(
     known = survey(ordered, biases, detector, step, workers)
     plan = _plan(known, recipe, detector)
     measured, suspects = _gathered(measure(plan, progress=step, strip_rows=strip_rows, workers=workers))
+    if reading_done is not None:
+        reading_done()
     return _judge(plan, measured, suspects, manual)
 
 
@@ -273,13 +278,10 @@ def _judge(
 
     dq = np.zeros(shape, np.uint16)
     dq.reshape(-1)[suspects.index] = flags
-    rows = [slice(*band) for band in bands(shape[0])]
-    unreliable = np.zeros(shape, np.bool_)
-    for band in rows:
-        unreliable[band] = (dq[band] & (_EVIDENCE & ~DQ.DARK_SATURATED).value) != 0
     column_z = np.stack([band.column_z for band in measured]).astype(np.float64)
-    dq[decide.bad_columns(unreliable, column_z, bands(shape[0]))] |= DQ.COLUMN.value
-    del unreliable
+    unreliable = suspects.index[(flags & (_EVIDENCE & ~DQ.DARK_SATURATED).value) != 0]
+    for part in decide.bad_columns(unreliable, column_z, bands(shape[0])):
+        dq[part] |= DQ.COLUMN.value
     if manual is not None:
         dq[manual] |= DQ.MANUAL.value
     condemns = condemning(recipe.rule, limit, len(known.groups)).value

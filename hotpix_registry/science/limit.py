@@ -67,8 +67,8 @@ def departure_curve(short: Doubles, long: Doubles, least_e_per_s: float) -> Depa
     `least_e_per_s` are too noisy to serve. Windows overlap; each is a tenth of a dex wide, or as wide
     as it takes to hold enough pixels. Intervals are 99 % order-statistic intervals.
     """
-    order = np.argsort(long, kind="stable")
-    order = order[long[order] >= least_e_per_s]
+    order = np.flatnonzero(long >= least_e_per_s)
+    order = order[np.argsort(long[order], kind="stable")]
     n = order.size
     if n < _FEWEST_PIXELS:
         return DepartureCurve.empty()

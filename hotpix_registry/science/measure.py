@@ -314,61 +314,68 @@ def _measure_band(
     shape = of_groups[0].mean_adu.shape
     g = np.float32(noise.gain_e_per_adu)
 
-    charges, rates, bulks = [], [], []
+    raw, charges, bulks = [], [], []
     level_adu, offset_variance_e2 = _bias_level(plan, bias, of_groups[-1])
     for group, mean in zip(survey.groups, of_groups, strict=True):
         from_bias = bias is not None and not group.bias_subtracted
         zero = bias.mean_adu if bias is not None and from_bias else np.float32(group.offset_adu)
-        rates.append((mean.mean_adu - zero) * (g * np.float32(1 / group.exptime_s)))
-        charge = (mean.mean_adu - (level_adu if from_bias else zero)) * g
+        raw.append((mean.mean_adu - zero) * g)
+        charge = (mean.mean_adu - level_adu) * g if from_bias else raw[-1]
         if survey.column_offset_adu is not None and not group.bias_subtracted:
-            charge -= survey.column_offset_adu * g
+            charge = charge - survey.column_offset_adu * g
         charges.append(charge)
-        steady = charge * np.float32(1 / group.exptime_s)
-        bulks.append(spread_blocks(block_medians(steady, plan.colours), shape))
+        bulks.append(_bulk(block_medians(charge, plan.colours), shape))
+    saturated = [c.n_saturated != 0 for c in combined]
+    in_time = list(zip(combined, saturated, strict=True))
+    of_exposed = saturated[-len(of_groups) :]
     points = [
-        _point(group, mean, charge, bulk, bulks[-1])
-        for group, mean, charge, bulk in zip(survey.groups, of_groups, charges, bulks, strict=True)
+        _point(survey, i, mean, charge, bulks, ~full)
+        for i, (mean, charge, full) in enumerate(zip(of_groups, charges, of_exposed, strict=True))
     ]
     line = fit_line(points, noise.floor_e2, offset_variance_e2)
     line_bulk = block_medians(line.rate_e_per_s, plan.colours)
-    excess = line.rate_e_per_s - spread_blocks(line_bulk, shape)
+    excess = line.rate_e_per_s - _bulk(line_bulk, shape)
 
     short, long = plan.pair
-    saturated = np.zeros(shape, np.bool_)
-    for mean in of_groups:
-        saturated |= mean.n_saturated > 0
-    chi2, dof = _temporal(combined)
+    times = [np.float32(group.exptime_s) for group in survey.groups]
+    short_rate, long_rate = (raw[i] * (1 / times[i]) for i in plan.pair)
+    ever_saturated = functools.reduce(np.logical_or, of_exposed)
+    chi2 = [_where_not(full, c.chi2) for c, full in in_time]
+    chi2_of_all = functools.reduce(np.add, chi2)
     n_rejected = functools.reduce(np.add, [c.n_rejected for c in combined])
     offset = _offsets(plan, bias, shape)
     above_limit = np.zeros(shape, np.bool_)
     if plan.recipe.limit_e_per_s is not None:
-        above_limit = rates[short] > np.float32(plan.recipe.limit_e_per_s)
-    short_excess, long_excess = (
-        charges[i] * np.float32(1 / survey.groups[i].exptime_s) - bulks[i] for i in (short, long)
-    )
+        above_limit = short_rate > np.float32(plan.recipe.limit_e_per_s)
 
     suspect = excess > np.float32(min(_SUSPECT_SIGMA, plan.recipe.cutoff_sigma)) * line.rate_sigma
     hot = excess > np.float32(6) * line.rate_sigma
-    suspect |= np.maximum(short_excess, rates[short] - bulks[short]) > np.float32(
-        3.5 * plan.short_sigma_e_per_s
+    suspect |= np.maximum(raw[short], charges[short]) - bulks[short] > (
+        np.float32(3.5 * plan.short_sigma_e_per_s) * times[short]
     )
-    still = _still(plan, bias, charges, chi2) & ~saturated
-    suspect |= saturated | offset | above_limit | still | (n_rejected > 1)
-    suspect |= _doubtful_in_time(chi2, dof)
+    still = _still(plan, charges, chi2, chi2_of_all) & ~ever_saturated
+    suspect |= ever_saturated | offset | above_limit | still | (n_rejected > 1)
+    suspect |= _doubtful_in_time(chi2, chi2_of_all, [_most_dof(*each) for each in in_time])
     suspect |= _doubtful_line(line)
     chosen = np.flatnonzero(suspect)
 
     def pick(plane: Any) -> Any:
         return plane.reshape(-1).take(chosen)
 
+    def pick_excess(i: int) -> Any:
+        bulk = np.broadcast_to(bulks[i], shape)
+        return (pick(charges[i]) - pick(bulk)) * (1 / times[i])
+
+    def pick_dof(c: Combined, full: NDArray[np.bool_]) -> Any:
+        return (pick(c.n_used).astype(np.float32) - np.float32(1)) * ~pick(full)
+
     complete = (line.n_points == len(points)) & ~hot & (line.chi2 < _WILD_CHI2)
     suspects = Suspects(
         index=chosen.astype(np.int64) + band[0] * shape[1],
-        short=pick(rates[short]),
-        long=pick(rates[long]),
-        short_excess=pick(short_excess),
-        long_excess=pick(long_excess),
+        short=pick(short_rate),
+        long=pick(long_rate),
+        short_excess=pick_excess(short),
+        long_excess=pick_excess(long),
         pooled=pick(line.rate_e_per_s),
         sigma=pick(line.rate_sigma),
         nearby=_nearby(line.rate_e_per_s, chosen),
@@ -377,25 +384,40 @@ def _measure_band(
         z=pick(line.z),
         departure=pick(line.departure),
         temporal_chi2=np.stack([pick(c) for c in chi2], axis=1),
-        temporal_dof=np.stack([pick(d) for d in dof], axis=1),
+        temporal_dof=np.stack([pick_dof(*each) for each in in_time], axis=1),
         n_rejected=pick(n_rejected),
-        saturated=pick(saturated),
-        comparable=pick((of_groups[short].n_saturated == 0) & (of_groups[long].n_saturated == 0)),
+        saturated=pick(ever_saturated),
+        comparable=~pick(of_exposed[short] | of_exposed[long]),
         above_limit=pick(above_limit),
         offset=pick(offset),
         still=pick(still),
     )
     return BandMeasure(
         bulk=line_bulk,
-        column_z=np.clip(line.z, -3, 3).mean(axis=0, dtype=np.float64).astype(np.float32),
-        short_counts=_histogram(rates[short]),
-        long_counts=_histogram(rates[long]),
+        column_z=np.clip(line.z, -3, 3).mean(axis=0),
+        short_counts=_histogram(short_rate),
+        long_counts=_histogram(long_rate),
         z_counts=_z_histogram(line.z, (line.n_points > 1) & ~hot),
         excess_counts=_z_histogram(excess[::8] / line.rate_sigma[::8]),
         line_chi2=float(np.where(complete, line.chi2, np.float32(0)).sum(dtype=np.float64)),
         line_pixels=int(np.count_nonzero(complete)),
         n_hits=np.array([c.n_rejected.sum(dtype=np.int64) for c in combined]),
     ), suspects
+
+
+def _bulk(medians: Floats, shape: tuple[int, int]) -> Floats:
+    """Each pixel's block median, as one row where all rows have the same."""
+    spread = spread_blocks(medians, shape)
+    return spread[:1] if len(medians) == 1 else spread
+
+
+def _where_not(excluded: NDArray[np.bool_], values: Floats) -> Floats:
+    return np.where(excluded, np.float32(0), values) if excluded.any() else values
+
+
+def _most_dof(of: Combined, saturated: NDArray[np.bool_]) -> int:
+    counts = of.n_used[~saturated] if saturated.any() else of.n_used
+    return int(counts.max(initial=1)) - 1
 
 
 def _bias_level(
@@ -424,21 +446,30 @@ def _bias_level(
 
 
 def _point(
-    group: CalibratedGroup, mean: Combined, charge: Floats, bulk: Floats, reference_bulk: Floats
+    survey: Survey,
+    number: int,
+    mean: Combined,
+    charge: Floats,
+    bulks: Sequence[Floats],
+    usable: NDArray[np.bool_],
 ) -> Charge:
     """A group's charge, its bulk aligned with the longest exposure's where they are, block by block.
 
     What pedestals drift between the groups, and glow, which cares little for temperature, leave the
     comparison this way; only the excess over the bulk is brought to the longest exposure's temperature.
     """
-    t = np.float32(group.exptime_s)
-    aligned = (charge - bulk * t) * np.float32(1 / group.ratio.ratio) + reference_bulk * t
+    group, longest = survey.groups[number], survey.groups[-1]
+    if group is not longest:
+        per_ratio = np.float32(1 / group.ratio.ratio)
+        bulk = bulks[-1] * np.float32(group.exptime_s / longest.exptime_s) - bulks[number] * per_ratio
+        charge = charge * per_ratio
+        charge += bulk
     return Charge(
         exptime_s=group.exptime_s,
-        charge_e=aligned,
+        charge_e=charge,
         exposures=mean.n_used.astype(np.float32) * np.float32(group.n_combined),
         level_e=group.level_e,
-        usable=mean.n_saturated == 0,
+        usable=usable,
         ratio=group.ratio.ratio,
         ratio_sigma=group.ratio.sigma / group.ratio.ratio,
     )
@@ -447,8 +478,9 @@ def _point(
 def _nearby(rate: Floats, chosen: NDArray[np.intp]) -> Floats:
     """Follow what is steeper than blocks are wide, such as glow at an edge; even steps keep the colour."""
     nx = rate.shape[1]
-    y, x = np.divmod(chosen, nx)
-    around = [rate[y, _reflected(x + step, nx)] for step in (-12, -10, -8, -6, 6, 8, 10, 12)]
+    x = chosen % nx
+    row, flat = chosen - x, rate.reshape(-1)
+    around = [flat.take(row + _reflected(x + step, nx)) for step in (-12, -10, -8, -6, 6, 8, 10, 12)]
     return median(around)
 
 
@@ -457,50 +489,31 @@ def _reflected(x: NDArray[np.intp], nx: int) -> NDArray[np.intp]:
     return np.clip(inside, 0, nx - 1)
 
 
-def _temporal(combined: Sequence[Combined]) -> tuple[list[Floats], list[Floats]]:
-    """χ² and degrees of freedom of each group in time; none where frames are saturated."""
-    chi2, dof = [], []
-    for c in combined:
-        values, degrees = c.chi2, c.n_used.astype(np.float32)
-        degrees -= np.float32(1)
-        saturated = c.n_saturated != 0
-        if saturated.any():
-            values = np.where(saturated, np.float32(0), values)
-            degrees[saturated] = 0
-        chi2.append(values)
-        dof.append(degrees)
-    return chi2, dof
-
-
 def _still(
-    plan: Plan,
-    bias: Combined | None,
-    charges: Sequence[Floats],
-    chi2: Sequence[Floats],
+    plan: Plan, charges: Sequence[Floats], chi2: Sequence[Floats], chi2_of_all: Floats
 ) -> NDArray[np.bool_]:
-    if plan.still_chi2 < 0:
-        return np.zeros(charges[0].shape, np.bool_)
-    floor = plan.survey.noise.floor_e2
-    of_groups = chi2 if bias is None else chi2[1:]
-    total = np.zeros(charges[0].shape, np.float32) if bias is None else chi2[0].copy()
-    for group, charge, values in zip(plan.survey.groups, charges, of_groups, strict=True):
-        shot = np.maximum(charge, np.float32(group.level_e))
-        shot *= np.float32(1 / max(floor, 1e-6))
+    """Pixels whose χ² in time for read noise alone is too small: no smaller than that of the full model."""
+    still = np.zeros(chi2_of_all.shape, np.bool_)
+    where = np.flatnonzero(chi2_of_all <= np.float32(plan.still_chi2))
+    floor = max(plan.survey.noise.floor_e2, 1e-6)
+    of_biases = chi2[: len(chi2) - len(charges)]
+    total = sum((c.reshape(-1)[where] for c in of_biases), np.zeros(where.size, np.float32))
+    for group, charge, values in zip(plan.survey.groups, charges, chi2[len(of_biases) :], strict=True):
+        shot = np.maximum(charge.reshape(-1)[where], np.float32(group.level_e))
+        shot *= np.float32(1 / floor)
         shot += np.float32(1)
-        shot *= values
-        total += shot
-    return np.asarray(total <= np.float32(plan.still_chi2), np.bool_)
+        total += shot * values.reshape(-1)[where]
+    still.reshape(-1)[where] = total <= np.float32(plan.still_chi2)
+    return still
 
 
-def _doubtful_in_time(chi2: Sequence[Floats], dof: Sequence[Floats]) -> NDArray[np.bool_]:
-    doubtful = np.zeros(chi2[0].shape, np.bool_)
-    full = [float(d.max()) for d in dof]
-    for values, most in zip(chi2, full, strict=True):
-        if most > 0:
-            doubtful |= values > np.float32(tails.chi2_at(_SUSPECT_P, most))
-    total = functools.reduce(np.add, chi2)
-    if sum(full) > 0:
-        doubtful |= total > np.float32(tails.chi2_at(_SUSPECT_P, sum(full)))
+def _doubtful_in_time(
+    chi2: Sequence[Floats], chi2_of_all: Floats, most_dof: Sequence[int]
+) -> NDArray[np.bool_]:
+    doubtful = np.zeros(chi2_of_all.shape, np.bool_)
+    for values, dof in ((chi2_of_all, sum(most_dof)), *zip(chi2, most_dof, strict=True)):
+        if dof > 0:
+            doubtful |= values > np.float32(tails.chi2_at(_SUSPECT_P, dof))
     return doubtful
 
 

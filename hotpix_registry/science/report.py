@@ -171,12 +171,13 @@ def _line_of_hot_pixels(f: Findings, dof: int) -> list[dict[str, float]]:
     A median, since some pixels of any dark current are bad.
     """
     complete = (f.suspects.n_points == dof + 1) & (f.stratum > 0)
-    octave = np.floor(np.log2(np.maximum(f.excess, 1e-6)))
+    octave = np.floor(np.log2(np.maximum(f.excess[complete], 1e-6)))
+    chi2 = f.suspects.chi2[complete]
     rows = []
-    for low in np.unique(octave[complete]).tolist():
-        members = complete & (octave == low)
+    for low in np.unique(octave).tolist():
+        members = octave == low
         if np.count_nonzero(members) >= _FEWEST_IN_OCTAVE:
-            typical = float(np.median(f.suspects.chi2[members])) / tails.chi2_below_which(0.5, dof)
+            typical = float(np.median(chi2[members])) / tails.chi2_below_which(0.5, dof)
             rows.append(
                 {
                     "from_e_per_s": 2.0**low,
@@ -189,23 +190,27 @@ def _line_of_hot_pixels(f: Findings, dof: int) -> list[dict[str, float]]:
 
 
 def _thresholds(f: Findings) -> list[dict[str, Any]]:
-    rows = []
-    for label in np.unique(f.stratum).tolist():
-        members = f.stratum == label
-        rows.append(
-            {
-                "stratum": "bulk" if label == 0 else f"hot {label}",
-                "from_e_per_s": None if label == 0 else float(f.excess[members].min()),
-                "to_e_per_s": None if label == 0 else float(f.excess[members].max()),
-                "pixels": int(members.sum()),
-                "sigma": {
-                    test: gaussian_z(by_stratum[label])
-                    for test, by_stratum in f.thresholds.items()
-                    if label in by_stratum
-                },
-            }
+    labels, numbers_of = np.unique(f.stratum, return_counts=True)
+    # strata are few: NumPy sorts numbers of 16 bits by their digits
+    ordered = f.excess[np.argsort(f.stratum.astype(np.uint16), kind="stable")]
+    firsts = np.cumsum(numbers_of) - numbers_of
+    lowest, highest = (np.ufunc.reduceat(of, ordered, firsts) for of in (np.minimum, np.maximum))
+    return [
+        {
+            "stratum": "bulk" if label == 0 else f"hot {label}",
+            "from_e_per_s": None if label == 0 else low,
+            "to_e_per_s": None if label == 0 else high,
+            "pixels": pixels,
+            "sigma": {
+                test: gaussian_z(by_stratum[label])
+                for test, by_stratum in f.thresholds.items()
+                if label in by_stratum
+            },
+        }
+        for label, pixels, low, high in zip(
+            *(column.tolist() for column in (labels, numbers_of, lowest, highest)), strict=True
         )
-    return rows
+    ]
 
 
 def _plain(value: Any) -> Any:

@@ -87,6 +87,12 @@ class Look:
             self._centre = self.lattice, centre(self.lattice)
         return self._centre[1]
 
+    def take_off(self, level_adu: Doubles) -> None:
+        """Lower the lattice's pixels in all frames alike, which makes nothing more or less of a hit."""
+        middle = self.centre() - level_adu
+        self.lattice = self.lattice - level_adu
+        self._centre = self.lattice, middle
+
     def keep(self, kept: NDArray[np.bool_]) -> None:
         self.frames = tuple(frame for frame, keep in zip(self.frames, kept, strict=True) if keep)
         self.lattice, self.hot = self.lattice[kept], self.hot[kept]

@@ -91,12 +91,12 @@ def block_edges(size: int) -> NDArray[np.intp]:
 def block_medians(values: Floats, colours: bool) -> Floats:
     """Medians of one band in blocks along x, (4 or 1, n blocks), each Bayer colour for itself.
 
-    Every other row is enough: the median of 2048 pixels is known to 3 % of their scatter.
+    A thousand pixels are enough: their median is known to 4 % of their scatter.
     """
     edges = block_edges(values.shape[1])
     width = int(np.diff(edges).min())
     if not colours or min(values.shape[0], width) < 4:
-        rows = values[::2] if values.shape[0] > 16 else values
+        rows = values[:: max(1, values.shape[0] // 16)]
         if edges[-1] == width * (edges.size - 1):
             inside = rows.reshape(len(rows), -1, width)
         else:
@@ -133,13 +133,14 @@ def local_bulk(grid: Floats, shape: tuple[int, int], index: NDArray[np.int64], c
     y, x = np.divmod(index, shape[1])
     plane = ((y & 1) * 2 + (x & 1)) if colours and grid.shape[0] == 4 else np.zeros(index.size, np.int64)
     row_edges = np.array([0, *(band[1] for band in bands(shape[0]))])
-    ys, yf = _between(y, row_edges)
-    xs, xf = _between(x, block_edges(shape[1]))
-    corners = (grid[plane, ys + dy, xs + dx] for dy in (0, 1) for dx in (0, 1))
-    if grid.shape[1] == 1 or grid.shape[2] == 1:
-        ys1, xs1 = np.minimum(ys + 1, grid.shape[1] - 1), np.minimum(xs + 1, grid.shape[2] - 1)
-        corners = (grid[plane, a, b] for a in (ys, ys1) for b in (xs, xs1))
-    a, b, c, d = corners
+    (ys, yf), (xs, xf) = (
+        tuple(of_all.take(at) for of_all in _between(np.arange(size), edges))
+        for at, size, edges in ((y, shape[0], row_edges), (x, shape[1], block_edges(shape[1])))
+    )
+    n_bands, n_blocks = grid.shape[1:]
+    down, right = (1 if n_bands > 1 else 0) * n_blocks, 1 if n_blocks > 1 else 0
+    first, flat = (plane * n_bands + ys) * n_blocks + xs, grid.reshape(-1)
+    a, b, c, d = (flat.take(first + step) for step in (0, right, down, down + right))
     bulk: Floats = ((a * (1 - xf) + b * xf) * (1 - yf) + (c * (1 - xf) + d * xf) * yf).astype(np.float32)
     return bulk
 

@@ -136,12 +136,15 @@ def survey(
     bias = looks.pop() if biases else None
 
     bias_method = _bias_method(looks, bias)
-    if bias_method == "scalar offset":
-        _set_scalar_offsets(looks)
+    everyone = [*looks, *([bias] if bias else [])]
     with ThreadPoolExecutor(workers) as pool:
+        list(pool.map(Look.centre, everyone))
+        if bias_method == "scalar offset":
+            _set_scalar_offsets(looks)
         list(pool.map(lambda look: _read_thermometers(look, bias, detector), looks))
+        repeats = list(itertools.chain(*pool.map(lambda look: _repeats(look, bias), everyone)))
 
-    transfer = photon_transfer(_repeats(looks, bias), detector.adc_step_adu, detector.gain_e_per_adu)
+    transfer = photon_transfer(repeats, detector.adc_step_adu, detector.gain_e_per_adu)
     clamped = any(look.clamped for look in looks)
     noise, warnings = adopt(
         detector.gain_e_per_adu,
@@ -169,17 +172,20 @@ def survey(
         for look in looks:
             if not look.bias_subtracted:
                 _take_off(look, profile)
-    with ThreadPoolExecutor(workers) as pool:
-        list(pool.map(Look.centre, looks))
     reference = looks[-1]
     bulk_e_per_s = max(0.0, _bulk_rate(reference, bias, noise))
     pattern = None if bias is None else _bias_pattern(bias, reference, noise)
-    ratios = [_ratio(look, reference, bias, noise) for look in looks[:-1]] + [RateRatio()]
+    with ThreadPoolExecutor(workers) as pool:
+        rates = list(pool.map(lambda look: _hot_rate(look, bias, noise), looks))
+    ratios = [
+        _ratio(look, rate, reference, rates[-1], noise)
+        for look, rate in zip(looks[:-1], rates[:-1], strict=True)
+    ]
     return Survey(
         shape=shape,
         groups=tuple(
             _calibrated(look, ratio, bulk_e_per_s * look.group.exptime_s)
-            for look, ratio in zip(looks, ratios, strict=True)
+            for look, ratio in zip(looks, [*ratios, RateRatio()], strict=True)
         ),
         biases=None if bias is None else _calibrated(bias, RateRatio(), 0.0),
         noise=noise,
@@ -187,7 +193,7 @@ def survey(
         bias_method=bias_method,
         offset_variance_e2=_offset_variance(looks, bias, pattern, noise, bulk_e_per_s),
         bulk_e_per_s=bulk_e_per_s,
-        quiet_chi2=_quiet_chi2([*looks, *([bias] if bias else [])], noise),
+        quiet_chi2=_quiet_chi2(everyone, noise),
         bias_level_adu=math.nan if bias is None else bias.bulk_adu,
         bias_pattern=pattern,
         column_offset_adu=None if profile is None else profile.astype(np.float32),
@@ -237,7 +243,7 @@ def _take_off(look: Look, profile: Doubles) -> None:
     edges = block_edges(nx)
     blocks = np.array([np.median(profile[a:b]) for a, b in itertools.pairwise(edges)])
     around = np.repeat(blocks, np.diff(edges))
-    look.lattice = look.lattice - profile[look.lattice_column]
+    look.take_off(profile[look.lattice_column])
     look.lattice_local = look.lattice_local - around[look.lattice_column]
 
 
@@ -290,26 +296,25 @@ def _read_thermometers(look: Look, bias: Look | None, detector: Detector) -> Non
         look.hot = (look.hot - zero) / scale + zero
 
 
-def _repeats(looks: Sequence[Look], bias: Look | None) -> list[Repeats]:
-    """Levels and variances of all pixels that were repeated."""
-    found = []
-    for look in [*looks, *([bias] if bias else [])]:
-        if look.n < 2 or look.n_combined > 1:
+def _repeats(look: Look, bias: Look | None) -> list[Repeats]:
+    """Levels and variances of a group's pixels, if they were repeated."""
+    found: list[Repeats] = []
+    if look.n < 2 or look.n_combined > 1:
+        return found
+    for values, which in ((look.lattice, "lattice"), (look.hot[:, look.sound], "hot")):
+        if look.clamped and (which == "lattice" or look is bias):
             continue
-        for values, which in ((look.lattice, "lattice"), (look.hot[:, look.sound], "hot")):
-            if look.clamped and (which == "lattice" or look is bias):
-                continue
-            variance = values.var(axis=0, ddof=1)
-            if look is bias:
-                level = np.zeros(variance.size)
-            elif which == "lattice":
-                zero = look.offset_adu if bias is None or look.bias_subtracted else bias.bulk_adu
-                level = np.full(variance.size, look.bulk_adu - zero)
-            else:
-                zero_hot = _hot_zero(look, bias)
-                level = hot_centre(look.hot, look.gain_e_per_adu) - zero_hot
-                level = level[look.sound]
-            found.append(Repeats(mean_adu=level, variance_adu2=variance, dof=look.n - 1))
+        variance = values.var(axis=0, ddof=1)
+        if look is bias:
+            level = np.zeros(variance.size)
+        elif which == "lattice":
+            zero = look.offset_adu if bias is None or look.bias_subtracted else bias.bulk_adu
+            level = np.full(variance.size, look.bulk_adu - zero)
+        else:
+            zero_hot = _hot_zero(look, bias)
+            level = hot_centre(look.hot, look.gain_e_per_adu) - zero_hot
+            level = level[look.sound]
+        found.append(Repeats(mean_adu=level, variance_adu2=variance, dof=look.n - 1))
     return found
 
 
@@ -321,7 +326,15 @@ def _noise_from_scatter(noise: NoiseModel, looks: Sequence[Look], bias: Look | N
     )
 
 
-def _ratio(look: Look, reference: Look, bias: Look | None, noise: NoiseModel) -> RateRatio:
+def _hot_rate(look: Look, bias: Look | None, noise: NoiseModel) -> Doubles:
+    """Dark current of the hot pixels above their surroundings, e-/s."""
+    g = noise.gain_e_per_adu
+    return hot_centre(_hot_excess(look, bias), g) * (g / look.group.exptime_s)
+
+
+def _ratio(
+    look: Look, rate: Doubles, reference: Look, reference_rate: Doubles, noise: NoiseModel
+) -> RateRatio:
     """Rate of a group relative to the longest exposure's.
 
     Raises
@@ -329,15 +342,11 @@ def _ratio(look: Look, reference: Look, bias: Look | None, noise: NoiseModel) ->
     NothingToBuild
         The group is really at another temperature.
     """
-    g, exptime_s = noise.gain_e_per_adu, look.group.exptime_s
+    exptime_s = look.group.exptime_s
     sound = look.sound & reference.sound
-    rates = [
-        (hot_centre(_hot_excess(each, bias), g) * g / each.group.exptime_s)[sound]
-        for each in (look, reference)
-    ]
-    charge = np.maximum(rates[1], 0) * exptime_s + noise.floor_e2
+    charge = np.maximum(reference_rate[sound], 0) * exptime_s + noise.floor_e2
     sigma = np.sqrt(charge / (look.n * look.n_combined)) / exptime_s
-    ratio = rate_ratio(rates[0], sigma, rates[1])
+    ratio = rate_ratio(rate[sound], sigma, reference_rate[sound])
     if ratio.n_pixels and abs(ratio.temperature_k) > _GROUP_OFF_K and abs(ratio.ratio - 1) > 5 * ratio.sigma:
         names = ", ".join(frame.name for frame in look.frames[:3])
         raise NothingToBuild(

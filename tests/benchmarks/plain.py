@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hotpix_registry.science.combine import Floats
 from hotpix_registry.science.current import Charge, Line
@@ -25,10 +26,15 @@ def fit_line(
         counts += point.usable
         rate = np.where(point.usable, point.charge_e / t, rate)
 
+    bulk = prior == prior.max()
+    for point, t in zip(by_time, times, strict=True):
+        bulk = bulk & point.usable & (point.exposures == np.max(point.exposures))
+        bulk = bulk & (rate * t <= _surely(point, floor_e2))
+
     intercept = np.zeros_like(rate)
     weights: list[Floats] = []
     for _ in range(passes):
-        weights = [_weight(point, t, rate, floor_e2) for point, t in zip(by_time, times, strict=True)]
+        weights = [_weight(point, t, rate, bulk, floor_e2) for point, t in zip(by_time, times, strict=True)]
         s = np.broadcast_to(prior, rate.shape).copy()
         sx, sxx, sy, sxy = (np.zeros_like(rate) for _ in range(4))
         for point, t, w in zip(by_time, times, weights, strict=True):
@@ -61,14 +67,19 @@ def fit_line(
     )
 
 
-def _weight(point: Charge, t: np.float32, rate: Floats, floor_e2: float) -> Floats:
-    expected = rate * t
-    # a maximum of level and noisy expectation would be too large on average
-    surely = np.float32(point.level_e + 3 * np.sqrt((floor_e2 + point.level_e) / np.mean(point.exposures)))
-    shot = np.where(expected > surely, expected, np.float32(point.level_e))
-    variance = (shot * np.float32(1 / point.ratio) + np.float32(floor_e2 / point.ratio**2)) / point.exposures
-    relative = np.float32(_SYSTEMATIC**2 + point.ratio_sigma**2)
-    variance += relative * np.square(np.maximum(expected, np.float32(0)))
+def _surely(point: Charge, floor_e2: float) -> np.float32:
+    """Charge from which a pixel's own shot noise counts: a maximum would be too large on average."""
+    return np.float32(point.level_e + 3 * np.sqrt((floor_e2 + point.level_e) / np.max(point.exposures)))
+
+
+def _weight(point: Charge, t: np.float32, rate: Floats, bulk: NDArray[np.bool_], floor_e2: float) -> Floats:
+    level = np.float32(point.level_e)
+    expected = np.where(~bulk & (rate * t > _surely(point, floor_e2)), rate * t, level)
+    expected = np.maximum(expected, level)
+    variance = (
+        expected * np.float32(1 / point.ratio) + np.float32(floor_e2 / point.ratio**2)
+    ) / point.exposures
+    variance += np.float32(_SYSTEMATIC**2 + point.ratio_sigma**2) * np.square(expected)
     weight: Floats = np.where(point.usable, 1 / variance, np.float32(0))
     return weight
 

@@ -133,7 +133,8 @@ def test_exchanging_excess_and_deficit_turns_the_sign_of_z():
 
 @pytest.mark.parametrize("times_s", [(1000.0,), (90.0, 1000.0), (30.0, 90.0, 300.0, 1000.0)])
 @pytest.mark.parametrize("ceiling_e", [np.inf, 3000.0, 30.0])
-def test_the_line_is_that_of_plain_numpy(times_s, ceiling_e):
+@pytest.mark.parametrize("most_lost", [0, 2])
+def test_the_line_is_that_of_plain_numpy(times_s, ceiling_e, most_lost):
     rng = np.random.default_rng(8)
     shape = (9, 4001)  # more than two tiles
     rate = rng.normal(0.02, 0.01, shape) + (rng.random(shape) < 0.1) * rng.exponential(5, shape)
@@ -144,17 +145,18 @@ def test_the_line_is_that_of_plain_numpy(times_s, ceiling_e):
             Charge(
                 exptime_s=t,
                 charge_e=charge,
-                exposures=rng.integers(8, 11, shape).astype(np.float32),
+                exposures=10.0 - (rng.random(shape) < 0.1) * rng.integers(0, most_lost + 1, shape),
                 level_e=0.02 * t,
                 usable=charge < ceiling_e,
                 ratio=1.01 if t < 100 else 1.0,
                 ratio_sigma=0.001,
             )
         )
-    offset = rng.uniform(1, 9, shape).astype(np.float32)
-    found, plain = fit_line(points, 100.0, offset), plain_fit_line(points, 100.0, offset)
-    assert np.array_equal(found.n_points, plain.n_points)
-    for name in ("rate_e_per_s", "rate_sigma", "chi2", "z", "departure"):
-        np.testing.assert_allclose(
-            getattr(found, name), getattr(plain, name), rtol=2e-3, atol=2e-3, err_msg=name
-        )
+    own = np.where(rng.random(shape) < 0.1, rng.uniform(1, 9, shape), 1).astype(np.float32)
+    for offset in (4.0, own):
+        found, plain = fit_line(points, 100.0, offset), plain_fit_line(points, 100.0, offset)
+        assert np.array_equal(found.n_points, plain.n_points)
+        for name in ("rate_e_per_s", "rate_sigma", "chi2", "z", "departure"):
+            np.testing.assert_allclose(
+                getattr(found, name), getattr(plain, name), rtol=2e-3, atol=2e-3, err_msg=name
+            )

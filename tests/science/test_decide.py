@@ -110,9 +110,8 @@ def test_a_column_with_many_bad_pixels_is_bad_along_its_run():
     bad = np.zeros((400, 20), np.bool_)
     bad[100:300:3, 5] = True
     bad[::20, 9] = True
-    found = bad_columns(bad, np.zeros((1, 20)), [(0, 400)])
-    assert found[100:299, 5].all()
-    assert found.sum() == 199
+    found = bad_columns(np.flatnonzero(bad), np.zeros((1, 20)), [(0, 400)])
+    assert found == [(slice(100, 299), 5)]
 
 
 def test_a_column_that_departs_as_a_whole_is_bad_though_no_pixel_is():
@@ -120,6 +119,5 @@ def test_a_column_that_departs_as_a_whole_is_bad_though_no_pixel_is():
     column_z[2:5, 40] = 1.8
     column_z[1, 300] = 1.8
     bands = [(64 * i, 64 * i + 64) for i in range(6)]
-    found = bad_columns(np.zeros((384, 500), np.bool_), column_z, bands)
-    assert found[128:320, 40].all()
-    assert found.sum() == 192
+    found = bad_columns(np.zeros(0, np.int64), column_z, bands)
+    assert found == [(slice(128, 192), 40), (slice(192, 256), 40), (slice(256, 320), 40)]
