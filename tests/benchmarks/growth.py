@@ -147,12 +147,11 @@ _FILL = (
     SELECT (SELECT max(id) FROM readings) + row_number() OVER (ORDER BY f.id), f.id,
         r.camera_id, r.series_id, r.kind, r.exptime_s, r.start_us - 60000000 * f.id - 30000000, r.night,
         r.ccd_temp_c, r.nx, r.ny, r.n_combined, r.facts, 1
-    FROM frames f, readings r WHERE r.frame_id = 1 AND f.size_bytes = 1
-        AND NOT EXISTS (SELECT 1 FROM readings o WHERE o.frame_id = f.id)""",
+    FROM frames f, readings r WHERE r.frame_id = 1 AND f.id > (SELECT max(frame_id) FROM readings)""",
     """INSERT INTO locations (id, frame_id, path, size_bytes, mtime_ns, opened_tx)
     SELECT (SELECT max(id) FROM locations) + row_number() OVER (ORDER BY f.id), f.id,
-        '/archive/' || f.sha256 || '.fits', 1, 1, 1 FROM frames f WHERE f.size_bytes = 1
-        AND NOT EXISTS (SELECT 1 FROM locations o WHERE o.frame_id = f.id)""",
+        '/archive/' || f.sha256 || '.fits', 1, 1, 1
+    FROM frames f WHERE f.id > (SELECT max(frame_id) FROM locations)""",
 )
 
 
