@@ -99,6 +99,11 @@ def fisher(p: Doubles, q: Doubles) -> Doubles:
     return np.asarray(product * (1 - np.log(product)), np.float64)
 
 
+def factor_of_joint(p: float) -> float:
+    """p-value that one of two must pass for `fisher` of both to pass another."""
+    return math.exp(-tails.chi2_at(p, 4) / 4)
+
+
 def shares_in_time(groups: Sequence[tuple[int, float, float]]) -> list[float]:
     """Shares of the false alarms for the test in time of each group, and last for that of all frames.
 

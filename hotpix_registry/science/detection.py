@@ -202,6 +202,7 @@ def _plan(known: Survey, recipe: Recipe, detector: Detector) -> Plan:
         short_sigma_e_per_s=least,
         still_chi2=_still_chi2(known, p),
         offset_threshold_adu=offset,
+        joint_p=decide.factor_of_joint(p),
         colours=detector.bayer_pattern is not None,
     )
 

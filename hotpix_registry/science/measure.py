@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +33,8 @@ from hotpix_registry.science.survey import CalibratedGroup, Survey
 _MOST_BYTES = 32 << 20
 """frames' rows that may wait to be combined"""
 _SUSPECT_SIGMA = 3.0
-_SUSPECT_P = 0.002
+_SUSPECT_P_OF_HIT = 0.01
+"""of pixels that were hit by cosmic rays, which counts against them too"""
 _WILD_CHI2 = 60.0
 _STANDS_OUT = 3.0
 """standard deviations from which a pixel's bias level is no part of the pattern"""
@@ -120,6 +121,8 @@ class Plan:
     still_chi2: float
     """χ² in time, for read noise alone, below which a pixel is stuck; negative: not tested"""
     offset_threshold_adu: float
+    joint_p: float
+    """p-value that one of two tests must pass for both together to condemn a pixel of the bulk"""
     colours: bool
 
 
@@ -145,11 +148,11 @@ def _z_histogram(z: Floats, where: NDArray[np.bool_] | None = None) -> NDArray[n
     n_bins = Z_EDGES.size - 1
     bins = z * np.float32(_Z_PER_UNIT)
     bins += np.float32(_Z_MOST * _Z_PER_UNIT + 1)
-    # the first and the last bin are for what lies beyond
-    np.clip(bins, np.float32(0), np.float32(n_bins + 1), out=bins)
+    # the first and the last bin are for what lies beyond, the first for what is no number, too
+    np.fmax(bins, np.float32(0), out=bins)
+    np.fmin(bins, np.float32(n_bins + 1), out=bins)
     if where is not None:
         bins *= where
-    np.nan_to_num(bins, copy=False)
     return np.bincount(bins.reshape(-1).astype(np.intp), minlength=n_bins + 2)[1:-1].astype(np.int64)
 
 
@@ -355,8 +358,10 @@ def _measure_band(
     )
     still = _still(plan, charges, chi2, chi2_of_all) & ~ever_saturated
     suspect |= ever_saturated | offset | above_limit | still | (n_rejected > 1)
-    suspect |= _doubtful_in_time(chi2, chi2_of_all, [_most_dof(*each) for each in in_time])
-    suspect |= _doubtful_line(line)
+    tested = _Tested(line, chi2, chi2_of_all, [_most_dof(*each) for each in in_time])
+    suspect |= _doubtful(tested, plan.joint_p)
+    hit = np.flatnonzero(n_rejected)
+    suspect.reshape(-1)[hit] |= _doubtful(tested, _SUSPECT_P_OF_HIT, hit)
     chosen = np.flatnonzero(suspect)
 
     def pick(plane: Any) -> Any:
@@ -507,21 +512,29 @@ def _still(
     return still
 
 
-def _doubtful_in_time(
-    chi2: Sequence[Floats], chi2_of_all: Floats, most_dof: Sequence[int]
-) -> NDArray[np.bool_]:
-    doubtful = np.zeros(chi2_of_all.shape, np.bool_)
-    for values, dof in ((chi2_of_all, sum(most_dof)), *zip(chi2, most_dof, strict=True)):
+class _Tested(NamedTuple):
+    """What is tested of a band's pixels besides their dark current."""
+
+    line: Line
+    chi2: Sequence[Floats]
+    """in time, of each group and the biases"""
+    chi2_of_all: Floats
+    most_dof: Sequence[int]
+
+
+def _doubtful(tested: _Tested, p: float, where: NDArray[np.intp] | None = None) -> NDArray[np.bool_]:
+    """Whether a test passes a p-value, of all pixels or of chosen ones."""
+
+    def of(plane: Any) -> Any:
+        return plane if where is None else plane.reshape(-1)[where]
+
+    line, most_dof = tested.line, tested.most_dof
+    doubtful = np.abs(of(line.z)) > np.float32(tails.normal_at(p / 2))
+    for chi2, dof in ((tested.chi2_of_all, sum(most_dof)), *zip(tested.chi2, most_dof, strict=True)):
         if dof > 0:
-            doubtful |= values > np.float32(tails.chi2_at(_SUSPECT_P, dof))
-    return doubtful
-
-
-def _doubtful_line(line: Line) -> NDArray[np.bool_]:
-    doubtful = np.abs(line.z) > np.float32(_SUSPECT_SIGMA)
-    most = int(line.n_points.max()) - 1
-    for dof in range(2, most + 1):
-        doubtful |= (line.n_points == dof + 1) & (line.chi2 > np.float32(tails.chi2_at(_SUSPECT_P, dof)))
+            doubtful |= of(chi2) > np.float32(tails.chi2_at(p, dof))
+    for dof in range(2, int(line.n_points.max())):
+        doubtful |= (of(line.n_points) == dof + 1) & (of(line.chi2) > np.float32(tails.chi2_at(p, dof)))
     return np.asarray(doubtful, np.bool_)
 
 

@@ -11,6 +11,7 @@ from hotpix_registry.science.decide import (
     benjamini_hochberg,
     bulk_p,
     condemn,
+    factor_of_joint,
     fisher,
     gaussian_z,
     shares_in_time,
@@ -104,6 +105,14 @@ def test_p_values_translate_to_sigmas():
     assert gaussian_z(stats.norm.sf(3.0)) == pytest.approx(3.0)
     assert gaussian_z(0.0) == np.inf
     assert gaussian_z(1.0) == 0
+
+
+@pytest.mark.parametrize("p", [1e-9, 1e-6, 1e-3, 0.1])
+def test_two_tests_condemn_together_only_where_one_passes_a_lesser_threshold(p):
+    least = factor_of_joint(p)
+    assert fisher(np.array(least), np.array(least)) == pytest.approx(p, rel=1e-6)
+    others = np.geomspace(least, 1, 50)
+    assert (fisher(others[:, np.newaxis], others) > p * (1 - 1e-6)).all()
 
 
 def test_a_column_with_many_bad_pixels_is_bad_along_its_run():
