@@ -298,16 +298,8 @@ def parse_cards(lines: Iterable[str], *, strip: bool = True) -> Cards:
         if keyword in ("HISTORY", "COMMENT"):
             prose.setdefault(keyword, []).append(line[8:].strip())
             continue
-        if line[8:9] == "=" and keyword:
-            field = line[9:]
-        elif keyword == "HIERARCH" and "=" in line:
-            name, _, field = line[8:].partition("=")
-            keyword = " ".join(name.split()).upper()
-        elif match := _LOOSE.match(line):
-            keyword, field = match[1].upper(), match[2]
-        else:
-            continue
-        if keyword in values:
+        keyword, field = _split(keyword, line)
+        if not keyword or keyword in values:
             continue
         value, comment = _parse_value(field)
         if value is None:
@@ -327,6 +319,24 @@ def parse_cards(lines: Iterable[str], *, strip: bool = True) -> Cards:
     for keyword, said in prose.items():
         values[keyword] = "\n".join(said)
     return values, comments
+
+
+def keyword_of(card: bytes) -> str:
+    """The keyword under which `parse_cards` has a card's value, however it is written; '' if it has none."""
+    line = _decode_card(card)
+    return _split(line[:8].rstrip().upper(), line)[0]
+
+
+def _split(keyword: str, line: str) -> tuple[str, str]:
+    """Keyword of a card that begins with one, or does not, and the field of its value."""
+    if line[8:9] == "=" and keyword:
+        return keyword, line[9:]
+    if keyword == "HIERARCH" and "=" in line:
+        name, _, field = line[8:].partition("=")
+        return " ".join(name.split()).upper(), field
+    if match := _LOOSE.match(line):
+        return match[1].upper(), match[2]
+    return "", ""
 
 
 def _parse_value(field: str) -> tuple[Value | None, str]:

@@ -311,7 +311,7 @@ def _put(lines: list[bytes], cards: Iterable[Card], history: Sequence[str] = ())
     del lines[len(lines) - n_blank :]
     for keyword, value, comment in cards:
         new = [] if value is None else _bytes(canonical.card_lines(keyword, value, comment))
-        at = next((i for i, line in enumerate(lines) if line[:8] == f"{keyword:<8}".encode()), None)
+        at = next((i for i, line in enumerate(lines) if blocks.keyword_of(line) == keyword), None)
         if at is None:
             lines += new
             continue

@@ -135,6 +135,24 @@ def test_the_same_mask_again_changes_no_byte_and_says_so(tmp_path: Path) -> None
     assert elsewhere.read_bytes() == before
 
 
+@pytest.mark.parametrize(
+    "card", [b"   HPXMASK = 7", b"hpxsha  = 'cdcd'", b"HPXVER=9", b"HIERARCH HPXPRE = 'all'"]
+)
+def test_a_keyword_that_is_written_otherwise_is_taken_over_too(tmp_path: Path, card: bytes) -> None:
+    """What is read as HPXMASK is replaced, also where bytes got lost and cards begin in their middle."""
+    path = frame(tmp_path / "light.fits")
+    content = bytearray(path.read_bytes())
+    end = content.index(b"END".ljust(80))
+    content[end : end + 160] = card.ljust(80) + b"END".ljust(80)
+    path.write_bytes(content)
+    apply(path, plane((3, 1)))
+    written = path.read_bytes()
+    assert card not in written
+    assert fits.getheader(path)["HPXMASK"] == 3
+    assert apply(path, plane((3, 1))) == Marked(changed=False, added=0, masked=1)
+    assert path.read_bytes() == written
+
+
 def test_another_mask_is_joined_and_takes_over_the_keywords(tmp_path: Path) -> None:
     path = frame(tmp_path / "light.fits")
     apply(path, plane((3, 1), flags=DQ.BAD | DQ.HOT))
