@@ -121,7 +121,7 @@ def whole_database(path: Path, *, replace: bool = False) -> Iterator[Path]:
                 raise UsageError(
                     f"{path} is in use ({helper.name} lies beside it).", next_step="Name another."
                 )
-        sweep(path.parent, of=path.name)
+        sweep(path.parent)
         temporary.touch(exist_ok=False)
         yield temporary
         with temporary.open("rb+") as file:
@@ -273,11 +273,11 @@ def cache_file(sha256: str, produce: Callable[[], bytes], *, folder: Path | None
     return write_atomic(path, content)
 
 
-def sweep(folder: Path, of: str = "") -> None:
-    """Remove what writers that were killed more than a day ago left in a folder, or of one file there."""
+def sweep(folder: Path) -> None:
+    """Remove what writers that were killed more than a day ago left in a folder, whatever it was to be."""
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
-            if not (_TEMPORARY.match(entry.name) and entry.name.startswith(f".{of[:100]}")):
+            if not _TEMPORARY.match(entry.name):
                 continue
             # Another process may sweep at the same time.
             with contextlib.suppress(OSError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -277,6 +278,19 @@ def test_a_file_that_is_there_is_replaced_only_when_that_is_asked_for(
     assert target.read_text() == "something dear"
     lived.backup(target, replace=True)
     assert is_as_it_should_be(target)
+
+
+def test_what_killed_copies_of_other_names_left_is_swept_after_a_day(lived: Registry, tmp_path: Path) -> None:
+    """A backup that bears its night in its name is never made again under that name."""
+    yesterday = f".registry-2021-03-04.sqlite.{'0' * 16}.tmp"
+    of_yesterday = [tmp_path / name for name in (yesterday, f"{yesterday}-wal", f"{yesterday}-shm")]
+    at_work, foreign = tmp_path / f".other.sqlite.{'1' * 16}.tmp", tmp_path / ".notes.tmp"
+    for path in (*of_yesterday, at_work, foreign):
+        path.write_bytes(b"half a copy")
+    for path in (*of_yesterday, foreign):
+        os.utime(path, (0, 0))
+    lived.backup(tmp_path / "registry-2021-03-05.sqlite")
+    assert [path.exists() for path in (*of_yesterday, at_work, foreign)] == [False, False, False, True, True]
 
 
 def test_a_file_that_is_in_use_is_not_replaced(lived: Registry, tmp_path: Path) -> None:

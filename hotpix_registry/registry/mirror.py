@@ -111,7 +111,7 @@ def sync(
         except NoRegistry:
             _make(path, _page_of(opened.page(0, "", LEAST_BYTES), opened))
             engine = databases.open_database(url, create=False)
-        sweep(path.parent, of=path.name)  # what one that was killed left while it made the mirror
+        sweep(path.parent)  # what one that was killed left while it made the mirror
         try:
             follower = _Sync(opened, engine, path, most_bytes)
             at_us = follower.run(progress)

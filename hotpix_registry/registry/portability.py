@@ -120,7 +120,7 @@ def upgrade(engine: Engine, told: Callable[[str], None]) -> None:
     known = databases.known_revisions()
     if engine.dialect.name == "sqlite":
         path = Path(str(engine.url.database))
-        sweep(path.parent, of=f"{path.name}.bak-")  # what one that was killed left, whatever its revision
+        sweep(path.parent)  # what one that was killed left
         if found in known and found != known[-1]:
             saved = _save_beside(engine, found)
             told(f"A copy with schema {found} is {saved}.")
