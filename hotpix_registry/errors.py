@@ -191,6 +191,12 @@ class ServerUnreachable(HotpixError):
     code, exit_code, http_status = "server-unreachable", 7, 502
 
 
+class CannotListen(HotpixError):
+    """An address where the service cannot be offered: taken, forbidden, or none of this machine."""
+
+    code, exit_code, http_status = "cannot-listen", 1, 500
+
+
 class SchedulerUnreachable(HotpixError):
     """No dask scheduler answers at its address."""
 

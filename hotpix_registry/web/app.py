@@ -17,7 +17,7 @@ from fastapi import FastAPI
 from starlette.types import Lifespan
 
 from hotpix_registry import __version__
-from hotpix_registry.errors import UsageError
+from hotpix_registry.errors import CannotListen, UsageError
 from hotpix_registry.web import (
     access,
     answers,
@@ -142,33 +142,59 @@ def serve(
     workers: int = 1,
     started: Callable[[str], None] | None = None,
 ) -> None:
-    """Serve until interrupted; several workers are processes of their own that share the port."""
+    """Serve until interrupted; several workers are processes of their own that share the port.
+
+    Parameters
+    ----------
+    port
+        0 takes any that is free
+    started
+        takes the address, before the first request is answered
+
+    Raises
+    ------
+    CannotListen
+        The address is taken, forbidden, or none of this machine.
+    """
     import uvicorn
 
     os.environ[ENVIRONMENT] = json.dumps(asdict(settings))
-    options: dict[str, Any] = {
-        "host": host,
-        "port": port,
-        "workers": workers,
-        "factory": True,
-        "timeout_graceful_shutdown": 10,
-        **LISTENING,
-    }
-    application = "hotpix_registry.web.app:from_environment"
-    if (inherited := _inherited()) is None:
-        if started is not None:
-            started(f"http://{f'[{host}]' if ':' in host else host}:{port}")
-        uvicorn.run(application, **options)
-        return
+    listener, address = _inherited(), "the socket that systemd opened"
+    if listener is None:
+        listener = _bound(host, port)
+        address = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
     if started is not None:
-        started("the socket that systemd opened")
-    config = uvicorn.Config(application, **options)
+        started(address)
+    config = uvicorn.Config(
+        "hotpix_registry.web.app:from_environment",
+        workers=workers,
+        factory=True,
+        timeout_graceful_shutdown=10,
+        **LISTENING,
+    )
     if workers > 1:
         from uvicorn.supervisors import Multiprocess
 
-        Multiprocess(config, sockets=[inherited]).run()
+        Multiprocess(config, sockets=[listener]).run()
     else:
-        uvicorn.Server(config).run([inherited])
+        uvicorn.Server(config).run([listener])
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    """A socket at an address; until the service listens there, whoever connects is refused."""
+    bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    if os.name == "posix":  # elsewhere it would share the port with who listens there
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((host, port))
+    except OSError as error:
+        bound.close()
+        reason = (error.strerror or str(error)).lower()
+        raise CannotListen(
+            f"The service cannot listen at {host}, port {port}: {reason}.",
+            next_step="Name another with --host and --port, or end what listens there.",
+        ) from error
+    return bound
 
 
 def _inherited() -> socket.socket | None:
