@@ -5,19 +5,26 @@ Bugs never derive from `HotpixError`: they keep their traceback.
 
 from __future__ import annotations
 
+import re
 from typing import Any, ClassVar
+
+_PASSWORD = re.compile(r"(:/{1,2}[^\s/:@']*:)[^\s/]*@")
+"""of a URL, also where one was taken for a path"""
 
 
 class HotpixError(Exception):
-    """Something a user, a file or a machine did wrong; one sentence, and what to do next."""
+    """Something a user, a file or a machine did wrong; one sentence, and what to do next.
+
+    Whatever it quotes, a password in a URL is left out.
+    """
 
     code: ClassVar[str] = "failure"
     exit_code: ClassVar[int] = 1
     http_status: ClassVar[int] = 500
 
     def __init__(self, message: str, *, next_step: str = "") -> None:
-        super().__init__(message)
-        self.message = message
+        self.message = _PASSWORD.sub(r"\1***@", message)
+        super().__init__(self.message)
         self.next_step = next_step
         self.retry_after_s: int | None = None
         """when the same request may succeed"""

@@ -54,6 +54,11 @@ def parse_url(text: str) -> URL:
         url = make_url(text)
     except (sa.exc.ArgumentError, ValueError):
         raise UsageError(f"'{_without_password(text)}' is no database URL.", next_step=ADDRESSES) from None
+    if "@" in (url.host or ""):
+        raise UsageError(
+            f"'{_without_password(text)}' is no database URL: its password has an @.",
+            next_step="Write %40 for it there, or put the password into ~/.pgpass.",
+        )
     backend = url.drivername.partition("+")[0]
     if backend in ("postgresql", "postgres"):
         return url.set(drivername="postgresql+psycopg")

@@ -26,9 +26,9 @@ def proxy_for(url: str) -> str | None:
     return proxy if not proxy or "://" in proxy else f"http://{proxy}"
 
 
-def without_password(proxy: str) -> str:
-    """A proxy as it may be said."""
-    parts = urlsplit(proxy)
+def without_password(url: str) -> str:
+    """Where a proxy or a server is, as it may be said."""
+    parts = urlsplit(url.strip())
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], "", "", ""))
 
 

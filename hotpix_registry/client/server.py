@@ -212,6 +212,11 @@ def _checked(url: str) -> str:
         raise UsageError(
             f"'{url}' is no address of a server.", next_step="Write http://HOST:8471 (HOTPIX_SERVER_URL)."
         )
+    if "@" in parts.netloc:
+        raise UsageError(
+            f"'{without_password(url)}' was given with a user or a password.",
+            next_step="A token goes into HOTPIX_SERVER_TOKEN; give the plain address.",
+        )
     return url.strip().rstrip("/")
 
 
