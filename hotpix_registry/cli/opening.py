@@ -12,7 +12,12 @@ if TYPE_CHECKING:
 
 
 def open_registry(
-    database: str | None, *, create: bool = False, itself: bool = False, answers: bool = False
+    database: str | None,
+    *,
+    create: bool = False,
+    itself: bool = False,
+    answers: bool = False,
+    read_database: str | None = None,
 ) -> Registry:
     """The registry at `--database`, or where settings say, on a server too; use it in a `with`.
 
@@ -24,6 +29,8 @@ def open_registry(
         only the database will do
     answers
         it is asked for answers, whose own warnings tell of that
+    read_database
+        a replica of it; None: where settings say
     """
     server = None if itself else settings.server_url(database)
     if server is not None:
@@ -32,7 +39,7 @@ def open_registry(
         return RemoteRegistry(server)
     from hotpix_registry.registry import Registry
 
-    registry = Registry(database, create=create)
+    registry = Registry(database, create=create, read_database=read_database)
     if not answers and (lag := registry.lag()) is not None:
         say(f"Warning: {lag}")
     return registry

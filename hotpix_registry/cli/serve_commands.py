@@ -77,7 +77,8 @@ def serve(
 
     Writing needs a token (`hotpix-registry token create`), reading one only where you say so.
     """
-    with open_registry(database, itself=True) as registry:  # what is amiss is said here, in one sentence
+    # what is amiss is said here, in one sentence
+    with open_registry(database, itself=True, read_database=read_database) as registry:
         has_tokens = any(token.status == "valid" for token in registry.tokens())
     if not (_is_loopback(host) or allow_public or (read_needs_token and has_tokens)):
         raise UsageError(

@@ -44,3 +44,8 @@ def test_an_address_that_cannot_be_had_is_one_sentence(stocked: Hotpix) -> None:
             done = stocked("serve", "--port", port, "--workers", workers)
             done.refused(1, f"cannot listen at 127.0.0.1, port {port}: address already in use", "--port")
     stocked("serve", "--host", "203.0.113.7", "--allow-public").refused(1, "cannot assign", "--host")
+
+
+def test_a_replica_that_cannot_be_one_is_one_sentence(stocked: Hotpix) -> None:
+    done = stocked("serve", "--port", "0", "--read-database", "postgresql://127.0.0.1:1/copy")
+    done.refused(2, "Only a PostgreSQL registry has a replica")
