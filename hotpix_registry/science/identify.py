@@ -108,7 +108,10 @@ def hottest_pixels(rows: Rows, *, colours: bool = False, keep: int = _KEPT) -> H
     A hot pixel stands above the level of its block by more than noise ever does in a frame, and all four
     neighbours stand less than half as high. So the slopes of a glow, columns, the trails of cosmic rays,
     and stars, saturated or not, are none, as long as stars are wider than two pixels at half their height.
-    What rules the order is the height in units of the block's own scatter. The frame is read in strips.
+    What rules the order is the height in units of the block's own scatter.
+
+    The frame is read in strips, each row once and in rising order: to go back in a compressed file is to
+    unpack it anew.
 
     Parameters
     ----------
@@ -121,9 +124,13 @@ def hottest_pixels(rows: Rows, *, colours: bool = False, keep: int = _KEPT) -> H
     threshold = _highest_of(ny * nx)
     found_at: list[Index] = []
     found_z: list[NDArray[np.float32]] = []
+    shared = np.empty((0, nx), np.float32)
+    """rows of the band before: its last one, and the first of the next"""
     for y0, y1 in bands(ny):
         below, above = min(1, y0), min(1, ny - y1)
-        values = np.asarray(rows.read(y0 - below, y1 + above), np.float32)
+        unread = rows.read(y0 - below + len(shared), y1 + above)
+        values = np.concatenate((shared, np.asarray(unread, np.float32)))
+        shared = values[-2:].copy()
         inner = values[below : values.shape[0] - above]
         finite = np.isfinite(values)
         if not finite.all():

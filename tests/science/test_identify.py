@@ -131,6 +131,33 @@ def test_an_overlap_of_lists_scatters_no_more_than_the_binomial_law() -> None:
 # --- the hot pixels of a frame --------------------------------------------------------------
 
 
+class RowsOfAStream:
+    """Rows that run by once."""
+
+    def __init__(self, data: NDArray) -> None:
+        self.data, self.shape, self.passed = data, data.shape, 0
+
+    def read(self, y0: int, y1: int) -> NDArray:
+        assert y0 == self.passed, f"row {y0} after row {self.passed}"
+        self.passed = y1
+        return self.data[y0:y1]
+
+
+@pytest.mark.parametrize("ny", [30, 64, 80, 85, 200])
+def test_pixels_at_the_edge_of_a_strip_are_found_though_each_row_is_read_once(ny: int) -> None:
+    data = np.random.default_rng(7).normal(100, 5, (ny, 40)).astype(np.float32)
+    alone = {(y, 3 + y % 30) for y in (0, ny // 2, 63, 64, 65, 127, 128, 191, ny - 1) if y < ny}
+    for y, x in alone:
+        data[y, x] += 500
+    if ny > 64:
+        data[63:65, 38] += 500  # two together are no hot pixel
+    data[ny - 2, 1] = np.nan
+    rows = RowsOfAStream(data)
+    found = hottest_pixels(rows)
+    assert rows.passed == ny
+    assert set(zip(found.y.tolist(), found.x.tolist(), strict=True)) == alone
+
+
 def test_the_hottest_pixels_of_a_dark_are_those_of_its_sensor() -> None:
     found = hot(frame_of(CAMERA)).hottest(20)
     rates = CAMERA.truth.rate_e_per_s[found.y, found.x]
