@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import warnings
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ from tests.cli.conftest import Hotpix
 from tests.databases import PostgreSQL
 from tests.lines import Line
 from tests.serving import serving
+from tests.small_camera import write_campaign
 from tests.story import CAMERA
 from tests.test_portability import damage_row
 from tests.torture import place
@@ -51,7 +53,7 @@ def corruption(server: PostgreSQL, *, kind: str, trials: int, seed: int) -> Iter
             sha256 = registry.mask(CAMERA, NIGHT).answer.sha256
         yield from _stored_masks(stage, trials, draw, sha256)
         yield _cached_file(stage, trials, draw, wanted)
-        yield _frames(stage, trials, draw, sha256)
+        yield from _frames(stage, trials, draw)
         yield from _downloads(stage, trials, draw, wanted)
         yield _kept_answers(stage, trials, draw, wanted)
 
@@ -118,35 +120,40 @@ def _cached_file(stage: Stage, trials: int, draw: random.Random, wanted: NDArray
     return row_of(f"a byte of a cached file, {stage.kind}", len(at), problems)
 
 
-def _frames(stage: Stage, trials: int, draw: random.Random, sha256: str) -> Row:
-    """A dark changes between its ingest and the build that reads it, and its size and time do not."""
-    import os
-
-    problems = []
-    path = stage.folder / "darks" / "dark_120s_02.fits"
-    whole, about = path.read_bytes(), path.stat()
-    at = places(draw, len(whole), trials)
-    recipe = place.recipe(limit_e_per_s=5.0)
+def _frames(stage: Stage, trials: int, draw: random.Random) -> Iterator[Row]:
+    """A dark, then a master, changes between its ingest and the build, and its size and time do not."""
+    once = {30: 1, 120: 1}
+    folder = stage.folder / "masters"
+    write_campaign(folder, start=place.night(2022), darks=once, biases=1, header={"NCOMBINE": 4})
     with stage.copy() as hotpix, hotpix.opened() as registry:
-        before = len(registry.masks())
-        for byte in at:
-            path.write_bytes(flipped(whole, byte, draw))
+        registry.ingest([folder])
+        for what, path, night in (
+            ("dark", stage.folder / "darks" / "dark_120s_02.fits", NIGHT),
+            ("master dark", folder / "dark_120s_01.fits", f"{place.night(2022):%Y-%m-%d}"),
+        ):
+            problems = []
+            whole, about = path.read_bytes(), path.stat()
+            at = places(draw, len(whole), trials)
+            before = len(registry.masks())
+            for byte in at:
+                path.write_bytes(flipped(whole, byte, draw))
+                os.utime(path, ns=(about.st_atime_ns, about.st_mtime_ns))
+                try:
+                    registry.build(CAMERA, nights=(night, night), recipe=place.recipe(limit_e_per_s=5.0))
+                except FrameChanged as error:
+                    if path.name not in str(error):
+                        problems.append(f"byte {byte}: {error}")
+                else:
+                    problems.append(f"byte {byte}: it was built from")
+                named = [finding.where for finding in registry.verify().findings]
+                if [name.endswith(path.name) for name in named] != [True]:
+                    problems.append(f"byte {byte}: verify names {named}")
+            if len(registry.masks()) != before:
+                problems.append("a mask was stored")
+            path.write_bytes(whole)
             os.utime(path, ns=(about.st_atime_ns, about.st_mtime_ns))
-            try:
-                registry.build(CAMERA, recipe=recipe)
-            except FrameChanged as error:
-                if path.name not in str(error):
-                    problems.append(f"byte {byte}: {error}")
-            else:
-                problems.append(f"byte {byte}: it was built from")
-            named = [finding.where for finding in registry.verify().findings]
-            if [name.endswith(path.name) for name in named] != [True]:
-                problems.append(f"byte {byte}: verify names {named}")
-        if len(registry.masks()) != before:
-            problems.append("a mask was stored")
-    path.write_bytes(whole)
-    os.utime(path, ns=(about.st_atime_ns, about.st_mtime_ns))
-    return row_of(f"a byte of a dark between ingest and build, {stage.kind}", len(at), problems)
+            registry.build(CAMERA, nights=(night, night), recipe=place.recipe(limit_e_per_s=5.0))
+            yield row_of(f"a byte of a {what} between ingest and build, {stage.kind}", len(at), problems)
 
 
 # --- on the way, and with a client -----------------------------------------------------------------
