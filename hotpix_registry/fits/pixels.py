@@ -5,10 +5,7 @@ from __future__ import annotations
 import math
 import re
 import threading
-import warnings
-import zlib
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
@@ -20,10 +17,9 @@ from numpy.typing import NDArray
 
 from hotpix_registry.domain import Rows
 from hotpix_registry.errors import ProfileError, UnreadableFrame
-from hotpix_registry.fits import blocks
+from hotpix_registry.fits import blocks, tiles
 from hotpix_registry.fits.blocks import HDU, Value
 from hotpix_registry.fits.streams import (
-    COPY_AGAIN,
     Bytes,
     PlainBytes,
     StreamBytes,
@@ -374,13 +370,12 @@ def _open_image(path: Path | str, source: Bytes, hdu: int | None, trim: Section 
         return RowsFile(path, raw_rows, image.index, shape, scaling, trim)
     if not isinstance(source, PlainBytes):
         raise blocks.compressed_twice()
-    _check_tiles(image.values, shape)
     # astropy asks for a few bytes at a time
     opened = path if source.at_hand else BufferedReader(source.file, _TILE_BUFFER)
-    tiles = _TileRows(opened, image.index, blocks.whole(values.get("NAXIS")) or 2)
+    tile_rows = _TileRows(opened, image, shape, blocks.whole(values.get("NAXIS")) or 2)
     if source.at_hand:
         source.close()
-    return RowsFile(path, tiles, image.index, shape, scaling, trim)
+    return RowsFile(path, tile_rows, image.index, shape, scaling, trim)
 
 
 def _find_image(source: Bytes, wanted: int | None) -> HDU:
@@ -420,83 +415,19 @@ class _StoredRows:
         self._source.close()
 
 
-_MOST_TILE_BYTES = 1 << 30
-_MOST_COLUMNS = 999
-
-
-def _check_tiles(values: Mapping[str, Value], shape: tuple[int, int]) -> None:
-    """Check what a table of tiles announces, since astropy believes it: a loop or memory for each of it.
-
-    Raises
-    ------
-    UnreadableFrame
-        When the table has not one row for each tile, or a tile is larger than any that is written.
-    """
-    columns, rows = blocks.whole(values.get("TFIELDS")), blocks.whole(values.get("NAXIS2"))
-    bitpix = blocks.whole(values.get("ZBITPIX"))
-    usual = (1, shape[1])
-    tile = [blocks.whole(values.get(f"ZTILE{i}", n)) or 0 for i, n in ((2, usual[0]), (1, usual[1]))]
-    known = columns is not None and 1 <= columns <= _MOST_COLUMNS and bitpix in _DTYPES
-    if not known or any(not 1 <= length <= whole for length, whole in zip(tile, shape, strict=True)):
-        raise _corrupt("its table of tiles makes no sense")
-    n_tiles = math.prod(-(-whole // length) for length, whole in zip(tile, shape, strict=True))
-    if rows != n_tiles:
-        raise _corrupt(f"it has {rows} of {n_tiles} tiles")
-    if math.prod(tile) * abs(bitpix or 0) // 8 > _MOST_TILE_BYTES:
-        raise _corrupt(f"a tile of it has more than {_MOST_TILE_BYTES >> 30} GiB")
-
-
-def _tile_errors() -> tuple[type[Exception], ...]:
-    """What astropy and its decompressors raise over tables that do not make sense; it documents nothing."""
-    from astropy.io.fits.verify import VerifyError
-
-    known = (
-        *(OSError, EOFError, ValueError, TypeError, LookupError, ArithmeticError, RuntimeError, zlib.error),
-        *(AttributeError, AssertionError, MemoryError, VerifyError),
-    )
-    with suppress(ImportError):  # it has no public name
-        from astropy.io.fits.hdu.compressed._compression import CfitsioException
-
-        return (*known, CfitsioException)
-    return known
-
-
 class _TileRows:
     """Rows of a tile-compressed image, by astropy's tiles."""
 
-    def __init__(self, opened: Path | str | IO[bytes], number: int, n_axes: int) -> None:
-        from astropy.io import fits
-        from astropy.utils.exceptions import AstropyUserWarning
-
+    def __init__(
+        self, opened: Path | str | IO[bytes], image: HDU, shape: tuple[int, int], n_axes: int
+    ) -> None:
         self.plain = False
         self._leading = (0,) * (n_axes - 2)
-        with warnings.catch_warnings():
-            # Of a last block without its padding; whether the data are whole is known by now.
-            warnings.simplefilter("ignore", AstropyUserWarning)
-            try:
-                self._hdus = fits.open(opened, memmap=False, do_not_scale_image_data=True)
-            except _tile_errors() as error:
-                raise _corrupt(f"its compressed tiles cannot be read: {error}") from error
-            try:
-                self._hdu = self._hdus[number]
-            except _tile_errors() as error:
-                self._hdus.close()
-                raise _corrupt(f"its compressed tiles cannot be read: {error}") from error
+        self._hdus, self._hdu = tiles.open_image(opened, image, shape, scaled=False)
 
     def read(self, y0: int, y1: int) -> NDArray[Any]:
-        from astropy.utils.exceptions import AstropyUserWarning
-
-        try:
-            with np.errstate(all="ignore"), warnings.catch_warnings():
-                # numbers that are infinite or none; keywords of the table that are no standard's
-                warnings.simplefilter("ignore", AstropyUserWarning)
-                return cast(NDArray[Any], self._hdu.section[(*self._leading, slice(y0, y1))])
-        except _tile_errors() as error:
-            raise _corrupt(f"its compressed tiles cannot be read: {error}") from error
+        with tiles.unpacking():
+            return cast(NDArray[Any], self._hdu.section[(*self._leading, slice(y0, y1))])
 
     def close(self) -> None:
         self._hdus.close()
-
-
-def _corrupt(how: str) -> UnreadableFrame:
-    return UnreadableFrame(f"The file is corrupt: {how}.", next_step=COPY_AGAIN)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from hotpix_registry.domain import DQ
 from hotpix_registry.errors import UnreadableFrame
-from hotpix_registry.fits import blocks, canonical
+from hotpix_registry.fits import blocks, canonical, tiles
 from hotpix_registry.fits.blocks import HDU, padded
 from hotpix_registry.fits.canonical import Card
 from hotpix_registry.fits.streams import Bytes
@@ -80,11 +80,15 @@ class CompressedPlane:
         name, values = unit.values.get("EXTNAME"), blocks.image_values(unit.values)
         if blocks.image_shape(values) != shape:
             raise _other_shape(name, values, shape)
-        end = unit.start + padded(unit.n_bytes)
         stub = io.BytesIO()
         fits.PrimaryHDU().writeto(stub)
-        hdu = fits.open(io.BytesIO(stub.getvalue() + source.read_at(start, end - start)), memmap=False)[1]
-        if hdu.data.dtype.kind not in "iu":
+        end = unit.start + padded(unit.n_bytes)
+        alone = io.BytesIO(stub.getvalue() + source.read_at(start, end - start))
+        at = replace(unit, index=1, start=len(stub.getvalue()) + unit.start - start)
+        _, hdu = tiles.open_image(alone, at, shape, scaled=True)
+        with tiles.unpacking():
+            data = hdu.data
+        if data.dtype.kind not in "iu":
             raise _no_numbers(name)
         return cls(hdu)
 

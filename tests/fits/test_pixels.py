@@ -300,6 +300,15 @@ def test_damaged_tiles_are_unreadable(containers: Path) -> None:
         in_strips(path, [10])
 
 
+def test_an_image_that_astropy_takes_for_another_is_refused(containers: Path, tmp_path: Path) -> None:
+    """Where the END of the primary header got lost, astropy sees in its place a table of bytes."""
+    rest = (containers / "gzip-tiles.fits.fz").read_bytes()[2880:]
+    path = tmp_path / "one.fits"
+    path.write_bytes(b"SIMPLE  =                    T".ljust(2880) + rest)
+    with pytest.raises(UnreadableFrame, match="its headers can be read in more than one way"):
+        open_rows(path)
+
+
 @pytest.mark.parametrize(
     ("cards", "why"),
     [

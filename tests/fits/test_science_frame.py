@@ -283,6 +283,21 @@ def test_beside_compressed_tiles_the_planes_are_compressed_and_joined_too(tmp_pa
     assert np.argwhere(ccd.mask).tolist() == [[0, 0], [1, 3]]
 
 
+@pytest.mark.parametrize("name", ["MASK", "DQ"])
+def test_a_damaged_mask_in_tiles_is_refused(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "light.fits.fz"
+    fits.HDUList([fits.PrimaryHDU(), fits.CompImageHDU(DATA)]).writeto(path)
+    apply(path, plane((3, 1)))
+    with fits.open(path) as hdus:
+        place = hdus[name].fileinfo()
+    damaged = bytearray(path.read_bytes())
+    damaged[place["datLoc"] : place["datLoc"] + place["datSpan"]] = b"\xa5" * place["datSpan"]
+    path.write_bytes(damaged)
+    with pytest.raises(UnreadableFrame, match="its compressed tiles cannot be read"):
+        apply(path, plane((0, 0)))
+    assert path.read_bytes() == damaged
+
+
 def test_a_compressed_dq_of_others_is_joined(tmp_path: Path) -> None:
     theirs = np.zeros(SHAPE, np.int32)
     theirs[1, 3] = 2048
