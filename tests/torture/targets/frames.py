@@ -110,6 +110,26 @@ def tile_files() -> list[bytes]:
     ]
 
 
+def masked_tile_files() -> list[bytes]:
+    from astropy.io import fits
+
+    image, planes = np.arange(96, dtype=np.int16).reshape(8, 12), np.eye(8, 12)
+    return [
+        _written(
+            fits.PrimaryHDU(),
+            *(
+                fits.CompImageHDU(values, name=name, compression_type=kind, tile_shape=(4, 12))
+                for name, values in (
+                    ("SCI", image),
+                    ("MASK", planes.astype("u1")),
+                    ("DQ", planes.astype("u2")),
+                )
+            ),
+        )
+        for kind in ("RICE_1", "GZIP_1", "GZIP_2")
+    ]
+
+
 def _written(*units: Any) -> bytes:
     from astropy.io import fits
 
@@ -156,6 +176,14 @@ TARGETS = (
         feed=feed_science,
         seeds=plain_files,
         mutate=packed(_ON_FITS),
+        words=_WORDS,
+    ),
+    Target(
+        name="science-tiles",
+        what="the same in compressed tiles, with masks in such",
+        feed=feed_science,
+        seeds=masked_tile_files,
+        mutate=_ON_FITS,
         words=_WORDS,
     ),
 )
