@@ -233,7 +233,7 @@ def _open(encoding: str, blob: bytes) -> tuple[int, int, int, int, bytes, array[
             position += length
         first = _inflated(streams[0], _MOST_REST)
         nx, ny, bad_start, dq_start = _HEAD.unpack_from(first)
-        if nx * ny > MOST_PIXELS:
+        if not 0 < nx * ny <= MOST_PIXELS:
             raise _damaged()
         gaps, flags = _inflated(streams[1], 4 * nx * ny), _inflated(streams[2], 2 * nx * ny)
         rest = first[_HEAD.size :]
