@@ -488,7 +488,15 @@ def _decode_limit(header: _Header) -> MaskLimit | None:
     )
 
 
+_TEXTS, _NUMBERS = ("ROLE", "KIND", "START", "SHA256"), ("EXPTIME", "CCDTEMP")
+_KINDS = dict.fromkeys(_TEXTS, str) | dict.fromkeys(_NUMBERS, float) | {"NCOMBINE": int}
+"""of the columns of INPUTS"""
+
+
 def _decode_input(row: Mapping[str, Any]) -> MaskInput:
+    for name, kind in _KINDS.items():
+        if not isinstance(row[name], kind):
+            raise ValueError(f"{name} of its inputs is of another kind")
     return MaskInput(
         role=row["ROLE"],
         sha256=row["SHA256"],

@@ -383,6 +383,7 @@ def test_a_blob_that_announces_or_unpacks_to_too_much_is_not_unpacked(nx: int, n
         (b"EXTNAME = 'INPUTS  '", b"EXTNAME = 'NUMBERS '", "'INPUTS' is missing"),
         (b"TFIELDS =                    7", b"TFIELDS =           2147483647", "'TFORM8' is missing"),
         (b"TFORM6  = '1J      '", b"TFORM6  = '1PJ(9)  '", "TFORM6 is of no table of this program"),
+        (b"TFORM6  = '1J      '", b"TFORM6  = '4A      '", "NCOMBINE of its inputs is of another kind"),
         (b"TFORM6  = '1J      '", b"TFORM6  = '1K      '", "the rows of its table have"),
     ],
 )
