@@ -180,7 +180,7 @@ TARGETS = (
     ),
     Target(
         name="science-tiles",
-        what="the same in compressed tiles, with masks in such",
+        what="science frames in compressed tiles, with masks in such",
         feed=feed_science,
         seeds=masked_tile_files,
         mutate=_ON_FITS,
