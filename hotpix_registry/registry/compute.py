@@ -153,7 +153,8 @@ def compute(
     """Read the frames in strips, combine them, compare the exposures, and write the mask file in memory.
 
     `workers` processes share the work, by default two where there are as many processors: each takes
-    some 50 MB of its own.
+    some 50 MB of its own. Frames that lie where they were, with the size and time they had, are hashed
+    while their flags are judged; all others before they are read.
 
     Raises
     ------
