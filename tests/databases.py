@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import atexit
 import itertools
+import secrets
 import shutil
+import sqlite3
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
 import sqlalchemy as sa
 
 from hotpix_registry.catalogue import engine as databases
-from hotpix_registry.catalogue import schema
+
+if TYPE_CHECKING:
+    import psycopg
 
 _DRIVER = "postgresql+psycopg"
 _FINGERPRINT = """
@@ -36,6 +41,17 @@ SELECT md5(string_agg(line, ' ' ORDER BY line)) FROM (
 ) AS lines (line)
 """
 """Of everything in a database but its rows: what a test may have changed and the next must not see."""
+_ALONE = """
+SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+  WHERE datname = current_database() AND pid <> pg_backend_pid()
+"""
+"""Ends whoever is still at a database, and waits for that."""
+_TABLES = """
+SELECT relname, pg_total_relation_size(oid) FROM pg_class
+  WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace ORDER BY relname
+"""
+_GROWN = 8 * 2**20
+"""bytes with which a database is not worth to be kept: rows that were deleted still take room"""
 
 
 def migrate(database: str) -> None:
@@ -45,11 +61,16 @@ def migrate(database: str) -> None:
     engine.dispose()
 
 
-def give_id(database: str) -> None:
-    engine = databases.connect(databases.parse_url(database))
-    with databases.writing(engine) as connection:
-        databases.identify(connection)
-    engine.dispose()
+def give_id(path: str) -> None:
+    """An id for an SQLite file that has the schema."""
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(_id())
+
+
+def _id() -> str:
+    """What gives a registry its id, without an engine: to make one takes longer than all else."""
+    values = f"('{secrets.token_hex(4)}', {time.time_ns() // 1000})"
+    return f"INSERT INTO registries (registry_id, created_us) VALUES {values}"
 
 
 @contextmanager
@@ -73,21 +94,74 @@ def running_postgresql(disk: Path | None = None) -> Iterator[PostgreSQL]:
             server.cleanup()
 
 
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """All that the tables of a PostgreSQL database hold."""
+
+    tables: dict[str, bytes]
+    """as COPY writes them, where there are any"""
+    counting: str
+    """the statement that sets the sequences"""
+
+    @classmethod
+    def of(cls, connection: psycopg.Connection) -> Rows:
+        tables = {}
+        for name, _ in connection.execute(_TABLES).fetchall():
+            if connection.execute(f"SELECT FROM {name} LIMIT 1").fetchone() is not None:
+                with connection.cursor().copy(f"COPY {name} TO STDOUT (FORMAT binary)") as copy:
+                    tables[name] = b"".join(copy)
+        sequences = connection.execute("SELECT sequencename, last_value FROM pg_sequences").fetchall()
+        set_to = [f"setval('{name}', {last or 1}, {last is not None})" for name, last in sequences]
+        return cls(tables, f"SELECT {', '.join(set_to)}")
+
+    def replace(self, connection: psycopg.Connection) -> int:
+        """Put these in the place of all others, in one transaction; how large the tables were, in bytes."""
+        with connection.transaction():
+            connection.execute("SET LOCAL lock_timeout = '1s'")
+            connection.execute("SET LOCAL session_replication_role = replica")  # past the guards
+            found = connection.execute(_TABLES).fetchall()
+            connection.execute(";".join(f"DELETE FROM {name}" for name, _ in found))
+            for name, content in self.tables.items():
+                with connection.cursor().copy(f"COPY {name} FROM STDIN (FORMAT binary)") as copy:
+                    copy.write(content)
+            connection.execute(self.counting)
+        return sum(size for _, size in found)
+
+
+@dataclass(frozen=True, slots=True)
+class _Template:
+    """A database that is copied, and the copies that wait for the next test."""
+
+    name: str
+    fingerprint: str
+    rows: Rows
+    free: list[_Copy] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Copy:
+    name: str
+    connection: psycopg.Connection
+    """kept between tests, which is cheaper than to connect"""
+
+
 class PostgreSQL:
-    """A server whose databases are made, emptied for the next test, and dropped where that is not enough."""
+    """A server whose databases are copies: put back for the next test, or dropped where more was changed."""
 
     def __init__(self, server: Any) -> None:
         self._server = server
         self._url = sa.make_url(server.get_uri()).set(drivername=_DRIVER)
         self._admin = self._administer()
         self._names = (f"test{number}" for number in itertools.count())
-        self._free: list[str] = []
-        self._fingerprint: str | None = None
+        self._templates: dict[str, _Template] = {}
 
     def _administer(self) -> sa.Connection:
         return self._engine("postgres").connect().execution_options(isolation_level="AUTOCOMMIT")
 
     def close(self) -> None:
+        for template in self._templates.values():
+            for copy in template.free:
+                copy.connection.close()
         self._admin.close()
 
     def kill_and_restart(self) -> None:
@@ -144,6 +218,8 @@ class PostgreSQL:
     def restart_if_down(self) -> None:
         self._server.ensure_postgres_running()
         self._admin = self._administer()
+        for template in self._templates.values():
+            template.free.clear()  # their connections are gone
 
     def create(self) -> str:
         """The address of an empty database, which stays until the server ends."""
@@ -153,46 +229,49 @@ class PostgreSQL:
     def empty_database(self) -> Iterator[str]:
         name = self._create("template1")
         yield self._address(name)
+        if name in self._templates:
+            for copy in self._templates.pop(name).free:
+                copy.connection.close()
+                self._drop(copy.name)
         self._drop(name)
 
     @contextmanager
     def copy(self, database: str) -> Iterator[str]:
-        """A copy of a database that nobody uses."""
-        name = self._create(str(sa.make_url(database).database))
-        yield self._address(name)
-        self._drop(name)
+        """A copy of a database that nobody uses, and that stays as it is."""
+        with self._copied(str(sa.make_url(database).database)) as copy:
+            yield self._address(copy.name)
 
     @contextmanager
     def new_registry(self) -> Iterator[str]:
-        if self._fingerprint is None:
-            self._migrate_template()
-        name = self._free.pop() if self._free else self._create("migrated")
-        give_id(self._address(name))
-        yield self._address(name)
-        if self._emptied(name):
-            self._free.append(name)
+        if "migrated" not in self._templates:
+            self._admin.exec_driver_sql("CREATE DATABASE migrated")
+            migrate(self._address("migrated"))
+        with self._copied("migrated") as copy:
+            copy.connection.execute(_id())
+            yield self._address(copy.name)
+
+    @contextmanager
+    def _copied(self, source: str) -> Iterator[_Copy]:
+        if source not in self._templates:
+            with closing(self._connect(source)) as connection:
+                self._templates[source] = _Template(source, _fingerprint(connection), Rows.of(connection))
+        template = self._templates[source]
+        copy = template.free.pop() if template.free else self._copy(source)
+        yield copy
+        if _put_back(copy.connection, template):
+            template.free.append(copy)
         else:
-            self._drop(name)
+            copy.connection.close()
+            self._drop(copy.name)
 
-    def _migrate_template(self) -> None:
-        self._admin.exec_driver_sql("CREATE DATABASE migrated")
-        migrate(self._address("migrated"))
-        with self._engine("migrated").connect() as connection:
-            self._fingerprint = connection.exec_driver_sql(_FINGERPRINT).scalar_one()
+    def _copy(self, source: str) -> _Copy:
+        name = self._create(source)
+        return _Copy(name, self._connect(name))
 
-    def _emptied(self, name: str) -> bool:
-        """Take all rows out; False where more than rows was changed, or somebody is still at it."""
-        tables = ", ".join(table.name for table in schema.metadata.sorted_tables)
-        try:
-            with self._engine(name).connect() as connection, connection.begin():
-                connection.exec_driver_sql("SET LOCAL lock_timeout = '1s'")
-                if connection.exec_driver_sql(_FINGERPRINT).scalar_one() != self._fingerprint:
-                    return False
-                connection.exec_driver_sql("SET LOCAL session_replication_role = replica")  # past the guards
-                connection.exec_driver_sql(f"TRUNCATE {tables} RESTART IDENTITY")
-        except sa.exc.DBAPIError:
-            return False
-        return True
+    def _connect(self, name: str) -> psycopg.Connection:
+        import psycopg
+
+        return psycopg.connect(self._address(name), autocommit=True)
 
     def _create(self, template: str) -> str:
         name = next(self._names)
@@ -208,6 +287,22 @@ class PostgreSQL:
 
     def _engine(self, name: str) -> sa.Engine:
         return sa.create_engine(self._url.set(database=name), poolclass=sa.pool.NullPool)
+
+
+def _fingerprint(connection: psycopg.Connection) -> str:
+    (found,) = connection.execute(_FINGERPRINT).fetchone() or ("",)
+    return str(found)
+
+
+def _put_back(connection: psycopg.Connection, template: _Template) -> bool:
+    """Give a copy the rows that it had; False where more than rows was changed, or it is not worth it."""
+    import psycopg
+
+    try:
+        connection.execute(_ALONE)
+        return _fingerprint(connection) == template.fingerprint and template.rows.replace(connection) < _GROWN
+    except psycopg.Error:
+        return False
 
 
 class Replica:

@@ -18,7 +18,7 @@ from hotpix_registry.domain import Recipe, Rule
 from hotpix_registry.errors import HotpixError
 from hotpix_registry.registry import Registry
 from tests.cli.conftest import Hotpix
-from tests.databases import PostgreSQL, give_id, migrate
+from tests.databases import PostgreSQL
 from tests.small_camera import write_campaign
 from tests.story import CAMERA, import_pixels
 
@@ -69,12 +69,8 @@ def new_stage(kind: str, server: PostgreSQL, *, to: str | None = None) -> Iterat
 
 
 def _migrate(database: str, to: str | None) -> None:
-    if to is None:
-        migrate(database)
-        give_id(database)
-        return
     engine = databases.connect(databases.parse_url(database))
-    databases.upgrade(engine, to=to)
+    databases.upgrade(engine, to=to or "head")
     engine.dispose()
 
 
