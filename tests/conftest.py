@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from hotpix_registry.registry import Registry
 from hotpix_registry.settings import KEYS
 from tests.databases import PostgreSQL, give_id, migrate, running_postgresql
 from tests.object_store import Store, running_store
+from tests.told import Stories, Story
 
 LONG = (
     "test_torture",
@@ -79,6 +81,20 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     else:
         with request.getfixturevalue("postgresql").new_registry() as url:
             yield url
+
+
+@pytest.fixture(scope="session")
+def stories(tmp_path_factory: pytest.TempPathFactory) -> Stories:
+    return Stories(tmp_path_factory.mktemp("stories"))
+
+
+@pytest.fixture
+def told(database: str, stories: Stories) -> Callable[[Story], Path]:
+    """Gives the registry of the test what a story did to one, and the folder of the story's files.
+
+    To be called before the registry is opened, once.
+    """
+    return partial(stories.tell, database=database)
 
 
 @pytest.fixture

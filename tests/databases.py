@@ -94,6 +94,13 @@ def running_postgresql(disk: Path | None = None) -> Iterator[PostgreSQL]:
             server.cleanup()
 
 
+def connected(address: str) -> psycopg.Connection:
+    """A connection to a PostgreSQL database that commits each statement."""
+    import psycopg
+
+    return psycopg.connect(address, autocommit=True)
+
+
 @dataclass(frozen=True, slots=True)
 class Rows:
     """All that the tables of a PostgreSQL database hold."""
@@ -253,7 +260,7 @@ class PostgreSQL:
     @contextmanager
     def _copied(self, source: str) -> Iterator[_Copy]:
         if source not in self._templates:
-            with closing(self._connect(source)) as connection:
+            with connected(self._address(source)) as connection:
                 self._templates[source] = _Template(source, _fingerprint(connection), Rows.of(connection))
         template = self._templates[source]
         copy = template.free.pop() if template.free else self._copy(source)
@@ -266,12 +273,7 @@ class PostgreSQL:
 
     def _copy(self, source: str) -> _Copy:
         name = self._create(source)
-        return _Copy(name, self._connect(name))
-
-    def _connect(self, name: str) -> psycopg.Connection:
-        import psycopg
-
-        return psycopg.connect(self._address(name), autocommit=True)
+        return _Copy(name, connected(self._address(name)))
 
     def _create(self, template: str) -> str:
         name = next(self._names)

@@ -6,7 +6,7 @@ import hashlib
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -22,19 +22,10 @@ from hotpix_registry.domain import Recipe, Rule
 from hotpix_registry.errors import IntegrityError, StorageError, UnknownCamera, UnknownId, UsageError
 from hotpix_registry.registry import Registry
 from tests.small_camera import write_campaign
+from tests.told import Story
 
 LIMIT = Recipe(rule=Rule.LIMIT, limit_e_per_s=4.0)
 OTHER = {"INSTRUME": "Othercam 9", "SERIAL": "17"}
-
-
-@pytest.fixture(scope="module")
-def darks(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two campaigns of smallcam-48, a year apart, and one of another camera."""
-    folder = tmp_path_factory.mktemp("darks")
-    write_campaign(folder / "2021")
-    write_campaign(folder / "2022", start=datetime(2022, 3, 4, 22))
-    write_campaign(folder / "other", start=datetime(2022, 6, 4, 22), header=OTHER)
-    return folder
 
 
 @contextmanager
@@ -53,14 +44,24 @@ def act(connection: Connection, what: str) -> int:
 
 
 @pytest.fixture
-def lived(registry: Registry, database: str, darks: Path) -> Registry:
+def lived(told: Callable[[Story], Path], database: str) -> Iterator[Registry]:
     """A registry with rows in every table, some of them closed.
 
     Release 2021B stands between the masks 1 and 2 of smallcam-48; mask 3 is of the other camera.
     """
+    told(live)
+    with Registry(database) as registry:
+        yield registry
+
+
+def live(registry: Registry, darks: Path) -> None:
+    """Two campaigns of smallcam-48, a year apart, and one of another camera, and all that is done to them."""
+    write_campaign(darks / "2021")
+    write_campaign(darks / "2022", start=datetime(2022, 3, 4, 22))
+    write_campaign(darks / "other", start=datetime(2022, 6, 4, 22), header=OTHER)
     registry.ingest(darks / "2021")
     registry.build("smallcam-48", recipe=LIMIT)
-    with sql(database) as connection:
+    with databases.writing(registry._engine) as connection:
         tx = act(connection, "release create")
         connection.execute(schema.releases.insert().values(name="2021B", at_tx=tx, note="", created_tx=tx))
     registry.ingest(darks / "2022")
@@ -72,14 +73,13 @@ def lived(registry: Registry, database: str, darks: Path) -> Registry:
     registry.include(["1"], reason="it was none")
     registry.confirm_camera("smallcam-48")
     registry.alias_camera("smallcam-48", "little")
-    with sql(database) as connection:
+    with databases.writing(registry._engine) as connection:
         tx = act(connection, "by hand")
         camera = {"camera_id": 1, "opened_tx": tx}
         connection.execute(schema.events.insert().values(at_us=5, kind="warmup", note="", **camera))
         connection.execute(schema.revocations.insert().values(mask_id=1, reason="bad", opened_tx=tx))
         box = {"x0": 3, "y0": 4, "width": 1, "height": 1, "reason": "seen"}
         connection.execute(schema.defects.insert().values(**camera, **box))
-    return registry
 
 
 def tallies(database: str | Path) -> dict[str, copying.Tally]:
@@ -177,7 +177,7 @@ def test_an_export_stays_one_when_writing_fails(lived: Registry, tmp_path: Path)
     assert mark_of(tmp_path / "copy.sqlite") == databases.WHOLE_COPY
 
 
-def test_a_dry_run_on_an_export_leaves_it_one(lived: Registry, darks: Path, tmp_path: Path) -> None:
+def test_a_dry_run_on_an_export_leaves_it_one(lived: Registry, tmp_path: Path) -> None:
     write_campaign(tmp_path / "new", start=datetime(2023, 1, 1, 22))
     lived.export(tmp_path / "copy.sqlite")
     with Registry(str(tmp_path / "copy.sqlite")) as copy:

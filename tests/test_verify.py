@@ -7,7 +7,7 @@ import os
 import random
 import shutil
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import datetime
 from pathlib import Path
@@ -24,6 +24,7 @@ from hotpix_registry.errors import FrameChanged, HotpixError, IntegrityError, Us
 from hotpix_registry.registry import Registry
 from tests.small_camera import write_campaign
 from tests.test_portability import damage, damage_row, sql, tallies
+from tests.told import Story
 
 LIMIT = Recipe(rule=Rule.LIMIT, limit_e_per_s=4.0)
 
@@ -39,10 +40,16 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def kept(registry: Registry, tmp_path: Path) -> Registry:
-    """A registry with two certified masks, and their darks in `darks/`."""
-    fill(registry, tmp_path / "darks")
-    return registry
+def darks(told: Callable[[Story], Path]) -> Path:
+    """The folder of the darks that the registry of the test knows."""
+    return told(fill)
+
+
+@pytest.fixture
+def kept(darks: Path, database: str) -> Iterator[Registry]:
+    """A registry with two certified masks."""
+    with Registry(database) as registry:
+        yield registry
 
 
 def fill(registry: Registry, folder: Path) -> None:
@@ -130,10 +137,10 @@ def test_the_guard_is_back_after_a_mask_was_mended(kept: Registry, database: str
 
 
 def test_a_mask_whose_darks_are_gone_is_taken_from_a_backup(
-    kept: Registry, database: str, tmp_path: Path
+    kept: Registry, darks: Path, database: str, tmp_path: Path
 ) -> None:
     kept.backup(tmp_path / "saved.sqlite")
-    shutil.rmtree(tmp_path / "darks" / "2022")
+    shutil.rmtree(darks / "2022")
     damage(database, 2)
     before = tallies(database)
     found = kept.verify(frames=False, fix=True)
@@ -145,9 +152,9 @@ def test_a_mask_whose_darks_are_gone_is_taken_from_a_backup(
     assert kept.verify(frames=False).findings == []
 
 
-def test_a_damaged_backup_mends_nothing(kept: Registry, database: str, tmp_path: Path) -> None:
+def test_a_damaged_backup_mends_nothing(kept: Registry, darks: Path, database: str, tmp_path: Path) -> None:
     kept.backup(tmp_path / "saved.sqlite")
-    shutil.rmtree(tmp_path / "darks")
+    shutil.rmtree(darks)
     damage(database, 2)
     damage(str(tmp_path / "saved.sqlite"), 2, at=900)
     (finding,) = kept.verify(frames=False, fix=True, backup=tmp_path / "saved.sqlite").amiss
@@ -165,8 +172,8 @@ def test_a_build_that_takes_in_defects_is_made_again_with_those_of_its_time(
     assert kept.verify(fix=True).amiss == []
 
 
-def test_frames_that_vanish_or_change_are_named(kept: Registry, tmp_path: Path) -> None:
-    folder = tmp_path / "darks" / "2021"
+def test_frames_that_vanish_or_change_are_named(kept: Registry, darks: Path) -> None:
+    folder = darks / "2021"
     (folder / "bias_01.fits").unlink()
     changed = folder / "bias_02.fits"
     content, times = bytearray(changed.read_bytes()), changed.stat()
@@ -186,9 +193,9 @@ def test_frames_that_vanish_or_change_are_named(kept: Registry, tmp_path: Path) 
 
 
 def test_a_place_that_is_gone_is_forgotten_when_the_frame_is_whole_elsewhere(
-    kept: Registry, tmp_path: Path
+    kept: Registry, darks: Path, tmp_path: Path
 ) -> None:
-    shutil.copytree(tmp_path / "darks" / "2021", tmp_path / "second")
+    shutil.copytree(darks / "2021", tmp_path / "second")
     kept.ingest(tmp_path / "second")
     shutil.rmtree(tmp_path / "second")
     found = kept.verify()
@@ -212,9 +219,11 @@ def test_a_damaged_cached_file_is_made_again(kept: Registry) -> None:
     assert not other.exists()
 
 
-def test_an_export_is_looked_at_without_the_frames_and_never_mended(kept: Registry, tmp_path: Path) -> None:
+def test_an_export_is_looked_at_without_the_frames_and_never_mended(
+    kept: Registry, darks: Path, tmp_path: Path
+) -> None:
     kept.export(tmp_path / "copy.sqlite")
-    shutil.rmtree(tmp_path / "darks")
+    shutil.rmtree(darks)
     damage_export(tmp_path / "copy.sqlite", 1)
     with Registry(str(tmp_path / "copy.sqlite")) as copy:
         assert [finding.kind for finding in copy.verify().findings] == ["mask"]
@@ -354,8 +363,8 @@ def test_a_changed_byte_anywhere_is_no_traceback(good: Path, tmp_path: Path) -> 
     assert unseen == 0
 
 
-def test_a_frame_that_changed_makes_no_mask(kept: Registry, database: str, tmp_path: Path) -> None:
-    write_campaign(tmp_path / "darks" / "2022", start=datetime(2022, 3, 4, 23))
+def test_a_frame_that_changed_makes_no_mask(kept: Registry, darks: Path, database: str) -> None:
+    write_campaign(darks / "2022", start=datetime(2022, 3, 4, 23))
     damage(database, 2)
     before = tallies(database)
     found = kept.verify(fix=True)

@@ -1,0 +1,56 @@
+"""Stories: registries, and the files beside them, as many tests want to find them; told once."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from hotpix_registry.registry import Registry
+from tests.databases import Rows, connected
+
+Story = Callable[[Registry, Path], object]
+"""What is done to a registry, with a folder for files."""
+
+
+@dataclass(slots=True)
+class Stories:
+    """What has been told in this process, to be found anew in a millisecond for each that a story takes."""
+
+    folder: Path
+    _told: dict[tuple[Story, bool], tuple[Path, Path, Rows | None]] = field(default_factory=dict)
+
+    def tell(self, story: Story, database: str) -> Path:
+        """Give a registry that nobody has opened the rows of a story; the story's folder, with its files.
+
+        The folder is the same for each test, and what was changed in it is put back.
+        """
+        server = "://" in database
+        if (story, server) not in self._told:
+            self._told[story, server] = self._tell_first(story, database)
+            return self._told[story, server][0]
+        folder, saved, rows = self._told[story, server]
+        shutil.rmtree(folder, ignore_errors=True)  # a test may have done so
+        shutil.copytree(saved / "files", folder)
+        if rows is None:
+            shutil.copyfile(saved / "registry.sqlite", database)
+        else:
+            with connected(database) as connection:
+                rows.replace(connection)
+        return folder
+
+    def _tell_first(self, story: Story, database: str) -> tuple[Path, Path, Rows | None]:
+        folder, saved = (self.folder / f"{len(self._told)}-{name}" for name in ("told", "saved"))
+        folder.mkdir()
+        with pytest.MonkeyPatch.context() as patch, Registry(database) as registry:
+            patch.setenv("HOTPIX_CACHE_DIR", str(saved / "cache"))
+            story(registry, folder)
+        shutil.copytree(folder, saved / "files")
+        if "://" not in database:
+            shutil.copyfile(database, saved / "registry.sqlite")
+            return folder, saved, None
+        with connected(database) as connection:
+            return folder, saved, Rows.of(connection)
