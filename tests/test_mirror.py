@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
@@ -40,6 +40,7 @@ from tests.serving import serving
 from tests.small_camera import write_campaign, write_frame
 from tests.story import CAMERA, import_pixels
 from tests.test_portability import damage, mark_of, tallies
+from tests.told import Story
 
 LIMIT = Recipe(rule=Rule.LIMIT, limit_e_per_s=4.0)
 NIGHTS = ("2020-12-24", "2021-03-04", "2021-06-04", "2022-03-05", "2024-01-01")
@@ -141,27 +142,31 @@ def test_after_every_act_a_mirror_has_the_rows_and_the_answers_of_its_source(
     assert sync(database, copy).bytes == 0
     with looking_at(copy) as connection:
         assert [copying.rows_where(connection, table) for table in schema.OF_THE_SERVICE] == [[], [], []]
-    with serving(database) as url:
+    with serving(database, jobs_at_once=0) as url:  # a job would be a transaction more
         sync(url, tmp_path / "other.sqlite")
         assert sync(url, copy).transactions == 0
     assert tallies(tmp_path / "other.sqlite") == tallies(database)
 
 
 @pytest.fixture
-def source(registry: Registry, database: str, tmp_path: Path) -> str:
+def source(told: Callable[[Story], Path], database: str) -> str:
     """A registry with three masks, of which the second is revoked."""
-    tell(registry, tmp_path, (48, 64))
+    told(tell)
     return database
 
 
 @pytest.fixture
-def big_source(registry: Registry, database: str, tmp_path: Path) -> str:
+def big_source(told: Callable[[Story], Path], database: str) -> str:
     """The same with masks each of which takes several pages over a bad line."""
-    tell(registry, tmp_path, (700, 900))
+    told(tell_much)
     return database
 
 
-def tell(registry: Registry, folder: Path, shape: tuple[int, int]) -> None:
+def tell_much(registry: Registry, folder: Path) -> None:
+    tell(registry, folder, (700, 900))
+
+
+def tell(registry: Registry, folder: Path, shape: tuple[int, int] = (48, 64)) -> None:
     registry.ingest([write_frame(folder / "dark.fits", shape=shape)])
     for seed, night in enumerate(("2021-03-04", "2021-06-01", "2022-01-01")):
         np.save(folder / "theirs.npy", np.random.default_rng(seed).random(shape) < 0.5)
@@ -205,7 +210,7 @@ def test_over_a_line_that_goes_down_each_sync_goes_on_from_the_last(big_source: 
 def test_a_byte_that_changed_on_the_way_is_never_written(big_source: str, copy: Path) -> None:
     draw = Random(1)
     with serving(big_source) as url:
-        for at in range(2_000, 400_000, 40_000):
+        for at in range(2_000, 400_000, 80_000):
             with Line(url) as line:
                 line.flip(at, draw)
                 try:
@@ -232,7 +237,7 @@ def test_what_waits_beside_a_mirror_and_is_changed_is_dropped(big_source: str, c
 
 def test_two_syncs_at_once_do_no_harm(registry: Registry, database: str, copy: Path, tmp_path: Path) -> None:
     sync(database, copy)
-    tell(registry, tmp_path, (48, 64))
+    tell(registry, tmp_path)
 
     def follow() -> None:
         with suppress(HotpixError):  # what one of them kept, the other may have dropped

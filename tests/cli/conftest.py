@@ -7,6 +7,7 @@ import ctypes
 import json
 import multiprocessing
 import os
+import pkgutil
 import re
 import resource
 import shutil
@@ -22,6 +23,7 @@ from typing import Any
 
 import pytest
 
+from hotpix_registry import cli
 from hotpix_registry.__main__ import main
 from hotpix_registry.domain import Frame, Recipe, Rule
 from hotpix_registry.registry import Registry
@@ -175,7 +177,7 @@ FORKS.set_forkserver_preload(
         "hotpix_registry.registry.camera_book",
         "hotpix_registry.science.detection",
         "psycopg",
-        "tests.cli.conftest",
+        *(f"hotpix_registry.cli.{module.name}" for module in pkgutil.iter_modules(cli.__path__)),
         "tests.torture.__main__",
     ]
 )

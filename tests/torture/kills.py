@@ -121,7 +121,7 @@ def kill_commands(
         with place.new_stage(kind, server, to=work.to) as stage:
             command = work.prepare(stage)
             place.settle(stage)
-            expected, length_s = uninterrupted(stage, work, command)
+            expected, length_s = uninterrupted(stage, work, command, runs=min(RUNS, trials))
             killed, problems = 0, []
             for _ in range(trials):
                 delay_s = draw.uniform(0, 1.1 * length_s)
@@ -135,10 +135,12 @@ def kill_commands(
         yield row_of(f"kill -9 of {work.name}, {kind}", trials, problems, note)
 
 
-def uninterrupted(stage: Stage, work: Work, command: tuple[str, ...]) -> tuple[dict[str, Any], float]:
+def uninterrupted(
+    stage: Stage, work: Work, command: tuple[str, ...], *, runs: int = RUNS
+) -> tuple[dict[str, Any], float]:
     """What the command leaves when nothing happens to it, and how long it takes."""
     lengths = []
-    for _ in range(RUNS):
+    for _ in range(runs):
         with stage.copy() as hotpix:
             lengths.append(elapsed(lambda: hotpix(*command).ended_with(0)))
             after = content_of(hotpix)
