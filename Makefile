@@ -10,6 +10,8 @@ demo: $(READY)
 	rm -rf demo
 	$(BIN)/hotpix-registry demo -o demo
 
+# Byte code is kept, whatever the user's settings: else each process writes the tests' assertions anew.
+test: export PYTHONDONTWRITEBYTECODE :=
 test: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

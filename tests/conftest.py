@@ -90,10 +90,7 @@ def stories(tmp_path_factory: pytest.TempPathFactory) -> Stories:
 
 @pytest.fixture
 def told(database: str, stories: Stories) -> Callable[[Story], Path]:
-    """Gives the registry of the test what a story did to one, and the folder of the story's files.
-
-    To be called before the registry is opened, once.
-    """
+    """Gives the registry of the test what a story did to one; to be called before all else, once."""
     return partial(stories.tell, database=database)
 
 

@@ -19,6 +19,12 @@ def register_camera(registry: Registry, folder: Path) -> None:
     registry.ingest([small_camera.write_frame(folder / "first" / "dark.fits")])
 
 
+def one_mask(registry: Registry, folder: Path) -> None:
+    """A story: the small camera with a mask of two pixels, (5, 0) and (6, 1), from 2021-03-04 on."""
+    register_camera(registry, folder)
+    import_pixels(registry, folder, "2021-03-04", [5, 70])
+
+
 def import_pixels(
     registry: Registry, folder: Path, night: str, pixels: Iterable[int], *, temperature_c: float = -10.0
 ) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +26,22 @@ from hotpix_registry.registry import Registry
 from hotpix_registry.registry.apply import Applied
 from hotpix_registry.registry.fitting import Fitter
 from tests.small_camera import SHAPE, hot_pixels, pixels, write_campaign, write_frame
+from tests.told import Story
 
 LIMIT = Recipe(rule=Rule.LIMIT, limit_e_per_s=4.0)
 LIGHT = {"IMAGETYP": "Light Frame", "OBJECT": "M 31"}
 
 
 @pytest.fixture
-def stocked(registry: Registry, tmp_path: Path) -> Registry:
+def stocked(told: Callable[[Story], Path], registry: Registry) -> Registry:
     """A registry with one mask of six hot pixels, certified."""
-    registry.ingest([str(path) for path in write_campaign(tmp_path / "darks")])
-    registry.build("smallcam-48", recipe=LIMIT)
+    told(stock)
     return registry
+
+
+def stock(registry: Registry, folder: Path) -> None:
+    registry.ingest([str(path) for path in write_campaign(folder)])
+    registry.build("smallcam-48", recipe=LIMIT)
 
 
 def light(path: Path, data: np.ndarray | None = None, **cards: Any) -> Path:
@@ -273,7 +279,7 @@ def test_a_warm_frame_is_a_warning(stocked: Registry, tmp_path: Path) -> None:
 
 
 def test_darks_and_masks_are_no_science_frames(stocked: Registry, tmp_path: Path) -> None:
-    dark = tmp_path / "darks" / "dark_30s_01.fits"
+    dark = write_frame(tmp_path / "dark.fits")
     refused(stocked.apply(1, dark, in_place=True), "is a dark, no science frame")
     mask = tmp_path / "mask.fits"
     mask.write_bytes(stocked.mask_file(1))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Callable
 from datetime import timedelta
 from hashlib import sha256
 from html.parser import HTMLParser
@@ -25,19 +26,24 @@ from hotpix_registry.errors import UnknownId
 from hotpix_registry.registry import Registry
 from hotpix_registry.report import make_report
 from tests.small_camera import HOT_E_PER_S, NIGHT, write_campaign
+from tests.told import Story
 
 CAMERA = "smallcam-48"
 FLAGS = [str(flag.name) for flag in DQ]
 
 
 @pytest.fixture
-def two_versions(registry: Registry, tmp_path: Path) -> Registry:
+def two_versions(told: Callable[[Story], Path], registry: Registry) -> Registry:
     """A registry with masks 1 and 2 of one series, a year apart."""
-    write_campaign(tmp_path / "first")
-    write_campaign(tmp_path / "second", start=NIGHT + timedelta(days=365))
-    registry.ingest(tmp_path, recursive=True)
-    registry.build(CAMERA, recipe=Recipe(rule=Rule.LIMIT, limit_e_per_s=4.0))
+    told(two_campaigns)
     return registry
+
+
+def two_campaigns(registry: Registry, folder: Path) -> None:
+    write_campaign(folder / "first")
+    write_campaign(folder / "second", start=NIGHT + timedelta(days=365))
+    registry.ingest(folder, recursive=True)
+    registry.build(CAMERA, recipe=Recipe(rule=Rule.LIMIT, limit_e_per_s=4.0))
 
 
 class Page(HTMLParser):

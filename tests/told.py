@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,7 +26,7 @@ class Stories:
     _told: dict[tuple[Story, bool], tuple[Path, Path, Rows | None]] = field(default_factory=dict)
 
     def tell(self, story: Story, database: str) -> Path:
-        """Give a registry that nobody has opened the rows of a story; the story's folder, with its files.
+        """Put the rows of a story in the place of all that a registry holds; the story's folder of files.
 
         The folder is the same for each test, and what was changed in it is put back.
         """
@@ -36,7 +38,7 @@ class Stories:
         shutil.rmtree(folder, ignore_errors=True)  # a test may have done so
         shutil.copytree(saved / "files", folder)
         if rows is None:
-            shutil.copyfile(saved / "registry.sqlite", database)
+            _copy(str(saved / "registry.sqlite"), database)
         else:
             with connected(database) as connection:
                 rows.replace(connection)
@@ -50,7 +52,13 @@ class Stories:
             story(registry, folder)
         shutil.copytree(folder, saved / "files")
         if "://" not in database:
-            shutil.copyfile(database, saved / "registry.sqlite")
+            _copy(database, str(saved / "registry.sqlite"))
             return folder, saved, None
         with connected(database) as connection:
             return folder, saved, Rows.of(connection)
+
+
+def _copy(there: str, here: str) -> None:
+    """One SQLite file into another, which may be open."""
+    with closing(sqlite3.connect(there)) as source, closing(sqlite3.connect(here)) as sink:
+        source.backup(sink)

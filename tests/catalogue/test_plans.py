@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Self
 
 import psycopg
@@ -20,11 +21,19 @@ from hotpix_registry.catalogue.queries import CameraRow
 from hotpix_registry.domain import Validity, parse_date
 from hotpix_registry.errors import AmbiguousMask, NoMask, RevokedMask
 from tests.plain_masks import add_camera, add_mask
+from tests.told import Story
 
 
 @pytest.fixture
-def aspen(registry: Registry) -> CameraRow:
+def aspen(told: Callable[[Story], Path], registry: Registry) -> CameraRow:
     """A camera with ten masks, each built twice, so that half of what they held is closed."""
+    told(ten_masks)
+    with reading(registry._engine) as connection:
+        (camera,) = queries.cameras(connection)
+    return camera
+
+
+def ten_masks(registry: Registry, _: Path) -> None:
     camera = add_camera(registry, CameraProfile(name="aspen", longitude_deg_east=0.0))
     for seed in (1, 2):
         for year in range(2010, 2020):
@@ -32,7 +41,6 @@ def aspen(registry: Registry) -> CameraRow:
             start_us = parse_date(f"{night}T20:00:00Z")
             assert isinstance(start_us, int)
             add_mask(registry, camera, (night, night), [start_us], seed=seed)
-    return camera
 
 
 @contextmanager

@@ -16,14 +16,15 @@ import pytest
 from hotpix_registry import Client
 from hotpix_registry.registry import Registry
 from tests.serving import serving
-from tests.story import import_pixels, register_camera
+from tests.story import one_mask
+from tests.told import Story
 
 
 @pytest.fixture
-def mask_id(registry: Registry, tmp_path: Path) -> int:
+def mask_id(told: Callable[[Story], Path]) -> int:
     """A mask of two pixels, (5, 0) and (6, 1), from 2021-03-04 on."""
-    register_camera(registry, tmp_path)
-    return import_pixels(registry, tmp_path, "2021-03-04", [5, 70])
+    told(one_mask)
+    return 1
 
 
 @pytest.fixture

@@ -94,12 +94,13 @@ def soak(server: PostgreSQL, *, kind: str, campaigns: int, seed: int) -> Iterato
                 memory_mib.append(process.memory_info().rss / 2**20)
                 handles.append(process.num_fds() if hasattr(process, "num_fds") else process.num_handles())
             problems += place.amiss(registry)
-            problems += life.ask(registry, client, questions=1000)
+            questions = min(1000, 100 * campaigns)
+            problems += life.ask(registry, client, questions=questions)
             before_mib = process.memory_info().rss / 2**20
-            problems += life.ask(registry, client, questions=2000)
+            problems += life.ask(registry, client, questions=2 * questions)
             grown_asked = process.memory_info().rss / 2**20 - before_mib
     if grown_asked > 2:
-        problems.append(f"the service grew by {grown_asked:.1f} MiB over 1000 questions")
+        problems.append(f"the service grew by {grown_asked:.1f} MiB over {questions} questions")
     settled = max(1, campaigns // 4)
     grown = memory_mib[-1] - max(memory_mib[: settled + 1])
     if grown > 0.1 * memory_mib[settled]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +13,16 @@ from astropy.io import fits
 from starlette.testclient import TestClient
 
 from hotpix_registry.registry import Registry
-from tests.story import CAMERA, import_pixels, register_camera
+from tests.story import CAMERA, import_pixels, one_mask
+from tests.told import Story
 
 URL = f"/v1/cameras/{CAMERA}/mask"
 
 
 @pytest.fixture
-def mask_id(registry: Registry, tmp_path: Path) -> int:
-    register_camera(registry, tmp_path)
-    return import_pixels(registry, tmp_path, "2021-03-04", [5, 70])
+def mask_id(told: Callable[[Story], Path]) -> int:
+    told(one_mask)
+    return 1
 
 
 def test_a_date_is_answered_as_the_registry_answers_it(

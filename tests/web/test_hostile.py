@@ -24,15 +24,15 @@ from hotpix_registry.web.patience import PatientProtocol
 from hotpix_registry.web.problems import SAFE_HEADERS
 from hotpix_registry.web.state import ServerSettings
 from tests.serving import serving
-from tests.story import CAMERA, import_pixels, register_camera
+from tests.story import CAMERA, one_mask
+from tests.told import Story
 from tests.web.conftest import bearing
 
 
 @pytest.fixture
-def secret(registry: Registry, tmp_path: Path) -> str:
+def secret(told: Callable[[Story], Path], registry: Registry) -> str:
     """A token that may do everything, in a registry with a camera and a mask."""
-    register_camera(registry, tmp_path)
-    import_pixels(registry, tmp_path, "2021-03-04", [5])
+    told(one_mask)
     return registry.create_token("keeper", [Scope.ADMIN]).secret
 
 

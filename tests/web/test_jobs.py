@@ -145,11 +145,6 @@ def test_a_job_whose_process_was_killed_is_interrupted_and_can_be_asked_for_agai
     again = finished(registry, service.post(BUILD, json=LIMIT).json()["job_id"])
     assert again.state == "done"
     assert len(registry.masks()) == 1
-    once_more = finished(registry, service.post(BUILD, json=LIMIT).json()["job_id"])
-    assert once_more.results[0] == again.results[0] | {
-        "new": False,
-        "changes": once_more.results[0]["changes"],
-    }
 
 
 # --- the queue --------------------------------------------------------------------------
@@ -248,7 +243,7 @@ def test_a_killed_service_loses_no_job_and_its_successor_goes_on(
         process.wait()
     assert finished(registry, first).state == "interrupted"
     assert registry.job(second).state == "queued"
-    with served(settings, tmp_path, workers=2) as (_, url):
+    with served(settings, tmp_path, workers=1) as (_, url):
         with urlopen(f"{url}/v1/jobs/{second}/events", timeout=90) as stream:
             states = [line[7:-1].decode() for line in stream if line.startswith(b"event: ")]
         assert (states[0], states[-1]) == ("queued", "done")

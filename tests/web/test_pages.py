@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import quote, urlencode, urljoin, urlsplit
@@ -18,7 +18,8 @@ from hotpix_registry.registry import Registry
 from hotpix_registry.web.app import create_app
 from hotpix_registry.web.state import ServerSettings
 from tests.plain_masks import add_camera, add_mask
-from tests.story import CAMERA, import_pixels, register_camera
+from tests.story import CAMERA, import_pixels, one_mask, register_camera
+from tests.told import Story
 from tests.web.conftest import bearing
 
 HTML = {"Accept": "text/html,application/xhtml+xml"}
@@ -56,15 +57,18 @@ def get(client: TestClient, url: str, status: int = 200) -> Page:
 
 
 @pytest.fixture
-def mask_id(registry: Registry, tmp_path: Path) -> int:
+def mask_id(told: Callable[[Story], Path]) -> int:
     """The first of two masks of one series; the second is revoked, and an event lies between them."""
-    register_camera(registry, tmp_path)
-    first = import_pixels(registry, tmp_path, "2021-03-04", [5, 70])
+    told(two_masks)
+    return 1
+
+
+def two_masks(registry: Registry, folder: Path) -> None:
+    one_mask(registry, folder)
     registry.create_release("2021A")
     registry.add_event(CAMERA, "2021-05-01", "warmup", note=HOSTILE, trim=True)
-    second = import_pixels(registry, tmp_path, "2021-06-08", [5, 9])
+    second = import_pixels(registry, folder, "2021-06-08", [5, 9])
     registry.revoke(second, reason=HOSTILE)
-    return first
 
 
 @pytest.fixture
