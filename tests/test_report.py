@@ -204,8 +204,15 @@ def test_a_mask_of_one_exposure_time_is_told_by_its_cutoff(
     assert "Not tested: DARK_NONLINEAR" in text
     assert row_of(text, "BAD")[1] == str(built.flagged)
     assert max(map(len, text.splitlines())) <= 80
-    assert not Page(report.html()).open
     json.loads(report.json())
+
+
+def test_the_page_of_a_mask_of_one_exposure_time_is_whole(tmp_path: Path) -> None:
+    write_campaign(tmp_path / "darks", darks={120.0: 1}, biases=0)
+    with Registry(str(tmp_path / "registry.sqlite")) as registry:
+        registry.ingest(tmp_path / "darks")
+        (built,) = registry.build(CAMERA)
+        assert not Page(registry.report(built.mask_id).html()).open
 
 
 def test_a_mask_on_purpose_empty_has_a_report(registry: Registry, tmp_path: Path) -> None:

@@ -14,8 +14,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -156,15 +156,36 @@ class Hotpix:
             assert process.exitcode is not None
             return process.exitcode
 
+    def at_once(self, commands: Sequence[tuple[str, ...]]) -> list[Done]:
+        """Commands each of which is begun before any other has ended."""
+        with ExitStack() as stack:
+            begun = [(command, stack.enter_context(self._fork(command))) for command in commands]
+            ended = [(command, wait()) for command, wait in begun]
+        return [Done(c, code, out.decode("utf-8", "replace"), err.decode()) for c, (code, out, err) in ended]
+
     def _forked(self, command: tuple[str, ...], stdin: bytes) -> tuple[int, bytes, bytes]:
-        """A process of its own, forked from one that has imported everything: ten times as fast."""
+        with self._fork(command, stdin) as wait:
+            return wait()
+
+    @contextmanager
+    def _fork(
+        self, command: tuple[str, ...], stdin: bytes = b""
+    ) -> Iterator[Callable[[], tuple[int, bytes, bytes]]]:
+        """A process of its own, forked from one that has imported everything: ten times as fast.
+
+        Gives what waits for its end, and tells its exit code and what it wrote.
+        """
+
+        def wait() -> tuple[int, bytes, bytes]:
+            process.join(timeout=120)
+            assert process.exitcode is not None, command
+            return process.exitcode, (Path(folder) / "1").read_bytes(), (Path(folder) / "2").read_bytes()
+
         with tempfile.TemporaryDirectory() as folder:
             (Path(folder) / "0").write_bytes(stdin)
             process = FORKS.Process(target=_run, args=(folder, command, self, self.environment))
             process.start()
-            process.join(timeout=120)
-            assert process.exitcode is not None, command
-            return process.exitcode, (Path(folder) / "1").read_bytes(), (Path(folder) / "2").read_bytes()
+            yield wait
 
 
 FORKS = multiprocessing.get_context("forkserver")

@@ -21,27 +21,18 @@ from tests.torture.crowd import check_intervals
 BUILD = ("build", "--camera", "smallcam-48", "--rule", "limit", "--limit", "4")
 
 
-def at_once(hotpix: Hotpix, *arguments: str, processes: int = 4) -> list[Done]:
-    started = [hotpix.start(*arguments) for _ in range(processes)]
-    done = []
-    for process in started:
-        out, err = process.communicate(timeout=120)
-        done.append(Done(arguments, process.returncode, out.decode(), err.decode()))
-    return done
-
-
 def test_four_processes_do_the_same_at_once_and_it_is_done_once(hotpix: Hotpix, database: str) -> None:
     hotpix = hotpix.on(database)
     write_campaign(hotpix.cwd / "darks")
     write_frame(hotpix.cwd / "darks" / "light.fits", header={"IMAGETYP": "Light"})
-    ingests = at_once(hotpix, "ingest", "darks", "--format", "json")
+    ingests = hotpix.at_once([("ingest", "darks", "--format", "json")] * 4)
     reports = [done.ended_with(0).json for done in ingests]
     assert sum(report["accepted"] for report in reports) == 11
     assert {report["accepted"] + report["known"] for report in reports} == {11}
     frames = hotpix.frames()
     assert len({frame.sha256 for frame in frames}) == len(frames) == 11
     assert {frame.twin_of for frame in frames} == {None}
-    builds = at_once(hotpix, *BUILD, "--format", "json")
+    builds = hotpix.at_once([(*BUILD, "--format", "json")] * 4)
     results = [result for done in builds for result in done.ended_with(0).json]
     assert {(result["mask_id"], result["version"]) for result in results} == {(1, 1)}
     assert sum(result["new"] for result in results) == 1
@@ -50,11 +41,7 @@ def test_four_processes_do_the_same_at_once_and_it_is_done_once(hotpix: Hotpix, 
 
 
 def all_at_once(hotpix: Hotpix, commands: list[tuple[str, ...]]) -> list[Done]:
-    started = [(command, hotpix.start(*command)) for command in commands]
-    done = []
-    for command, process in started:
-        out, err = process.communicate(timeout=120)
-        done.append(Done(command, process.returncode, out.decode(), err.decode()))
+    done = hotpix.at_once(commands)
     assert not [one for one in done if "locked" in one.err or "Traceback" in one.err], done
     return done
 

@@ -62,8 +62,9 @@ def tell_a_story(database: str, folder: Path) -> None:
         registry.add_event(CAMERA, "2022-01-01", "anneal", note="first", trim=True)
 
 
-@pytest.fixture
+@pytest.fixture(scope="package")
 def story_client(place: tuple[Path, str]) -> Iterator[TestClient]:
+    """Asks one service for all tests: a new one takes a tenth of a second until it answers."""
     with TestClient(create_app(ServerSettings(database=place[1])), follow_redirects=False) as client:
         yield client
 

@@ -156,11 +156,11 @@ def test_whoever_watches_learns_whether_it_lives_and_how_much_it_does(
     ],
 )
 def test_the_short_way_to_a_look_up_leads_where_the_long_one_does(
-    client: TestClient, mask_id: int, query: str, accept: str
+    story_client: TestClient, query: str, accept: str
 ) -> None:
     for url in (URL, f"{URL}.fits", "/v1/cameras/nobody/mask", "/v1/cameras/no%20body/mask.fits"):
-        short = client.get(url + query, headers={"Accept": accept})
-        long = client.head(url + query, headers={"Accept": accept})  # by way of FastAPI
+        short = story_client.get(url + query, headers={"Accept": accept})
+        long = story_client.head(url + query, headers={"Accept": accept})  # by way of FastAPI
         assert (short.status_code, dict(short.headers)) == (long.status_code, dict(long.headers))
         assert int(short.headers["content-length"]) == len(short.content)
         assert long.content == b""
