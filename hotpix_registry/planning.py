@@ -45,6 +45,11 @@ class Campaign:
     last_night: str
 
     @property
+    def start_us(self) -> int:
+        """When its first dark was begun, borrowed ones included."""
+        return min(frame.start_us for dark_set in self.sets for frame in dark_set.frames)
+
+    @property
     def used(self) -> list[Frame]:
         return [frame for frame, _ in self.inputs]
 

@@ -20,6 +20,7 @@ from hotpix_registry.domain import Recipe, Rule
 from hotpix_registry.errors import FrameChanged, SchedulerUnreachable, UnfitWorkers, UsageError, WorkerLost
 from hotpix_registry.registry import Registry, fleet
 from hotpix_registry.registry.facade.opened import act
+from hotpix_registry.registry.tallies import FleetReport
 from hotpix_registry.work import Work, dask_workers, local_processes
 from tests.cli.conftest import FORKS, Hotpix
 from tests.databases import PostgreSQL
@@ -81,7 +82,7 @@ def new_cluster(workers: int) -> Any:
     )
 
 
-def build_with(registry: Registry, work: Work, **wanted: Any) -> fleet.FleetReport:
+def build_with(registry: Registry, work: Work, **wanted: Any) -> FleetReport:
     return fleet.build_all(
         registry._engine, act(), registry.cameras(), fleet.Wanted(**wanted), work, progress=None
     )
@@ -114,6 +115,28 @@ def test_pixels_are_followed_through_the_campaigns_in_the_order_of_time(
     build_with(registry, Here(lambda waiting: waiting - 1), recipe=recipe)
     assert state(registry) == expected
     assert {mask["rule"] for mask in registry.masks()} == {"evidence", "persist"}
+
+
+def test_a_mask_that_follows_pixels_is_missing_only_where_evidence_up_to_it_is_new(
+    registry: Registry, darks: Path
+) -> None:
+    recipe = Recipe(rule=Rule.PERSIST)
+
+    def counted() -> tuple[int, int]:
+        told = registry.survey_builds(recipe=recipe).as_dict()
+        return told["known"], told["to_build"]
+
+    for number in (0, 2):
+        registry.ingest(darks / "camera0" / f"campaign{number}")
+    assert counted() == (0, 2)
+    registry.build("camera-0", recipe=Recipe(rule=Rule.EVIDENCE))
+    assert counted() == (0, 2)
+    assert build_with(registry, Here(), recipe=recipe).built == 2
+    assert counted() == (2, 0)
+    registry.ingest(darks / "camera0" / "campaign1")
+    assert counted() == (1, 2)
+    assert build_with(registry, Here(), recipe=recipe).built == 2
+    assert counted() == (3, 0)
 
 
 def test_local_processes_build_what_a_serial_build_does(hotpix: Hotpix, darks: Path, serial: State) -> None:
@@ -256,7 +279,7 @@ def test_what_another_process_has_claimed_is_left_to_it_and_taken_up_when_that_d
     )
     seen: list[tuple[int, int]] = []
 
-    def watch(report: fleet.FleetReport) -> None:
+    def watch(report: FleetReport) -> None:
         seen.append((report.built, report.elsewhere))
         if seen[-1] == (4, 1):
             holder.kill()
@@ -349,7 +372,7 @@ def test_a_database_that_is_restarted_meanwhile_loses_nothing(
         registry.ingest(darks, recursive=True)
         restarted: list[int] = []
 
-        def restart(report: fleet.FleetReport) -> None:
+        def restart(report: FleetReport) -> None:
             if report.built >= 2 and not restarted:
                 restarted.append(report.built)
                 postgresql.kill_and_restart()

@@ -14,7 +14,7 @@ from hotpix_registry.cli.output import count, print_json, print_rows, say
 from hotpix_registry.errors import HotpixError, SomeRefused
 
 if TYPE_CHECKING:
-    from hotpix_registry.registry.fleet import CameraTally, FleetReport, Note
+    from hotpix_registry.registry.tallies import CameraTally, FleetReport, Note
 
 _LINE_EVERY_S = 60.0
 _SHOWN = 10

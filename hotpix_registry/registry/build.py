@@ -181,8 +181,7 @@ def _flagged(
     _, own, flags = unpack_flagged(packed.encoding, packed.blob, blob_sha256=packed.blob_sha256)
     if earlier is None:
         return flags, None, pixels
-    encoding, blob, blob_sha256, _ = content.stored(engine, earlier.id)
-    shape, before, flags_before = unpack_flagged(encoding, blob, blob_sha256=blob_sha256)
+    shape, before, flags_before = content.flagged(engine, earlier.id)
     if shape != built.shape:
         return built.dq, content.dq(engine, earlier.id), None
     either = np.union1d(own, before)
@@ -240,9 +239,8 @@ def earlier_mask(connection: Connection, built: BuiltMask, camera: CameraRow) ->
     """The newest certified mask of the same epoch from before, by the same rule from the same exposures."""
     campaign, exposures = built.ingredients.campaign, built.exposures_s
     wanted = (str(built.ingredients.recipe.rule), min(exposures), max(exposures))
-    own_us = min(frame.start_us for dark_set in campaign.sets for frame in dark_set.frames)
     state = life.state_of(connection, camera, campaign.series.series_id)
-    epoch = epoch_of(own_us, state.events_us)
+    epoch = epoch_of(campaign.start_us, state.events_us)
     held = [state.masks[p.mask_id] for p in state.placed if epoch.contains(p.anchor_us)]
     revoked = queries.revocations(connection, [mask.id for mask in held])
     moved = masks.moved_away(connection, held)

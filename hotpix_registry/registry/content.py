@@ -72,6 +72,14 @@ def dq(engine: Source, mask_id: int) -> NDArray[np.uint16]:
     return unpack_dq(encoding, blob, blob_sha256=blob_sha256)
 
 
+def flagged(engine: Source, mask_id: int) -> tuple[tuple[int, int], NDArray[np.intp], NDArray[np.uint16]]:
+    """The flagged pixels of a mask: (ny, nx), (n,) flat positions in their order, (n,) DQ bits."""
+    from hotpix_registry.fits.packing import unpack_flagged
+
+    encoding, blob, blob_sha256, _ = stored(engine, mask_id)
+    return unpack_flagged(encoding, blob, blob_sha256=blob_sha256)
+
+
 def raw_section(engine: Source, mask_id: int) -> str | None:
     """FITS section of the raw frame that a mask covers; None is the whole frame."""
     from hotpix_registry.fits.maskfile import read_raw_section

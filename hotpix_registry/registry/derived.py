@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from hotpix_registry.fits.packing import PackedMask
 
 ALGORITHM_VERSION = "derived-1"
+MISSES = 2
+"""campaigns in a row without a pixel, after which it is no longer followed"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,7 +180,7 @@ def follow(
     history: Sequence[tuple[MaskRow, NDArray[np.uint16]]],
     series: Series,
     *,
-    misses: int = 2,
+    misses: int = MISSES,
     raw_section: str | None = None,
 ) -> Derived:
     """Follow pixels through a series' masks by evidence, oldest first; the last gives the dates."""
@@ -191,10 +193,32 @@ def follow(
         dq=persist([dq for _, dq in history], misses=misses),
         **_from(newest, series),
         inputs=tuple(MaskInput(role="mask", sha256=row.sha256) for row, _ in history),
-        recipe={"rule": str(Rule.PERSIST), "misses": misses},
+        recipe=_following(misses),
         note=f"Pixels followed through {len(history)} campaigns: on when found, off after {misses} misses.",
         raw_section=raw_section,
     )
+
+
+def followed_up_to(connection: Connection, camera: CameraRow, evidence_id: int) -> int | None:
+    """The mask in which pixels are followed up to one by evidence, if that was made before."""
+    newest = masks.find_mask(connection, evidence_id)
+    series = queries.series(connection, camera.camera_id)[newest.series_id]
+    own = _from(newest, series)
+    key = _build_key(
+        camera,
+        own["configuration"],
+        own["set_point"],
+        own["nights"],
+        [row.sha256 for row in evidence_before(connection, camera, newest)],
+        _following(MISSES),
+        (newest.ny, newest.nx),
+    )
+    found = queries.mask_by_build_key(connection, key)
+    return None if found is None else found.id
+
+
+def _following(misses: int) -> dict[str, Any]:
+    return {"rule": str(Rule.PERSIST), "misses": misses}
 
 
 def _from(source: MaskRow, series: Series) -> dict[str, Any]:
@@ -222,17 +246,14 @@ def pack(derived: Derived, camera: CameraRow) -> Packed:
     """Write the mask file of a derived mask in memory."""
     from hotpix_registry.fits import maskfile, packing
 
-    build_key = digest(
-        {
-            "camera": camera.name,
-            "configuration": derived.configuration.as_dict(),
-            "set_point": derived.set_point[0],
-            "nights": list(derived.nights),
-            "inputs": [i.sha256 for i in derived.inputs],
-            "recipe": dict(derived.recipe),
-            "shape": list(derived.dq.shape),
-            "algorithm": ALGORITHM_VERSION,
-        }
+    build_key = _build_key(
+        camera,
+        derived.configuration,
+        derived.set_point,
+        derived.nights,
+        [i.sha256 for i in derived.inputs],
+        derived.recipe,
+        derived.dq.shape,
     )
     content = maskfile.MaskContent(
         dq=derived.dq,
@@ -255,6 +276,29 @@ def pack(derived: Derived, camera: CameraRow) -> Packed:
         build_key=build_key,
         file=packing.pack(maskfile.encode(content)),
         counts={"BAD": 0} | counts,
+    )
+
+
+def _build_key(
+    camera: CameraRow,
+    configuration: Configuration,
+    set_point: tuple[str, float | None],
+    nights: tuple[str, str],
+    inputs: Sequence[str],
+    recipe: Mapping[str, Any],
+    shape: Sequence[int],
+) -> str:
+    return digest(
+        {
+            "camera": camera.name,
+            "configuration": configuration.as_dict(),
+            "set_point": set_point[0],
+            "nights": list(nights),
+            "inputs": list(inputs),
+            "recipe": dict(recipe),
+            "shape": list(shape),
+            "algorithm": ALGORITHM_VERSION,
+        }
     )
 
 

@@ -14,10 +14,10 @@ import os
 import socket
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from sqlalchemy.engine import Engine
 
@@ -26,7 +26,7 @@ from hotpix_registry.catalogue import queries
 from hotpix_registry.catalogue.claims import Claims, claims
 from hotpix_registry.catalogue.engine import reading
 from hotpix_registry.catalogue.queries import Act, CameraRow
-from hotpix_registry.domain import Recipe, Rule
+from hotpix_registry.domain import Recipe, Rule, Validity
 from hotpix_registry.errors import (
     DatabaseAway,
     DatabaseUnavailable,
@@ -37,9 +37,11 @@ from hotpix_registry.errors import (
     UnfitWorkers,
 )
 from hotpix_registry.planning import Campaign
-from hotpix_registry.registry import build, compute
+from hotpix_registry.registry import build, compute, derived
 from hotpix_registry.registry.compute import BuiltMask, Ingredients
-from hotpix_registry.registry.masks import BuildResult
+from hotpix_registry.registry.masks import BuildResult, epochs_us
+from hotpix_registry.registry.tallies import CameraTally, CampaignName, FleetReport, name_of, note
+from hotpix_registry.timeline import epoch_of
 from hotpix_registry.work import Ended, Work
 
 log = logging.getLogger(__name__)
@@ -54,86 +56,6 @@ _WAITING = 4
 """campaigns for each place that are begun and not stored: some wait for the one before in their series"""
 _PATIENCE_S = 600.0
 """how long a database may be away before the run ends"""
-
-
-# --- what is told ---------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Note:
-    """A campaign of which a person should hear."""
-
-    series: str
-    first_night: str
-    last_night: str
-    mask_id: int | None = None
-    code: str = ""
-    reason: str
-    next_step: str = ""
-
-
-@dataclass(slots=True, kw_only=True)
-class CameraTally:
-    """What became of the campaigns of one camera."""
-
-    camera: str
-    campaigns: int = 0
-    known: int = 0
-    """had their mask before, or have got it from another run since"""
-    built: int = 0
-    """by this run, candidates among them"""
-    candidates: list[Note] = field(default_factory=list)
-    revoked: list[Note] = field(default_factory=list)
-    """left alone: this very mask was made, and declared unusable"""
-    failed: list[Note] = field(default_factory=list)
-
-    @property
-    def done(self) -> int:
-        return self.known + self.built + len(self.revoked) + len(self.failed)
-
-
-@dataclass(slots=True, kw_only=True)
-class FleetReport:
-    """What became of all campaigns, camera by camera; while a run goes on, so far."""
-
-    cameras: list[CameraTally]
-    bugs: int = 0
-    """of the failed: mistakes of this program, whose tracebacks were logged"""
-    elsewhere: int = 0
-    """being built by another run"""
-
-    @property
-    def campaigns(self) -> int:
-        return sum(tally.campaigns for tally in self.cameras)
-
-    @property
-    def done(self) -> int:
-        return sum(tally.done for tally in self.cameras)
-
-    @property
-    def built(self) -> int:
-        return sum(tally.built for tally in self.cameras)
-
-    @property
-    def failed(self) -> int:
-        return sum(len(tally.failed) for tally in self.cameras)
-
-    @property
-    def candidates(self) -> int:
-        return sum(len(tally.candidates) for tally in self.cameras)
-
-    def as_dict(self) -> dict[str, Any]:
-        return {
-            "campaigns": self.campaigns,
-            "to_build": self.campaigns - self.done,
-            "known": sum(tally.known for tally in self.cameras),
-            "built": self.built,
-            "candidates": self.candidates,
-            "revoked": sum(len(tally.revoked) for tally in self.cameras),
-            "failed": self.failed,
-            "cameras": [dataclasses.asdict(tally) for tally in self.cameras],
-        }
-
 
 Progress = Callable[[FleetReport], None]
 
@@ -186,14 +108,6 @@ class _Item:
     def series_id(self) -> int:
         return self.campaign.series.series_id
 
-    @property
-    def series(self) -> str:
-        return str(self.campaign.series)
-
-    @property
-    def first_night(self) -> str:
-        return self.campaign.first_night
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
@@ -205,6 +119,8 @@ class Wanted:
     """None: the default rule, or the cut-off where a campaign has one exposure time"""
     certify: bool = True
     """False: new masks wait as candidates, whatever gates and profiles say"""
+    only: Collection[CampaignName] | None = None
+    """None is all"""
 
 
 def survey(engine: Engine, cameras: Sequence[CameraRow], wanted: Wanted) -> FleetReport:
@@ -212,7 +128,9 @@ def survey(engine: Engine, cameras: Sequence[CameraRow], wanted: Wanted) -> Flee
     tallies = []
     for camera in cameras:
         items, tally = _look_through(engine, camera, wanted)
-        tally.failed += [_note(item, item.made) for item in items if isinstance(item.made, HotpixError)]
+        tally.failed += [
+            note(item.campaign, item.made) for item in items if isinstance(item.made, HotpixError)
+        ]
         tallies.append(tally)
     return FleetReport(cameras=tallies)
 
@@ -239,36 +157,35 @@ def build_all(
     report = FleetReport(cameras=[CameraTally(camera=c.camera, campaigns=c.campaigns) for c in counted])
     with claims(engine) as held:
         _Run(engine, act, held, work, report, progress, certify=wanted.certify).go_through(
-            _items(engine, cameras, wanted, report.cameras)
+            _items(engine, cameras, wanted, report)
         )
     return report
 
 
 def _items(
-    engine: Engine, cameras: Sequence[CameraRow], wanted: Wanted, tallies: Sequence[CameraTally]
+    engine: Engine, cameras: Sequence[CameraRow], wanted: Wanted, report: FleetReport
 ) -> Iterator[_Item]:
     """What lacks a mask, camera by camera; what has one is counted."""
-    for camera, tally in zip(cameras, tallies, strict=True):
-        items, found = _patiently(partial(_look_through, engine, camera, wanted))
-        tally.campaigns, tally.known, tally.revoked = found.campaigns, found.known, found.revoked
+    for number, camera in enumerate(cameras):
+        items, report.cameras[number] = _patiently(partial(_look_through, engine, camera, wanted))
         waiting = deque(items)
         del items  # what is done with is let go
         while waiting:
-            item = waiting.popleft()
-            item.tally = tally
-            yield item
+            yield waiting.popleft()
 
 
 def _look_through(engine: Engine, camera: CameraRow, wanted: Wanted) -> tuple[list[_Item], CameraTally]:
     """The campaigns of a camera that lack their mask, by series and time; the others are counted."""
     plan = build.plan(engine, camera, nights=wanted.nights, exposures_s=wanted.exposures_s)
+    campaigns = [c for c in plan.campaigns if wanted.only is None or name_of(c) in wanted.only]
     with reading(engine) as connection:
         stored = queries.build_keys(connection, camera.camera_id)
         revoked = queries.revocations(connection, list(stored.values()))
         defects = queries.defects(connection, camera.camera_id)
-    tally = CameraTally(camera=camera.name, campaigns=len(plan.campaigns))
-    items = []
-    for campaign in plan.campaigns:
+    tally = CameraTally(camera=camera.name, campaigns=len(campaigns))
+    items: list[_Item] = []
+    followed: list[tuple[_Item, int | None]] = []
+    for campaign in campaigns:
         item = _Item(dataclasses.replace(campaign, refused=()), camera, tally)
         try:
             item.recipe = build.recipe_for(campaign, wanted.recipe)
@@ -278,13 +195,39 @@ def _look_through(engine: Engine, camera: CameraRow, wanted: Wanted) -> tuple[li
             items.append(item)
             continue
         mask_id = stored.get(item.key)
-        if mask_id is None or item.recipe.rule is Rule.PERSIST:
+        if mask_id is not None and (revocation := revoked.get(mask_id)) is not None:
+            tally.revoked.append(note(campaign, build.revoked_build(mask_id, revocation), mask_id))
+        elif item.recipe.rule is Rule.PERSIST:
+            followed.append((item, mask_id))
+        elif mask_id is None:
             items.append(item)
-        elif (revocation := revoked.get(mask_id)) is not None:
-            tally.revoked.append(_note(item, build.revoked_build(mask_id, revocation), mask_id=mask_id))
         else:
-            tally.known += 1
-    return items, tally
+            tally.had(campaign, mask_id)
+    return [*items, *_not_followed(engine, camera, followed)], tally
+
+
+def _not_followed(
+    engine: Engine, camera: CameraRow, followed: Sequence[tuple[_Item, int | None]]
+) -> Iterator[_Item]:
+    """The campaigns, each with its own evidence, up to which pixels were not followed; others are counted.
+
+    Evidence that is still to come changes what follows it within the epoch.
+    """
+    if not followed:
+        return
+    to_come: set[tuple[int, Validity]] = set()
+    with reading(engine) as connection:
+        events_us = epochs_us(queries.events(connection, camera.camera_id), camera)
+        for item, evidence_id in followed:
+            place = item.series_id, epoch_of(item.campaign.start_us, events_us)
+            if evidence_id is None:
+                to_come.add(place)
+            elif place not in to_come:
+                mask_id = derived.followed_up_to(connection, camera, evidence_id)
+                if mask_id is not None:
+                    item.tally.had(item.campaign, mask_id)
+                    continue
+            yield item
 
 
 class _Run:
@@ -415,15 +358,16 @@ class _Run:
             except HotpixError as error:
                 made = error
             else:
-                _count(tally, item, result)
+                tally.got(item.campaign, result)
                 return
         if isinstance(made, RevokedMask):
-            tally.revoked.append(_note(item, made))
+            tally.revoked.append(note(item.campaign, made))
         elif isinstance(made, HotpixError):
-            tally.failed.append(_note(item, made))
+            tally.failed.append(note(item.campaign, made))
         elif made is not None:
-            log.error("A bug met the campaign of %s of %s:", item.first_night, item.series, exc_info=made)
-            tally.failed.append(_note(item, made))
+            series, night = name_of(item.campaign)
+            log.error("A bug met the campaign of %s of %s:", night, series, exc_info=made)
+            tally.failed.append(note(item.campaign, made))
             self._report.bugs += 1
 
     def _tell(self) -> None:
@@ -456,31 +400,3 @@ def _of_worker(error: FrameChanged, host: str, campaign: Campaign) -> HotpixErro
             next_step="Mount the archive at the same path where workers run, and run the same command again.",
         )
     return FrameChanged(told, next_step=error.next_step)
-
-
-def _count(tally: CameraTally, item: _Item, result: BuildResult) -> None:
-    if not result.new:
-        tally.known += 1
-        return
-    tally.built += 1
-    if result.status == "candidate":
-        why = "; ".join((*(f"failed the gate {gate}" for gate in result.failed_gates), *result.warnings))
-        reason = why or "It waits for a person, or for a rollout."
-        tally.candidates.append(_note(item, reason, mask_id=result.mask_id))
-
-
-def _note(item: _Item, told: BaseException | str, mask_id: int | None = None) -> Note:
-    code, next_step = "", ""
-    if isinstance(told, HotpixError):
-        code, next_step, told = told.code, told.next_step, told.message
-    elif isinstance(told, BaseException):
-        code, told = "bug", f"A bug: {type(told).__name__}: {told}"
-    return Note(
-        series=item.series,
-        first_night=item.first_night,
-        last_night=item.campaign.last_night,
-        mask_id=mask_id,
-        code=code,
-        reason=told,
-        next_step=next_step,
-    )

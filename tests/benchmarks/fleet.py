@@ -30,6 +30,7 @@ from typing import Any
 
 from hotpix_registry.registry import Registry, fleet
 from hotpix_registry.registry.facade.opened import act
+from hotpix_registry.registry.tallies import FleetReport
 from hotpix_registry.work import Ended, Work, dask_workers, local_processes
 from tests.databases import running_postgresql
 from tests.fleets import Here, dask_worker, wait_until
@@ -144,7 +145,7 @@ def measure(database: str, darks: Path, work: Work) -> dict[str, Any]:
         registry.ingest(darks, recursive=True)
         started = time.perf_counter()
 
-        def progress(report: fleet.FleetReport) -> None:
+        def progress(report: FleetReport) -> None:
             if report.built == len(stored):
                 stored.append(time.perf_counter())
 

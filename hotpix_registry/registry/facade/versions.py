@@ -20,7 +20,7 @@ from hotpix_registry.registry.masks import BuildResult, MaskChange, Plan
 from hotpix_registry.registry.view import instant_of, labelled_us, when
 
 if TYPE_CHECKING:
-    from hotpix_registry.registry.fleet import FleetReport
+    from hotpix_registry.registry.tallies import FleetReport
 
 
 class VersionMethods(Opened):
