@@ -74,7 +74,15 @@ class Work(Protocol):
 
 
 def work(*, jobs: int | None = None, scheduler: str | None = None) -> AbstractContextManager[Work]:
-    """Local processes, as many as there are processors if nothing is said, or a dask scheduler's workers."""
+    """Local processes, as many as there are processors if nothing is said, or a dask scheduler's workers.
+
+    Raises
+    ------
+    UsageError
+        Both are asked for.
+    """
+    if jobs is not None and scheduler is not None:
+        raise UsageError("--jobs and --scheduler exclude each other.", next_step="Give one of the two.")
     return local_processes(jobs or os.cpu_count() or 1) if scheduler is None else dask_workers(scheduler)
 
 

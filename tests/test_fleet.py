@@ -18,8 +18,9 @@ from hotpix_registry.catalogue import engine as databases
 from hotpix_registry.catalogue.claims import claims
 from hotpix_registry.domain import Recipe, Rule
 from hotpix_registry.errors import FrameChanged, SchedulerUnreachable, UnfitWorkers, UsageError, WorkerLost
-from hotpix_registry.registry import Registry, fleet
+from hotpix_registry.registry import Registry, fleet, rollout
 from hotpix_registry.registry.facade.opened import act
+from hotpix_registry.registry.recipes import named_recipe
 from hotpix_registry.registry.tallies import FleetReport
 from hotpix_registry.work import Work, dask_workers, local_processes
 from tests.cli.conftest import FORKS, Hotpix
@@ -36,6 +37,7 @@ from tests.fleets import (
 )
 
 N_MASKS = 6
+LIMIT = Recipe(rule=Rule.LIMIT, limit_e_per_s=4.0)
 
 
 @pytest.fixture(scope="module")
@@ -169,6 +171,58 @@ def test_what_waits_for_a_rollout_is_built_and_not_certified(ingested: Registry)
     report = build_with(ingested, Here(), recipe=Recipe(rule=Rule.PERSIST), certify=False)
     assert report.built == report.candidates == N_MASKS
     assert {mask["status"] for mask in ingested.masks()} == {"candidate"}
+
+
+# --- recipes ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("old", ["current", "evidence"])
+def test_recipes_are_compared_by_workers_as_one_by_one(
+    ingested: Registry, darks: Path, tmp_path: Path, old: str
+) -> None:
+    build_one_by_one(ingested, recipe=LIMIT)
+    ingested.edit_mask(1, mask=[(7, 7)], reason="seen in flats")
+    with Registry(str(tmp_path / "serial.sqlite")) as other:
+        other.ingest(darks, recursive=True)
+        build_one_by_one(other, recipe=LIMIT)
+        other.edit_mask(1, mask=[(7, 7)], reason="seen in flats")
+        expected, masks = other.compare_recipes(old, "limit=10"), state(other)
+    engine, rows = ingested._engine, ingested.cameras()
+    work = Here(random.Random(1).randrange)
+    found = rollout.compare(
+        engine,
+        rows,
+        named_recipe(old),
+        named_recipe("limit=10"),
+        make=lambda wanted: fleet.build_all(engine, act(), rows, wanted, work, None),
+    )
+    assert state(ingested) == masks
+    assert (found.built, found.by_camera()) == (expected.built, expected.by_camera())
+    assert found.built == {"current": 5, "evidence": 12}[old]
+    assert [(one.outcome, one.pixels) for one in found.campaigns] == [
+        (one.outcome, one.pixels) for one in expected.campaigns
+    ]
+
+
+def test_a_recipe_is_rolled_out_by_processes_but_for_what_cannot_be_built(
+    hotpix: Hotpix, darks: Path
+) -> None:
+    shutil.copytree(darks, hotpix.cwd / "darks")
+    hotpix.ingest("darks", recursive=True)
+    with hotpix.opened() as registry:
+        build_one_by_one(registry, recipe=LIMIT)
+    (hotpix.cwd / "darks" / "camera0" / "campaign1" / "dark_30s_01.fits").unlink()
+    asked, why = ("current", "limit=10", "--all"), ("--reason", "one limit for all")
+    told = hotpix("recipe", "diff", *asked, "--jobs", "2", "--format", "json").ended_with(0).json
+    assert (told["built"], told["total"]["changed"], told["total"]["not_built"]) == (5, 5, 1)
+    assert "dark_30s_01.fits has vanished" in told["campaigns"][1]["why"]
+    hotpix("recipe", "rollout", *asked, *why).refused(1, "1 of 6 campaigns cannot be")
+    hotpix("recipe", "rollout", *asked, *why, "--jobs", "2", "--partial").ended_with(8, "--as-of")
+    with hotpix.opened() as registry:
+        certified = [mask["mask_id"] for mask in registry.masks() if mask["status"] == "certified"]
+    assert [mask_id > N_MASKS for mask_id in certified] == [False] + [True] * 5
+    both = ("--jobs", "2", "--scheduler", "tcp://head:8786")
+    hotpix("recipe", "diff", *asked, *both).refused(2, "Give one of the two.")
 
 
 # --- what goes wrong -------------------------------------------------------------------------------

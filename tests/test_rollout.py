@@ -104,6 +104,18 @@ def test_what_moved_since_the_comparison_is_not_rolled_over(certified: Registry)
     assert registry.mask(CAMERA, FIRST).answer.mask_id == 3
 
 
+def test_what_moves_while_masks_are_built_is_not_compared(certified: Registry) -> None:
+    registry = certified
+
+    def meanwhile(label: str, done: int, total: int) -> None:
+        if label.startswith("2 of 2") and registry.show(1)["status"] == "certified":
+            registry.revoke(1, reason="light leak")
+
+    found = registry.compare_recipes("current", "limit=10", progress=meanwhile)
+    assert outcomes(found) == ["left alone", "changed"]
+    assert found.campaigns[0].why == "mask 1 is revoked: light leak"
+
+
 def test_what_people_made_is_left_alone(certified: Registry, tmp_path: Path) -> None:
     registry = certified
     edited = registry.edit_mask(1, mask=[(7, 7)], reason="seen in flats").mask_id

@@ -1,4 +1,4 @@
-"""What `build --all` shows while it goes on, and what it tells at its end."""
+"""What is shown while campaigns are built in bulk, and what `build --all` tells at its end."""
 
 from __future__ import annotations
 
@@ -44,18 +44,14 @@ def build_all(
             _print(registry.survey_builds(cameras, **wanted), fmt)
             return
         started = time.monotonic()
-        with _shown() as progress:
+        with shown() as progress:
             report = registry.build_all(cameras, **wanted, jobs=jobs, scheduler=scheduler, progress=progress)
     _print(report, fmt)
     if report.built:
         say(f"Built {count(report.built, 'mask')} in {_time(time.monotonic() - started)}.")
     elif not report.failed:
         say("There was nothing to build.")
-    if report.bugs:
-        raise HotpixError(
-            f"{count(report.bugs, 'campaign')} met a mistake in hotpix-registry itself.",
-            next_step="Report it with the traceback above; all others were built.",
-        )
+    refuse_bugs(report.bugs)
     if report.failed:
         raise SomeRefused(
             f"{count(report.failed, 'campaign')} of {report.campaigns} could not be built.",
@@ -64,6 +60,20 @@ def build_all(
     if report.built and report.built == report.candidates and not candidates:
         raise SomeRefused(
             "Only candidates were built.", next_step="Look at them with `show`, then `certify ID`."
+        )
+
+
+def refuse_bugs(number: int) -> None:
+    """End with the exit code of a failure where campaigns met mistakes of this program.
+
+    Raises
+    ------
+    HotpixError
+    """
+    if number:
+        raise HotpixError(
+            f"{count(number, 'campaign')} met a mistake in hotpix-registry itself.",
+            next_step="Report it with the traceback above; all others were built.",
         )
 
 
@@ -119,7 +129,7 @@ def _say_notes(notes: Sequence[Note], what: str) -> None:
 
 
 @contextmanager
-def _shown() -> Iterator[Callable[[FleetReport], None]]:
+def shown() -> Iterator[Callable[[FleetReport], None]]:
     """Bars of the whole and of the cameras at work on a terminal; elsewhere a line each minute."""
     if not sys.stderr.isatty():
         yield _lines()
@@ -137,8 +147,15 @@ def _shown() -> Iterator[Callable[[FleetReport], None]]:
     with Progress(*columns, console=Console(stderr=True), transient=True, speed_estimate_period=600) as bars:
         whole = bars.add_task("All campaigns", total=None, also="")
         of_camera: dict[str, Any] = {}
+        told: FleetReport | None = None
 
         def update(report: FleetReport) -> None:
+            nonlocal told
+            if told is not report:  # of another recipe
+                bars.reset(whole)
+                while of_camera:
+                    bars.remove_task(of_camera.popitem()[1])
+                told = report
             bars.update(whole, completed=report.done, total=report.campaigns, also=_also(report))
             for tally in report.cameras:
                 begun, ended = tally.built + len(tally.failed) > 0, tally.done == tally.campaigns
@@ -152,13 +169,13 @@ def _shown() -> Iterator[Callable[[FleetReport], None]]:
 
 def _lines() -> Callable[[FleetReport], None]:
     began = told = time.monotonic()
-    before: int | None = None
+    before, of = 0, None
 
     def update(report: FleetReport) -> None:
-        nonlocal told, before
+        nonlocal began, told, before, of
         now, worked = time.monotonic(), report.built + report.failed
-        if before is None:
-            before = worked
+        if of is not report:
+            of, began, before = report, now, worked
         if now - told < _LINE_EVERY_S:
             return
         told, left = now, ""

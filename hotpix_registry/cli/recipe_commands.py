@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hotpix_registry.cli import fleet
 from hotpix_registry.cli.opening import open_registry
 from hotpix_registry.cli.options import (
     Database,
@@ -15,6 +18,7 @@ from hotpix_registry.cli.options import (
     Nights,
     OutputFormat,
     Reason,
+    Scheduler,
     parse_nights,
 )
 from hotpix_registry.cli.output import (
@@ -62,6 +66,16 @@ Cameras = Annotated[
     typer.Option("--camera", metavar="NAME", help="Camera, by name or alias; may be repeated."),
 ]
 AllCameras = Annotated[bool, typer.Option("--all", help="All cameras.")]
+Jobs = Annotated[
+    int | None,
+    typer.Option(
+        "--jobs",
+        metavar="N",
+        min=1,
+        help="Build in so many processes of this machine; by default one campaign after the other.",
+        show_default=False,
+    ),
+]
 
 
 def _cameras(names: list[str] | None, everyone: bool) -> list[str] | None:
@@ -101,17 +115,21 @@ def diff(
     camera: Cameras = None,
     everyone: AllCameras = False,
     nights: Nights = None,
+    jobs: Jobs = None,
+    scheduler: Scheduler = None,
     fmt: OutputFormat = Format.TABLE,
     database: Database = None,
 ) -> None:
     """Build candidates by a new recipe beside the certified masks, and show what it would change.
 
     Nothing is certified, and what was built before is not built again: when it was interrupted, run it again.
+    For many campaigns --jobs or --scheduler builds several at a time, as `build --all` does.
     """
     names, span = _cameras(camera, everyone), parse_nights(nights)
-    with open_registry(database) as registry, labelled_progress_bar("Building") as bar:
-        compared = registry.compare_recipes(old, new, cameras=names, nights=span, progress=bar)
+    with open_registry(database) as registry, _building(jobs, scheduler) as how:
+        compared = registry.compare_recipes(old, new, cameras=names, nights=span, **how)
     _print(compared, fmt)
+    fleet.refuse_bugs(compared.bugs)
     if fmt is not Format.TABLE:
         return
     if any(one.dates for one in compared.campaigns):
@@ -205,6 +223,17 @@ def _summary(summary: dict[str, Any]) -> str:
     return f"{told}, {count(summary['intervals'], 'interval')} of dates."
 
 
+@contextmanager
+def _building(jobs: int | None, scheduler: str | None) -> Iterator[dict[str, Any]]:
+    """How masks are built, and what is shown meanwhile."""
+    if jobs is None and scheduler is None:
+        with labelled_progress_bar("Building") as bar:
+            yield {"progress": bar}
+    else:
+        with fleet.shown() as progress:
+            yield {"jobs": jobs, "scheduler": scheduler, "fleet_progress": progress}
+
+
 # --- rollout, rollback ------------------------------------------------------------------
 
 
@@ -225,6 +254,8 @@ def rollout(
         bool,
         typer.Option("--partial", help="Leave what cannot be built, or what gates refuse, as it is."),
     ] = False,
+    jobs: Jobs = None,
+    scheduler: Scheduler = None,
     fmt: OutputFormat = Format.TABLE,
     database: Database = None,
 ) -> None:
@@ -235,7 +266,7 @@ def rollout(
     and `--as-of` give the old masks as before; `recipe rollback` gives them their dates back.
     """
     names, span = _cameras(camera, everyone), parse_nights(nights)
-    with open_registry(database) as registry, labelled_progress_bar("Building") as bar:
+    with open_registry(database) as registry, _building(jobs, scheduler) as how:
         done = registry.roll_out(
             old,
             new,
@@ -245,11 +276,12 @@ def rollout(
             force=force,
             partial=partial,
             reason=reason,
-            progress=bar,
+            **how,
         )
     _print(done, fmt)
     if fmt is Format.TABLE:
         _say_how_to_go_back(done)
+    fleet.refuse_bugs(done.bugs)
     outcomes = Counter(one.outcome for one in done.campaigns)
     left_out = outcomes["not built"] + (0 if force else outcomes["refused"])
     if left_out:

@@ -354,28 +354,43 @@ def decertify(
         for row in history:
             if row.mask_id == mask_id and row.closed_tx is None:
                 before += _held_before(history, mask_id, row.validity, row.opened_tx)
+    back, kept = returnable(connection, camera, state, before)
+    placement = timeline.withdraw(state.placed, mask_id, back)
+    return Withdrawal(
+        changes=settle(connection, mask.series_id, placement, tx),
+        withheld=tuple(
+            Withheld(
+                valid_from=iso(held.validity.start_us) or "",
+                valid_to=iso(held.validity.end_us),
+                mask_id=held.mask_id,
+                status=status,
+            )
+            for held, status in kept
+        ),
+    )
+
+
+def returnable(
+    connection: Connection, camera: CameraRow, state: SeriesState, before: Sequence[Held]
+) -> tuple[list[Held], list[tuple[Held, str]]]:
+    """What may go back to the masks that held it, each within its epoch; and what may not, with the reason.
+
+    The reason is that the mask is `revoked` or `decertified`.
+    """
     rows = [state.masks[number] for number in sorted({held.mask_id for held in before})]
     status, anchors = statuses(connection, rows), anchors_of(connection, camera, rows)
-    epochs = {number: timeline.epoch_of(at_us, state.events_us) for number, at_us in anchors.items()}
-    restored: list[Held] = []
-    withheld: list[Withheld] = []
+    back: list[Held] = []
+    kept: list[tuple[Held, str]] = []
     for held in sorted(before, key=lambda h: h.validity.start_us):
-        piece = timeline.intersection(held.validity, epochs[held.mask_id])
+        epoch = timeline.epoch_of(anchors[held.mask_id], state.events_us)
+        piece = timeline.intersection(held.validity, epoch)
         if piece is None:
             continue
-        if status[held.mask_id] not in ("revoked", "decertified"):
-            restored.append(Held(held.mask_id, piece))
-            continue
-        withheld.append(
-            Withheld(
-                valid_from=iso(piece.start_us) or "",
-                valid_to=iso(piece.end_us),
-                mask_id=held.mask_id,
-                status=status[held.mask_id],
-            )
-        )
-    placement = timeline.withdraw(state.placed, mask_id, restored)
-    return Withdrawal(changes=settle(connection, mask.series_id, placement, tx), withheld=tuple(withheld))
+        if (its := status[held.mask_id]) in ("revoked", "decertified"):
+            kept.append((Held(held.mask_id, piece), its))
+        else:
+            back.append(Held(held.mask_id, piece))
+    return back, kept
 
 
 def _held_before(history: Sequence[Assignment], mask_id: int, interval: Validity, tx: int) -> list[Held]:

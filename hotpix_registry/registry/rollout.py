@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -18,14 +18,15 @@ from sqlalchemy.engine import Connection, Engine
 from hotpix_registry import timeline
 from hotpix_registry.catalogue import queries
 from hotpix_registry.catalogue.engine import reading
-from hotpix_registry.catalogue.queries import Act, Assignment, CameraRow, MaskRow
-from hotpix_registry.domain import DQ, Recipe, Rule, iso
+from hotpix_registry.catalogue.queries import Act, CameraRow, MaskRow
+from hotpix_registry.domain import DQ, Rule
 from hotpix_registry.errors import Conflict, HotpixError, UsageError
-from hotpix_registry.planning import Campaign
 from hotpix_registry.registry import build, content, life, masks
+from hotpix_registry.registry.fleet import Wanted
 from hotpix_registry.registry.life import SeriesState
 from hotpix_registry.registry.masks import MaskChange
 from hotpix_registry.registry.recipes import NamedRecipe
+from hotpix_registry.registry.tallies import CameraTally, CampaignName, FleetReport, name_of, note
 from hotpix_registry.timeline import Handover
 
 Progress = Callable[[str, int, int], None]
@@ -42,6 +43,7 @@ CHANGED, SAME_PIXELS, SAME_MASK, REFUSED, NOT_BUILT, LEFT_ALONE = (
 )
 """What becomes of a campaign: another mask, one that masks the same, the very one that it has, one that its
 gates refuse, none, or nothing since a recipe does not decide it."""
+_MOVED = "It was changed meanwhile. Run the same command again."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +83,10 @@ class Compared:
     notes: tuple[str, ...] = ()
     """what the two differ in beside the recipe"""
 
+    @property
+    def campaign(self) -> CampaignName:
+        return self.series, self.nights[0]
+
     def as_dict(self) -> dict[str, Any]:
         told = dataclasses.asdict(self)
         counted = told.pop("pixels") or {field.name: None for field in dataclasses.fields(Pixels)}
@@ -99,6 +105,8 @@ class Rollout:
     """the newest transaction when this was so: what `expect` takes"""
     built: int
     """candidates that were made for it"""
+    bugs: int = 0
+    """of the campaigns that were not built: mistakes of this program, whose tracebacks were logged"""
     rolled_out_tx: int | None = None
     """the act that certified them; None: none did"""
 
@@ -138,6 +146,8 @@ class Rollout:
 
 
 OUTCOMES = (CHANGED, SAME_PIXELS, SAME_MASK, REFUSED, NOT_BUILT, LEFT_ALONE)
+_DECIDED = (CHANGED, SAME_PIXELS, REFUSED)
+"""of these there is another mask than before"""
 
 
 # --- comparing --------------------------------------------------------------------------
@@ -145,15 +155,19 @@ OUTCOMES = (CHANGED, SAME_PIXELS, SAME_MASK, REFUSED, NOT_BUILT, LEFT_ALONE)
 
 def compare(
     engine: Engine,
-    act: Act,
     cameras: Sequence[CameraRow],
     old: NamedRecipe,
     new: NamedRecipe,
     *,
     nights: tuple[str, str] | None = None,
-    progress: Progress | None = None,
+    make: Callable[[Wanted], FleetReport],
 ) -> Rollout:
     """Build what is not there yet, as candidates, and say what the new recipe would change.
+
+    Parameters
+    ----------
+    make
+        builds the masks that are wanted of these cameras, or finds those that were built before
 
     Raises
     ------
@@ -166,97 +180,142 @@ def compare(
         )
     if old == new:
         raise UsageError(f"Both recipes are {new.name}.", next_step="Name two that differ.")
-    plans = [(row, build.plan(engine, row, nights=nights, exposures_s=None).campaigns) for row in cameras]
-    total, number, built = sum(len(campaigns) for _, campaigns in plans), 0, 0
-    found: list[Compared] = []
-    for camera, campaigns in plans:
-        for campaign in campaigns:
-            number += 1
-            told = None if progress is None else partial(_numbered, progress, f"{number} of {total}: ")
-            compared, made = _compare(engine, act, camera, campaign, old, new, told)
-            found.append(compared)
-            built += made
-        found += _of_no_campaign(engine, camera, campaigns, nights)
+    planned = [one for camera in cameras for one in _planned(engine, camera, nights, old)]
+    wanted = Wanted(
+        nights=nights, certify=False, only={one.campaign for one in planned if one.outcome == NOT_BUILT}
+    )
+    by_old = None if old.is_current else make(replace(wanted, recipe=old.recipe))
+    if by_old is not None:
+        wanted = replace(wanted, only=by_old.masks.keys())
+    by_new = make(replace(wanted, recipe=new.recipe))
+    reports = [report for report in (by_old, by_new) if report is not None]
+    why_not = {name: why for report in reports for name, why in report.reasons.items()}
+    rows = {camera.name: camera for camera in cameras}
+    found = []
+    for one in planned:
+        if one.outcome != NOT_BUILT:
+            found.append(one)
+        elif (after := by_new.masks.get(one.campaign)) is None:
+            found.append(replace(one, why=why_not.get(one.campaign, _MOVED)))
+        else:
+            before = one.before if by_old is None else by_old.masks[one.campaign]
+            found.append(_compared(engine, rows[one.camera], replace(one, before=before, after=after)))
     with reading(engine) as connection:
         tx = queries.last_tx(connection)
         dated = [one for camera in cameras for one in _with_dates(connection, camera, found, old)]
-    names = tuple(camera.name for camera in cameras)
-    return Rollout(old=old, new=new, cameras=names, campaigns=tuple(dated), tx=tx, built=built)
+    return Rollout(
+        old=old,
+        new=new,
+        cameras=tuple(rows),
+        campaigns=tuple(dated),
+        tx=tx,
+        built=sum(report.built for report in reports),
+        bugs=sum(report.bugs for report in reports),
+    )
+
+
+def _planned(
+    engine: Engine, camera: CameraRow, nights: tuple[str, str] | None, old: NamedRecipe
+) -> Iterator[Compared]:
+    """The campaigns of a camera, of which nothing has been built yet, or which are left alone.
+
+    Certified masks that no recipe makes of the frames that there are follow them.
+    """
+    campaigns = build.plan(engine, camera, nights=nights, exposures_s=None).campaigns
+    with reading(engine) as connection:
+        series = sorted(queries.series(connection, camera.camera_id).items())
+        states = {number: life.state_of(connection, camera, number) for number, _ in series}
+        for campaign in campaigns:
+            number, span = campaign.series.series_id, (campaign.first_night, campaign.last_night)
+            held = _holding(states[number], span)
+            why = _why_left_alone(connection, held) if old.is_current else ""
+            yield Compared(
+                camera=camera.name,
+                series_id=number,
+                series=str(campaign.series),
+                nights=span,
+                outcome=LEFT_ALONE if why else NOT_BUILT,
+                before=held[-1].id if held else None,
+                why=why,
+            )
+    for number, its_name in series:
+        own = [(c.first_night, c.last_night) for c in campaigns if c.series.series_id == number]
+        for mask in _holders(states[number]):
+            asked = nights is None or (mask.first_night <= nights[1] and nights[0] <= mask.last_night)
+            if asked and not any(_is_of(mask, span) for span in own):
+                yield Compared(
+                    camera=camera.name,
+                    series_id=number,
+                    series=str(its_name),
+                    nights=(mask.first_night, mask.last_night),
+                    outcome=LEFT_ALONE,
+                    before=mask.id,
+                    why="it was imported" if mask.rule == Rule.IMPORT else "its darks make no campaign",
+                )
+
+
+def _compared(engine: Engine, camera: CameraRow, one: Compared) -> Compared:
+    """A campaign whose masks by both recipes are there, but for its dates."""
+    assert one.before is not None
+    assert one.after is not None
+    if one.before == one.after:
+        return replace(one, outcome=SAME_MASK)
+    outcome, pixels = _pixels(engine, one.before, one.after)
+    with reading(engine) as connection:
+        before, after = (masks.find_mask(connection, mask_id) for mask_id in (one.before, one.after))
+        refusals = life.refusals(connection, camera, after)[1]
+        notes = tuple(_unlike(connection, before, after))
+    return replace(
+        one,
+        outcome=REFUSED if refusals else outcome,
+        why="; ".join(refusals),
+        pixels=pixels,
+        notes=notes,
+    )
+
+
+def one_by_one(
+    engine: Engine, act: Act, cameras: Sequence[CameraRow], wanted: Wanted, progress: Progress | None
+) -> FleetReport:
+    """Build what is wanted in this process, campaign after campaign."""
+    only = wanted.only or ()
+    report = FleetReport(cameras=[CameraTally(camera=camera.name) for camera in cameras])
+    for camera, tally in zip(cameras, report.cameras, strict=True):
+        plan = build.plan(engine, camera, nights=wanted.nights, exposures_s=wanted.exposures_s)
+        for campaign in plan.campaigns:
+            if name_of(campaign) not in only:
+                continue
+            tally.campaigns += 1
+            prefix = f"{report.campaigns} of {len(only)}: "
+            told = None if progress is None else partial(_numbered, progress, prefix)
+            try:
+                result = build.build_campaign(
+                    engine, act, campaign, camera, wanted.recipe, told, certify=wanted.certify
+                )
+            except HotpixError as error:
+                tally.failed.append(note(campaign, error))
+            else:
+                tally.got(campaign, result)
+    return report
 
 
 def _numbered(progress: Progress, prefix: str, label: str, done: int, total: int) -> None:
     progress(prefix + label, done, total)
 
 
-def _compare(
-    engine: Engine,
-    act: Act,
-    camera: CameraRow,
-    campaign: Campaign,
-    old: NamedRecipe,
-    new: NamedRecipe,
-    progress: Progress | None,
-) -> tuple[Compared, int]:
-    """A campaign under both recipes, but for its dates; and how many masks were built for that."""
-    series = campaign.series
-    nights = campaign.first_night, campaign.last_night
-    with reading(engine) as connection:
-        held = _holding(life.state_of(connection, camera, series.series_id), nights)
-        why = _why_left_alone(connection, held)
-    blank = Compared(
-        camera=camera.name,
-        series_id=series.series_id,
-        series=str(series),
-        nights=nights,
-        outcome=LEFT_ALONE,
-        before=held[-1].id if held else None,
-        why=why,
-    )
-    if old.is_current and why:
-        return blank, 0
-    made = 0
-
-    def mask_by(recipe: Recipe | None) -> int:
-        nonlocal made
-        result = build.build_campaign(engine, act, campaign, camera, recipe, progress, certify=False)
-        made += result.new
-        return result.mask_id
-
-    try:
-        before = held[-1].id if old.is_current else mask_by(old.recipe)
-        after = mask_by(new.recipe)
-    except HotpixError as error:
-        return replace(blank, outcome=NOT_BUILT, why=str(error)), made
-    compared = replace(blank, before=before, after=after, why="")
-    if before == after:
-        return replace(compared, outcome=SAME_MASK), made
-    outcome, pixels = _pixels(engine, before, after)
-    with reading(engine) as connection:
-        rows = [masks.find_mask(connection, mask_id) for mask_id in (before, after)]
-        refusals = life.refusals(connection, camera, rows[1])[1]
-        notes = tuple(_unlike(connection, *rows))
-    return replace(
-        compared,
-        outcome=REFUSED if refusals else outcome,
-        why="; ".join(refusals),
-        pixels=pixels,
-        notes=notes,
-    ), made
-
-
 def _pixels(engine: Engine, before: int, after: int) -> tuple[str, Pixels]:
     """Whether two masks of a campaign have the same flags, and what they mask."""
     import numpy as np
 
-    a, b = content.dq(engine, before), content.dq(engine, after)
-    then, now = (a & DQ.BAD.value) != 0, (b & DQ.BAD.value) != 0
-    common = int(np.count_nonzero(then & now))
-    flagged_before, flagged_after = int(np.count_nonzero(then)), int(np.count_nonzero(now))
-    return SAME_PIXELS if np.array_equal(a, b) else CHANGED, Pixels(
-        flagged_before=flagged_before,
-        flagged_after=flagged_after,
-        new=flagged_after - common,
-        vanished=flagged_before - common,
+    (shape, a, flags_a), (other, b, flags_b) = (content.flagged(engine, n) for n in (before, after))
+    then, now = a[(flags_a & DQ.BAD.value) != 0], b[(flags_b & DQ.BAD.value) != 0]
+    common = np.intersect1d(then, now, assume_unique=True).size if shape == other else 0
+    same = shape == other and np.array_equal(a, b) and np.array_equal(flags_a, flags_b)
+    return SAME_PIXELS if same else CHANGED, Pixels(
+        flagged_before=then.size,
+        flagged_after=now.size,
+        new=now.size - common,
+        vanished=then.size - common,
         common=common,
     )
 
@@ -264,6 +323,8 @@ def _pixels(engine: Engine, before: int, after: int) -> tuple[str, Pixels]:
 def _unlike(connection: Connection, before: MaskRow, after: MaskRow) -> Iterable[str]:
     if before.algorithm_version != after.algorithm_version:
         yield f"The algorithm's version differs too: {before.algorithm_version}, {after.algorithm_version}."
+    if (before.ny, before.nx) != (after.ny, after.nx):
+        yield f"The size differs too: {before.nx} x {before.ny} pixels, {after.nx} x {after.ny}."
     then, now = (set(queries.mask_inputs(connection, row.id)) for row in (before, after))
     if then and now and then != now:
         yield f"The frames differ too: {len(then - now)} went, {len(now - then)} came."
@@ -272,10 +333,14 @@ def _unlike(connection: Connection, before: MaskRow, after: MaskRow) -> Iterable
 # --- whose dates ------------------------------------------------------------------------
 
 
+def _holders(state: SeriesState) -> list[MaskRow]:
+    """The masks of a series that hold dates, in the order of time."""
+    return [state.masks[mask_id] for mask_id in dict.fromkeys(placed.mask_id for placed in state.placed)]
+
+
 def _holding(state: SeriesState, nights: tuple[str, str]) -> list[MaskRow]:
-    """The masks of a campaign's darks that hold dates, in the order of time."""
-    ids = dict.fromkeys(placed.mask_id for placed in state.placed)
-    return [row for row in map(state.masks.__getitem__, ids) if _is_of(row, nights)]
+    """Those among them that were made of a campaign's darks."""
+    return [mask for mask in _holders(state) if _is_of(mask, nights)]
 
 
 def _is_of(mask: MaskRow, nights: tuple[str, str]) -> bool:
@@ -294,34 +359,6 @@ def _why_left_alone(connection: Connection, held: Sequence[MaskRow]) -> str:
     return ""
 
 
-def _of_no_campaign(
-    engine: Engine, camera: CameraRow, campaigns: Sequence[Campaign], nights: tuple[str, str] | None
-) -> list[Compared]:
-    """The certified masks that no recipe makes of the frames that there are."""
-    found = []
-    with reading(engine) as connection:
-        for series_id, series in sorted(queries.series(connection, camera.camera_id).items()):
-            own = [(c.first_night, c.last_night) for c in campaigns if c.series.series_id == series_id]
-            state = life.state_of(connection, camera, series_id)
-            for mask_id in dict.fromkeys(placed.mask_id for placed in state.placed):
-                mask = state.masks[mask_id]
-                asked = nights is None or (mask.first_night <= nights[1] and nights[0] <= mask.last_night)
-                if not asked or any(_is_of(mask, span) for span in own):
-                    continue
-                found.append(
-                    Compared(
-                        camera=camera.name,
-                        series_id=series_id,
-                        series=str(series),
-                        nights=(mask.first_night, mask.last_night),
-                        outcome=LEFT_ALONE,
-                        before=mask_id,
-                        why="it was imported" if mask.rule == Rule.IMPORT else "its darks make no campaign",
-                    )
-                )
-    return found
-
-
 def _with_dates(
     connection: Connection, camera: CameraRow, campaigns: Sequence[Compared], old: NamedRecipe
 ) -> list[Compared]:
@@ -331,15 +368,30 @@ def _with_dates(
     dated = []
     for one in own:
         state = states[one.series_id]
+        if one.outcome not in _DECIDED:
+            dated.append(one)
+            continue
+        holders = _holding(state, one.nights)
+        if old.is_current and (moved := _moved(connection, one, holders)) is not None:
+            dated.append(moved)
+            continue
         handovers = _handovers(connection, camera, state, [one], old)
         changes = life.told(timeline.hand_over(state.placed, handovers).changes)
         notes = one.notes
-        if one.outcome in (CHANGED, SAME_PIXELS, REFUSED) and not changes:
-            holders = [row.id for row in _holding(state, one.nights)]
-            named = " and ".join(f"mask {number}" for number in holders) or "no mask"
+        if not changes:
+            named = " and ".join(f"mask {row.id}" for row in holders) or "no mask"
             notes = (*notes, f"Mask {one.before} holds no dates; {named} of this campaign does.")
         dated.append(replace(one, dates=changes, notes=notes))
     return dated
+
+
+def _moved(connection: Connection, one: Compared, holders: Sequence[MaskRow]) -> Compared | None:
+    """What becomes of a campaign whose dates have gone to another mask while masks were built."""
+    if why := _why_left_alone(connection, holders):
+        return replace(one, outcome=LEFT_ALONE, after=None, why=why, pixels=None, notes=())
+    if holders[-1].id != one.before:
+        return replace(one, outcome=NOT_BUILT, after=None, why=_MOVED, pixels=None, notes=())
+    return None
 
 
 def _handovers(
@@ -352,7 +404,7 @@ def _handovers(
     """Which masks of a series hold from now on what others hold, each within the epoch of its own darks."""
     found: dict[tuple[int, int], Handover] = {}
     for one in campaigns:
-        if one.after is None or one.outcome not in (CHANGED, SAME_PIXELS, REFUSED):
+        if one.after is None or one.outcome not in _DECIDED:
             continue
         anchor_us = life.anchors_of(connection, camera, [state.masks[one.after]])[one.after]
         epoch = timeline.epoch_of(anchor_us, state.events_us)
@@ -397,7 +449,7 @@ def roll_out(
     Conflict
         A series has moved since the two were compared, or since `expect`.
     """
-    outcomes = (CHANGED, SAME_PIXELS, REFUSED) if force else (CHANGED, SAME_PIXELS)
+    outcomes = _DECIDED if force else (CHANGED, SAME_PIXELS)
     chosen = [one for one in rollout.of(*outcomes) if one.dates]
     done: dict[tuple[int, tuple[str, str]], Compared] = {}
     cameras = {row.name: row for row in queries.cameras(connection)}
@@ -413,101 +465,3 @@ def roll_out(
         one if (one.series_id, one.nights) in done else replace(one, dates=()) for one in rollout.campaigns
     ]
     return replace(rollout, campaigns=tuple(campaigns), rolled_out_tx=tx if done else None)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Kept:
-    """Dates that stay where the rollout put them, since the mask of before has been withdrawn."""
-
-    valid_from: str
-    valid_to: str | None
-    mask_id: int
-    instead_of: int
-    status: str
-    """of the mask of before: revoked or decertified"""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rollback:
-    """What a rollout had changed, and is changed back."""
-
-    rollout_tx: int
-    tx: int
-    changes: tuple[MaskChange, ...]
-    kept: tuple[Kept, ...]
-
-    def as_dict(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
-
-
-def roll_back(connection: Connection, rollout_tx: int, tx: int, *, expect: int | None) -> Rollback:
-    """Give the dates that a rollout gave away back to those who held them, as far as its masks hold them.
-
-    Raises
-    ------
-    UsageError
-        That transaction is no rollout.
-    Conflict
-        Its masks hold nothing any more that could be given back, or a series has moved since `expect`.
-    """
-    acts = queries.transactions(connection, numbers=[rollout_tx]) if 0 < rollout_tx < tx else []
-    if not acts or acts[0].action != ACT:
-        raise UsageError(
-            f"Transaction {rollout_tx} is no rollout.", next_step="`hotpix-registry log` lists the acts."
-        )
-    rows = queries.assignments_of(connection, rollout_tx)
-    series = queries.series(connection)
-    cameras = {row.name: row for row in queries.cameras(connection)}
-    changes: list[MaskChange] = []
-    kept: list[Kept] = []
-    for series_id in sorted({row.series_id for row in rows}):
-        camera = cameras[series[series_id].camera]
-        if expect is not None:
-            life.check_unmoved(connection, camera, series_id, expect, tx)
-        own = [row for row in rows if row.series_id == series_id]
-        back, stays = _back(connection, camera, series_id, own, rollout_tx)
-        state = life.state_of(connection, camera, series_id)
-        changes += life.settle(connection, series_id, timeline.hand_over(state.placed, back), tx)
-        kept += stays
-    if not changes:
-        raise Conflict(
-            f"The masks of rollout {rollout_tx} hold no dates any more that could be given back.",
-            next_step="`hotpix-registry history` shows who took them.",
-        )
-    return Rollback(rollout_tx=rollout_tx, tx=tx, changes=tuple(changes), kept=tuple(kept))
-
-
-def _back(
-    connection: Connection,
-    camera: CameraRow,
-    series_id: int,
-    rows: Sequence[Assignment],
-    rollout_tx: int,
-) -> tuple[list[Handover], list[Kept]]:
-    state = life.state_of(connection, camera, series_id)
-    before = [row for row in rows if row.closed_tx == rollout_tx]
-    givers = [state.masks[mask_id] for mask_id in {row.mask_id for row in before}]
-    status = masks.statuses(connection, givers)
-    anchors = life.anchors_of(connection, camera, givers)
-    back: list[Handover] = []
-    kept: list[Kept] = []
-    for now in (row for row in rows if row.opened_tx == rollout_tx):
-        for was in before:
-            epoch = timeline.epoch_of(anchors[was.mask_id], state.events_us)
-            own = timeline.intersection(was.validity, epoch)
-            piece = None if own is None else timeline.intersection(now.validity, own)
-            if piece is None or was.mask_id == now.mask_id:
-                continue
-            if status[was.mask_id] not in ("revoked", "decertified"):
-                back.append(Handover(now.mask_id, was.mask_id, piece))
-                continue
-            kept.append(
-                Kept(
-                    valid_from=iso(piece.start_us) or "",
-                    valid_to=iso(piece.end_us),
-                    mask_id=now.mask_id,
-                    instead_of=was.mask_id,
-                    status=status[was.mask_id],
-                )
-            )
-    return back, kept

@@ -11,7 +11,9 @@ from hotpix_registry.errors import UsageError
 from hotpix_registry.registry.facade.opened import Opened, named_camera
 
 if TYPE_CHECKING:
-    from hotpix_registry.registry.rollout import Rollback, Rollout
+    from hotpix_registry.registry.rollback import Rollback
+    from hotpix_registry.registry.rollout import Rollout
+    from hotpix_registry.registry.tallies import FleetReport
 
 Progress = Callable[[str, int, int], None]
 
@@ -27,11 +29,15 @@ class RolloutMethods(Opened):
         cameras: Sequence[str] | None = None,
         nights: tuple[str, str] | None = None,
         files: bool = True,
+        jobs: int | None = None,
+        scheduler: str | None = None,
         progress: Progress | None = None,
+        fleet_progress: Callable[[FleetReport], None] | None = None,
     ) -> Rollout:
         """Build candidates by a new recipe beside the masks of an old one, and say what differs.
 
         What was built before is found again, so that an interrupted comparison goes on. Nothing is certified.
+        Without `jobs` and `scheduler` one campaign after the other is built in this process.
 
         Parameters
         ----------
@@ -43,16 +49,21 @@ class RolloutMethods(Opened):
             None is all of them
         files
             whether a recipe may be a file
+        jobs, scheduler
+            as `build_all` takes them: so many processes, or a dask scheduler whose workers compute
         progress
             called with the campaign's place and name, steps done and steps in all
+        fleet_progress
+            called in its place with the report so far, where there are jobs or a scheduler
 
         Raises
         ------
-        UsageError, UnknownCamera
+        UsageError, UnknownCamera, SchedulerUnreachable, UnfitWorkers, DatabaseUnavailable
             What is wrong with a campaign stands in its own result.
         """
-        from hotpix_registry.registry import rollout
+        from hotpix_registry.registry import fleet, rollout
         from hotpix_registry.registry.recipes import named_recipe
+        from hotpix_registry.work import work
 
         self._refuse_mirror()
         recipes = named_recipe(old, files=files), named_recipe(new, files=files)
@@ -61,7 +72,23 @@ class RolloutMethods(Opened):
             if cameras is not None:
                 wanted = {named_camera(connection, name).camera_id for name in cameras}
                 rows = [row for row in rows if row.camera_id in wanted]
-        return rollout.compare(self._engine, self._act(), rows, *recipes, nights=nights, progress=progress)
+        engine, act = self._engine, self._act()
+        if jobs is None and scheduler is None:
+            return rollout.compare(
+                engine,
+                rows,
+                *recipes,
+                nights=nights,
+                make=lambda wanted: rollout.one_by_one(engine, act, rows, wanted, progress),
+            )
+        with work(jobs=jobs, scheduler=scheduler) as workers:
+            return rollout.compare(
+                engine,
+                rows,
+                *recipes,
+                nights=nights,
+                make=lambda wanted: fleet.build_all(engine, act, rows, wanted, workers, fleet_progress),
+            )
 
     def roll_out(
         self,
@@ -75,7 +102,10 @@ class RolloutMethods(Opened):
         partial: bool = False,
         files: bool = True,
         reason: str,
+        jobs: int | None = None,
+        scheduler: str | None = None,
         progress: Progress | None = None,
+        fleet_progress: Callable[[FleetReport], None] | None = None,
     ) -> Rollout:
         """Compare as `compare_recipes` does, and certify the new masks in one transaction.
 
@@ -102,7 +132,15 @@ class RolloutMethods(Opened):
         if not reason.strip():
             raise UsageError("A rollout needs a reason.", next_step="Give it with --reason.")
         compared = self.compare_recipes(
-            old, new, cameras=cameras, nights=nights, files=files, progress=progress
+            old,
+            new,
+            cameras=cameras,
+            nights=nights,
+            files=files,
+            jobs=jobs,
+            scheduler=scheduler,
+            progress=progress,
+            fleet_progress=fleet_progress,
         )
         rollout.check_whole(compared, force=force, partial=partial)
         with self._writing(rollout.ACT, reason) as (connection, tx):
@@ -124,7 +162,7 @@ class RolloutMethods(Opened):
         Conflict
             Its masks hold no such date any more, or a series has moved since `expect`.
         """
-        from hotpix_registry.registry import rollout
+        from hotpix_registry.registry import rollback
 
         with self._writing("rollback", reason) as (connection, tx):
-            return rollout.roll_back(connection, rollout_tx, tx, expect=expect)
+            return rollback.roll_back(connection, rollout_tx, tx, expect=expect)
