@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from starlette.testclient import TestClient
 
 from hotpix_registry import Client
 from hotpix_registry.catalogue import copying, schema
@@ -30,9 +31,13 @@ from hotpix_registry.errors import (
     NotAdmitted,
     SchemaError,
     ServerUnreachable,
+    UnknownId,
     UsageError,
 )
 from hotpix_registry.registry import Registry, freshness, mirror, portability
+from hotpix_registry.registry.facade.opened import act as act_of_user
+from hotpix_registry.web.app import create_app
+from hotpix_registry.web.state import ServerSettings
 from tests.client.conftest import speaking
 from tests.lines import Line
 from tests.mirrors import is_as_its_source_was, looking_at, newest, rows
@@ -41,6 +46,7 @@ from tests.small_camera import write_campaign, write_frame
 from tests.story import CAMERA, import_pixels
 from tests.test_portability import damage, mark_of, tallies
 from tests.told import Story
+from tests.web.conftest import bearing
 
 LIMIT = Recipe(rule=Rule.LIMIT, limit_e_per_s=4.0)
 NIGHTS = ("2020-12-24", "2021-03-04", "2021-06-04", "2022-03-05", "2024-01-01")
@@ -393,7 +399,7 @@ def test_only_a_mirror_is_synced_into(source: str, tmp_path: Path, postgresql_ur
     with pytest.raises(UsageError, match="A mirror is an SQLite file"):
         mirror.sync(source, parse_url(postgresql_url))
     with pytest.raises(UsageError, match="is no mirror"):
-        mirror.detach(parse_url(str(own)))
+        mirror.detach(parse_url(str(own)), act_of_user())
 
 
 def test_a_part_of_a_registry_and_a_mirror_of_itself_are_refused(
@@ -466,7 +472,6 @@ def test_a_mirror_refuses_every_act_of_its_own(source: str, copy: Path, tmp_path
             lambda: mirrored.exclude(["1"], reason="dew"),
             lambda: mirrored.build(CAMERA),
             lambda: mirrored.ingest([write_frame(tmp_path / "new.fits")]),
-            lambda: mirrored.create_token("dome", [Scope.READ]),
             lambda: mirrored.create_release("own"),
         ):
             with pytest.raises(Conflict, match="is a mirror, which takes no writes of its own"):
@@ -488,13 +493,67 @@ def test_a_detached_mirror_goes_on_under_a_name_of_its_own(source: str, copy: Pa
     with Registry(source) as registry:
         receipt = registry.mask(CAMERA, "2021-03-04").answer.receipt
         registry_id = registry.state()[0]
-    own_id = mirror.detach(parse_url(str(copy)))
+    own_id = mirror.detach(parse_url(str(copy)), act_of_user())
     with Registry(str(copy)) as own:
         own.exclude(["1"], reason="dew")
         assert own.state()[0] == own_id != registry_id
         assert own.replay(receipt).answer.receipt == receipt
     with pytest.raises(UsageError, match="is no mirror"):
         sync(source, copy)
+
+
+def test_tokens_of_a_mirror_are_its_own_and_only_read(source: str, copy: Path) -> None:
+    sync(source, copy)
+    before = tallies(copy)
+    with Registry(str(copy)) as mirrored:
+        assert mirrored.tokens() == []
+        with pytest.raises(UsageError, match="whose tokens may read and nothing else"):
+            mirrored.create_token("dome", [Scope.READ, Scope.BUILD])
+        with pytest.raises(UnknownId, match="no token dome"):
+            mirrored.revoke_token("dome", reason="left")
+        settings = ServerSettings(database=str(copy), read_needs_token=True)
+        with TestClient(create_app(settings)) as client:
+            secret = mirrored.create_token("dome", [Scope.READ]).secret
+            other = mirrored.create_token("guest", [Scope.READ]).secret
+            assert client.get("/v1/masks").status_code == 401
+            assert client.get("/v1/masks", headers=bearing(secret)).status_code == 200
+            mirrored.revoke_token("guest", reason="left")
+            assert client.get("/v1/masks", headers=bearing(other)).status_code == 401
+            refused = client.post("/v1/releases", headers=bearing(secret), json={"name": "x"})
+            assert refused.json()["code"] == "forbidden"
+    assert tallies(copy) == before
+    assert sync(source, copy).transactions == 0
+    mirror.detach(parse_url(str(copy)), act_of_user())
+    with Registry(str(copy)) as own:
+        assert own.admit(secret, Scope.READ).name == "dome"
+        assert [token.name for token in own.tokens()] == ["dome"]
+        assert own.verify().findings == []
+    assert not list(copy.parent.glob("*.tokens*"))
+
+
+def test_each_answer_of_a_mirrors_service_says_how_old_its_copy_is(source: str, copy: Path) -> None:
+    sync(source, copy)
+    known = freshness.read(copy)
+    assert known is not None
+    lists = ("/v1/masks", "/v1/frames", "/v1/cameras", f"/v1/cameras/{CAMERA}/mask?date=2021-03-04")
+    pages = ("/", f"/cameras/{CAMERA}", "/masks/1", "/frames", "/jobs")
+    when = f"mirror of {known.source}, brought up to date {known.at[:10]} {known.at[11:16]} UTC"
+    with TestClient(create_app(ServerSettings(database=str(copy)))) as client:
+        for path in (*lists, *pages):
+            got = client.get(path)
+            assert got.headers["x-hotpix-synced"] == known.at, path
+            assert "x-hotpix-warning" not in got.headers
+            assert (when in got.text) == (path in pages)
+        tag = client.get("/masks/1").headers["etag"]
+        assert client.get("/masks/1", headers={"If-None-Match": tag}).status_code == 304
+        freshness.write(copy, replace(known, at_us=known.at_us - 7_300_000_000))
+        for path in (*lists, *pages):
+            warning = client.get(path).headers["x-hotpix-warning"]
+            assert warning.startswith(f"This mirror of {known.source} was last brought up to date at ")
+            assert path in lists or warning[:40] in client.get(path).text
+        assert client.get("/masks/1", headers={"If-None-Match": tag}).status_code == 200
+    with TestClient(create_app(ServerSettings(database=source))) as client:
+        assert "x-hotpix-synced" not in client.get("/v1/masks").headers
 
 
 def test_the_age_of_a_mirror_is_in_its_answers(source: str, copy: Path) -> None:

@@ -50,12 +50,13 @@ def sync(
     """
     from hotpix_registry.catalogue.engine import parse_url
     from hotpix_registry.registry import mirror
+    from hotpix_registry.registry.facade.opened import act
 
     url = parse_url(settings.database_url(database))
     if detach:
         if source is not None or warn_after is not None:
             raise UsageError("--detach goes with --database alone.", next_step="Leave out the rest.")
-        new_id = mirror.detach(url)
+        new_id = mirror.detach(url, act())
         say(f"{url.database} is a registry of its own from now on, {new_id}.")
         return
     if source is None:

@@ -42,6 +42,8 @@ class Reply(NamedTuple):
     status: int
     etag: str | None
     content: bytes
+    warning: str | None = None
+    """that it is a mirror, and older than it may be"""
 
 
 class Server:
@@ -121,7 +123,8 @@ class Server:
         if reply.status >= 400:
             raise self._refusal(reply)
         self._down_until = 0.0
-        return Reply(reply.status, reply.headers.get("ETag"), reply.data)
+        sent = reply.headers
+        return Reply(reply.status, sent.get("ETag"), reply.data, sent.get("X-Hotpix-Warning"))
 
     @property
     def _pool(self) -> PoolManager:

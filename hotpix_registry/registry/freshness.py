@@ -25,6 +25,11 @@ class Freshness:
     """when the source was asked for what is new, and said that this is all"""
     warn_after_h: float
 
+    @property
+    def at(self) -> str:
+        """That instant, to the second."""
+        return iso(self.at_us // 1_000_000 * 1_000_000) or ""
+
 
 def read(database: Path) -> Freshness | None:
     """What is known; None where nothing is, or what is there cannot be read."""
@@ -63,9 +68,8 @@ def lag(database: Path) -> str | None:
     age_us = time.time_ns() // 1000 - known.at_us
     if age_us <= known.warn_after_h * _US_PER_H:
         return None
-    at = iso(known.at_us // 1_000_000 * 1_000_000)
     return (
-        f"This mirror of {known.source} was last brought up to date at {at}, "
+        f"This mirror of {known.source} was last brought up to date at {known.at}, "
         f"over {known.warn_after_h:g} h ago."
     )
 

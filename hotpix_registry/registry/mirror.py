@@ -23,6 +23,7 @@ from hotpix_registry.catalogue import changes, failures, queries, schema
 from hotpix_registry.catalogue import engine as databases
 from hotpix_registry.catalogue.changes import Page, Record
 from hotpix_registry.catalogue.engine import following, reading, writing
+from hotpix_registry.catalogue.queries import Act
 from hotpix_registry.client.server import Server
 from hotpix_registry.domain import iso
 from hotpix_registry.errors import (
@@ -34,7 +35,7 @@ from hotpix_registry.errors import (
     UsageError,
 )
 from hotpix_registry.files import make_folder, storage_error, sweep, whole_database, write_atomic
-from hotpix_registry.registry import freshness, portability
+from hotpix_registry.registry import freshness, own_tokens, portability
 from hotpix_registry.registry.freshness import Freshness
 
 PATH = "/v1/changes"
@@ -137,8 +138,10 @@ def sync(
     )
 
 
-def detach(url: URL) -> str:
+def detach(url: URL, act: Act) -> str:
     """Let a mirror be a registry of its own, from its next transaction on; its new id.
+
+    The tokens of its own service become tokens of the registry.
 
     Raises
     ------
@@ -146,12 +149,18 @@ def detach(url: URL) -> str:
         It is no mirror.
     """
     engine = databases.open_database(url, create=False)
+    path = Path(str(url.database)).absolute()
     try:
         with following(engine) as connection:
             new_id = databases.become_own(connection)
+            if tokens := own_tokens.in_force(path):
+                now_us = time.time_ns() // 1000
+                tx = queries.open_transaction(connection, act, "create token", now_us=now_us)
+                for row in tokens:
+                    queries.add_token(connection, row.name, row.sha256, row.scopes, row.expires_us, tx)
     finally:
         engine.dispose()
-    path = Path(str(url.database)).absolute()
+    own_tokens.forget(path)
     freshness.forget(path)
     _Incoming(path).clear()
     return str(new_id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from hotpix_registry.registry.compare import Affected
     from hotpix_registry.registry.identify import Identification
     from hotpix_registry.registry.science_frames import ScienceFrame
+
+log = logging.getLogger(__name__)
 
 _ROUTES = {
     "ingest": "POST /v1/frames",
@@ -69,6 +72,7 @@ class RemoteRegistry(Registry):
     def __init__(self, url: str, *, client: Client | None = None) -> None:
         self._client = client or Client(url)
         self._digests: dict[int, str] = {}
+        self._warned_of = ""
 
     @property
     def _engine(self) -> NoReturn:  # type: ignore[override]
@@ -87,6 +91,9 @@ class RemoteRegistry(Registry):
         if self._client.offline:
             raise ServerUnreachable(f"{self} is not to be asked (offline).", next_step="Ask it later.")
         reply = self._client.server.post(f"{protocol.PATH}/{method}", protocol.request_of(arguments))
+        if reply.warning is not None and reply.warning != self._warned_of:
+            self._warned_of = reply.warning
+            log.warning("Warning: %s", reply.warning)
         try:
             return protocol.value_of(method, reply.content)
         except ValueError:

@@ -37,7 +37,7 @@ from hotpix_registry.web import (
 from hotpix_registry.web.protection import Counts, HeadAsGet, Protection
 from hotpix_registry.web.routes import Shortcut
 from hotpix_registry.web.schemas import PROBLEMS, Problem
-from hotpix_registry.web.state import HeardOf, ServerSettings, Service
+from hotpix_registry.web.state import CopyOf, HeardOf, ServerSettings, Service
 
 ENVIRONMENT = "HOTPIX_SERVER_SETTINGS"
 """how a parent process hands its settings to those that serve"""
@@ -87,6 +87,7 @@ def create_app(settings: ServerSettings | None = None) -> FastAPI:
     app.mount("/static", pages.static_files, name="static")
     app.add_middleware(HeadAsGet)
     app.add_middleware(Shortcut, routes=answers.often)
+    app.add_middleware(CopyOf)
     if settings.read_database is not None:
         app.add_middleware(HeardOf)
     app.add_middleware(
@@ -124,6 +125,7 @@ def _lifespan(settings: ServerSettings, counts: Counts) -> Lifespan[FastAPI]:
             statement_s=settings.statement_timeout_s,
         ) as registry:
             app.state.service = Service(settings=settings, registry=registry, counts=counts)
+            registry.lag()  # whether it is a mirror is looked up here, once
             arrivals.sweep(app.state.service.uploads)
             ending = asyncio.Event()
             supervision = asyncio.create_task(runner.supervise(app.state.service, ending))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from fastapi import Depends, Request
 from starlette.datastructures import Headers
 from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hotpix_registry.catalogue.replicas import heard_of
 from hotpix_registry.registry.facade.jobs import HEARTBEAT_S
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from hotpix_registry.registry import Registry
 
 
+SYNCED, WARNING = "X-Hotpix-Synced", "X-Hotpix-Warning"
+"""headers of a mirror's answers"""
 ENDING = "hotpix.ending"
 """in the scope of a request that is in work while the service ends"""
 
@@ -94,6 +96,32 @@ class HeardOf:
         if scope["type"] == "http" and (known := Headers(scope=scope).get("if-none-match")):
             heard_of.set(max(map(int, _TAG.findall(known)), default=0))
         await self._app(scope, receive, send)
+
+
+class CopyOf:
+    """Says in each answer of a mirror when it was brought up to date, and whether that is too long ago."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        registry: Registry = scope["app"].state.service.registry
+        known, lag = registry.freshness(), registry.lag()
+        told = {
+            SYNCED: None if known is None else known.at,
+            WARNING: None if lag is None else lag.encode("ascii", "backslashreplace").decode(),
+        }
+        also = [(name.lower().encode(), value.encode()) for name, value in told.items() if value is not None]
+
+        async def telling(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], *also]
+            await send(message)
+
+        await self._app(scope, receive, telling if also else send)
 
 
 _TAG = re.compile(r'"[0-9a-f]{8}-(\d{1,15})[-"]')

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tests.cli.conftest import Hotpix
@@ -56,6 +58,10 @@ def test_a_mirror_that_is_too_old_warns_in_each_command(mirrored: Hotpix, stocke
     asked = mirrored("mask", "--camera", CAMERA, "--date", "2021-03-04").ended_with(0)
     assert asked.err.count(warning) == 1
     assert asked.out.endswith(".fits\n")
+    with serving(str(mirrored.database)) as url:
+        far = replace(mirrored, database=None, settings={"HOTPIX_SERVER_URL": url})
+        for command in (("masks",), ("frames",), LOOK_UP):
+            assert far(*command).ended_with(0).err.count(f"Warning: {warning}") == 1
 
 
 def test_a_mirror_refuses_to_be_written_to_until_it_is_detached(mirrored: Hotpix) -> None:
@@ -64,10 +70,12 @@ def test_a_mirror_refuses_to_be_written_to_until_it_is_detached(mirrored: Hotpix
         ("ingest", "."),
         ("build", "--camera", CAMERA),
         ("revoke", "1", "--reason", "streaks"),
-        ("token", "create", "dome", "--scope", "read"),
     ):
         mirrored(*command).refused(1, "is a mirror, which takes no writes of its own", "sync --detach")
+    mirrored("token", "create", "dome", "--scope", "admin").refused(2, "may read and nothing else")
+    mirrored("token", "create", "dome", "--scope", "read").ended_with(0, "Token dome may read")
     mirrored("sync", "--detach").ended_with(0, "is a registry of its own from now on")
+    assert "dome" in mirrored("token", "list").out
     mirrored("frames", "exclude", "1", "--reason", "dew").ended_with(0)
 
 

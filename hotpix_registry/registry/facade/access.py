@@ -9,7 +9,10 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
+from pathlib import Path
 from typing import Any
+
+from sqlalchemy.engine import Engine
 
 from hotpix_registry.catalogue import queries
 from hotpix_registry.catalogue.engine import reading
@@ -83,7 +86,7 @@ class AccessMethods(Opened):
         if expires_us is not None and expires_us <= now_us():
             raise UsageError(f"A token that expires at {expires} is expired.", next_step="Name a later date.")
         secret = _PREFIX + secrets.token_urlsafe(_SECRET_BYTES)
-        with self._writing("create token") as (connection, tx):
+        with self._writing("create token", to=self._of_tokens(wanted)) as (connection, tx):
             if any(row.revoked_us is None for row in queries.tokens(connection, name=name)):
                 raise UsageError(
                     f"There is a token {name} already.",
@@ -95,8 +98,7 @@ class AccessMethods(Opened):
 
     def tokens(self) -> list[Token]:
         """All tokens that were ever made, oldest first."""
-        with reading(self._engine) as connection:
-            return [_token(row) for row in queries.tokens(connection)]
+        return list(map(_token, self._token_rows()))
 
     def revoke_token(self, name_or_id: str, *, reason: str) -> Token:
         """Refuse a token from now on, for ever.
@@ -106,17 +108,20 @@ class AccessMethods(Opened):
         UnknownId
             There is no such token, or it is revoked already.
         """
-        with self._writing("revoke token", reason) as (connection, tx):
+        unknown = UnknownId(
+            f"There is no token {name_or_id} that could be revoked.",
+            next_step="`hotpix-registry token list` lists them.",
+        )
+        if (kept := self._of_tokens()) is None:
+            raise unknown
+        with self._writing("revoke token", reason, to=kept) as (connection, tx):
             found = [
                 row
                 for row in queries.tokens(connection)
                 if row.revoked_us is None and name_or_id in (row.name, str(row.id))
             ]
             if not found:
-                raise UnknownId(
-                    f"There is no token {name_or_id} that could be revoked.",
-                    next_step="`hotpix-registry token list` lists them.",
-                )
+                raise unknown
             queries.close_token(connection, found[0].id, tx)
             return next(_token(row) for row in queries.tokens(connection) if row.id == found[0].id)
 
@@ -131,9 +136,8 @@ class AccessMethods(Opened):
             It has other scopes.
         """
         sha256 = _digest(secret)
-        with reading(self._engine) as connection:
-            # the look-up is by digest, so that how long it takes tells nothing of a secret
-            rows = [row for row in queries.tokens(connection, sha256=sha256) if _same(row.sha256, sha256)]
+        # the look-up is by digest, so that how long it takes tells nothing of a secret
+        rows = [row for row in self._token_rows(sha256=sha256) if _same(row.sha256, sha256)]
         if not rows:
             raise NotAdmitted("This token is not known here.", next_step="Ask the registry's keeper for one.")
         token = _token(rows[0])
@@ -148,6 +152,34 @@ class AccessMethods(Opened):
                 next_step="Ask the registry's keeper for another token.",
             )
         return token
+
+    def _token_rows(self, *, sha256: str | None = None) -> list[TokenRow]:
+        if (kept := self._of_tokens()) is None:
+            return []
+        with reading(kept) as connection:
+            return queries.tokens(connection, sha256=sha256)
+
+    def _of_tokens(self, made_for: Sequence[Scope] = ()) -> Engine | None:
+        """The database that holds them; None where a mirror has none, and none is made.
+
+        Raises
+        ------
+        UsageError
+            One that is made for a mirror allows more than to read.
+        """
+        if not self._is_mirror:
+            return self._engine
+        if set(made_for) - {Scope.READ}:
+            raise UsageError(
+                f"{self} is a mirror, whose tokens may read and nothing else.",
+                next_step="Say --scope read alone, or make the token at the source.",
+            )
+        if self._own_tokens is None:
+            from hotpix_registry.registry import own_tokens
+
+            database = Path(str(self._engine.url.database))
+            self._own_tokens = own_tokens.opened(database, create=bool(made_for))
+        return self._own_tokens
 
 
 def _digest(secret: str) -> str:

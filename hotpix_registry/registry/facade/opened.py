@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from sqlalchemy.engine import Connection, Engine
 
@@ -25,6 +25,9 @@ from hotpix_registry.catalogue.replicas import Replicated, retried
 from hotpix_registry.errors import HotpixError
 from hotpix_registry.registry.frames import camera_named
 from hotpix_registry.registry.view import Memory, Remembered, Unremembered, View
+
+if TYPE_CHECKING:
+    from hotpix_registry.registry.freshness import Freshness
 
 T = TypeVar("T")
 
@@ -57,6 +60,7 @@ class Opened:
         both = self._replicated
         self._replica_prompt = None if both is None else self._prompt_of(both.replica)
         self._on_behalf_of: Act | None = None
+        self._own_tokens: Engine | None = None
 
     @staticmethod
     def _prompt_of(engine: Engine) -> Prompt:
@@ -83,6 +87,8 @@ class Opened:
 
     def close(self) -> None:
         self._prompt.close()
+        if self._own_tokens is not None:
+            self._own_tokens.dispose()
         if self._replicated is not None and self._replica_prompt is not None:
             self._replica_prompt.close()
             self._replicated.close()
@@ -114,6 +120,14 @@ class Opened:
 
         return freshness.lag(Path(str(self._engine.url.database)))
 
+    def freshness(self) -> Freshness | None:
+        """When and of what this mirror was last brought up to date; None: it is not known, or no mirror."""
+        if not self._is_mirror:
+            return None
+        from hotpix_registry.registry import freshness
+
+        return freshness.read(Path(str(self._engine.url.database)))
+
     @cached_property
     def _is_mirror(self) -> bool:
         if self._engine.dialect.name != "sqlite":
@@ -127,8 +141,10 @@ class Opened:
             databases.refuse_mirror(connection)
 
     @contextmanager
-    def _writing(self, action: str, reason: str | None = None) -> Iterator[tuple[Connection, int]]:
-        with writing(self._engine) as connection:
+    def _writing(
+        self, action: str, reason: str | None = None, *, to: Engine | None = None
+    ) -> Iterator[tuple[Connection, int]]:
+        with writing(to or self._engine) as connection:
             yield (
                 connection,
                 queries.open_transaction(connection, self._act(), action, now_us=now_us(), reason=reason),

@@ -12,6 +12,7 @@ from hotpix_registry.catalogue.queries import JobEvent
 from hotpix_registry.registry import Registry
 from hotpix_registry.registry.jobs import FINISHED
 from hotpix_registry.web.jobs import JobId
+from hotpix_registry.web.pages.showing import age_of
 from hotpix_registry.web.rendering import page
 from hotpix_registry.web.state import TheService
 
@@ -29,6 +30,7 @@ def jobs(service: TheService, before: Annotated[int | None, Query(ge=1, lt=2**31
     return page(
         "jobs.html",
         state=registry.state(),
+        **age_of(registry),
         jobs=rows,
         first=before is not None,
         after=rows[-1].job_id if len(found) > _ROWS else None,
@@ -43,6 +45,7 @@ def job(service: TheService, job_id: JobId) -> Response:
     return page(
         "job.html",
         state=registry.state(),
+        **age_of(registry),
         job=found,
         finished=found.state in FINISHED,
         events=list(_steps(registry, job_id)),
