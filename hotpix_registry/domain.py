@@ -15,6 +15,9 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any, Protocol
 
+ALGORITHM_VERSION = "4"
+"""of what makes flags of darks: raised whenever the same darks and recipe may give others"""
+
 US_PER_S = 1_000_000
 US_PER_DAY = 86_400 * US_PER_S
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

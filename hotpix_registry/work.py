@@ -11,12 +11,13 @@ import os
 import queue
 import re
 import signal
+import socket
 import sys
 import threading
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -30,6 +31,7 @@ from typing import Any, Protocol
 from uuid import uuid4
 
 from hotpix_registry import __version__
+from hotpix_registry.domain import ALGORITHM_VERSION
 from hotpix_registry.errors import HotpixError, SchedulerUnreachable, UnfitWorkers, UsageError, WorkerLost
 
 log = logging.getLogger(__name__)
@@ -275,9 +277,14 @@ def dask_workers(address: str) -> Iterator[Work]:
 
 
 def about_this_process() -> dict[str, str]:
-    """What must agree between coordinator and workers."""
+    """What must agree between coordinator and workers: how tasks are sent, and what masks they make."""
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
-    return {"hotpix-registry": __version__, "python": python, "distributed": version("distributed")}
+    return {
+        "hotpix-registry": __version__,
+        "algorithm": ALGORITHM_VERSION,
+        "python": python,
+        "distributed": version("distributed"),
+    }
 
 
 def _check_versions(client: Any) -> None:
@@ -301,14 +308,40 @@ def _check_versions(client: Any) -> None:
                 next_step=f"Install hotpix-registry {__version__} with its extra dask there.",
             )
         if theirs != ours:
-            names = [name for name in ours if theirs[name] != ours[name]]
-            has = ", ".join(f"{name} {theirs[name]}" for name in names)
-            wanted = ", ".join(f"{name} {ours[name]}" for name in names)
-            raise UnfitWorkers(
-                f"{who} has {has}; here is {wanted}.", next_step="Install the same versions there."
-            )
+            raise _unfit(who, theirs, ours)
     if not told:
         log.warning("No worker has joined the scheduler yet; work begins when one does (`dask worker`).")
+
+
+def _unfit(who: str, theirs: Mapping[str, str], ours: Mapping[str, str]) -> UnfitWorkers:
+    names = [name for name in ours if theirs.get(name) != ours[name]]
+    has = ", ".join(f"{name} {theirs.get(name, 'unknown')}" for name in names)
+    wanted = ", ".join(f"{name} {ours[name]}" for name in names)
+    return UnfitWorkers(
+        f"{who} has {has}; the command has {wanted}.", next_step="Install the same versions there."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Order:
+    task: Task
+    argument: Any
+    versions: dict[str, str]
+    """of who asks"""
+
+
+def do(order: _Order) -> Any:
+    """Do a task on a worker, which may have joined after all others were looked at.
+
+    Raises
+    ------
+    UnfitWorkers
+        It has other versions than who asks; whatever the task raises.
+    """
+    here = about_this_process()
+    if here != order.versions:
+        raise _unfit(f"A worker on {socket.gethostname()}", here, order.versions)
+    return order.task(order.argument)
 
 
 def _line(error: BaseException) -> str:
@@ -331,7 +364,9 @@ class _Dask:
         self._client, self._address = client, address
         self._ended: queue.SimpleQueue[tuple[_Sent, Any]] = queue.SimpleQueue()
         self._sent: dict[str, _Sent] = {}
+        self._versions = about_this_process()
         self._places, self._looked = 1, -_LOOK_S
+        self._had_workers = False
 
     def places(self) -> int:
         if time.monotonic() - self._looked > _LOOK_S:
@@ -339,6 +374,9 @@ class _Dask:
                 workers = self._client.scheduler_info(n_workers=-1)["workers"].values()
             except OSError as error:
                 raise self._gone() from error
+            if self._had_workers and not workers:
+                log.warning("No worker is left; why they ended, their logs say. Work goes on when one joins.")
+            self._had_workers = bool(workers)
             self._places = max(1, _AHEAD * sum(worker["nthreads"] for worker in workers))
             self._looked = time.monotonic()
         return self._places
@@ -349,7 +387,8 @@ class _Dask:
     def _send(self, sent: _Sent) -> None:
         # two coordinators of one scheduler share the task of a name
         name = f"{sent.task.__name__}-{sent.key}" + ("-again" if sent.again else "")
-        future = self._client.submit(sent.task, sent.argument, key=name, pure=False, retries=_RETRIES)
+        order = _Order(sent.task, sent.argument, self._versions)
+        future = self._client.submit(do, order, key=name, pure=False, retries=_RETRIES)
         self._sent[sent.key] = sent
         sent.future = future  # who holds none has let it go
         future.add_done_callback(lambda future: self._ended.put((sent, future)))

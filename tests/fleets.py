@@ -51,12 +51,13 @@ def build_one_by_one(registry: Registry, **asked: Any) -> State:
 
 
 @contextmanager
-def dask_worker(scheduler: str, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+def dask_worker(scheduler: str, folder: Path, *, code: Path = CHECKOUT) -> Iterator[subprocess.Popen[bytes]]:
     """A worker that is started by hand, and joins."""
     options = ("--nthreads", "1", "--no-nanny", "--no-dashboard", "--host", "127.0.0.1")
     process = subprocess.Popen(
         [sys.executable, "-m", "dask", "worker", scheduler, *options, "--local-directory", str(folder)],
-        env=os.environ | {"PYTHONPATH": str(CHECKOUT)},
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(code)},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

@@ -6,6 +6,7 @@ import logging
 import os
 import random
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ import pytest
 
 from hotpix_registry.catalogue import engine as databases
 from hotpix_registry.catalogue.claims import claims
-from hotpix_registry.domain import Recipe, Rule
+from hotpix_registry.domain import ALGORITHM_VERSION, Recipe, Rule
 from hotpix_registry.errors import FrameChanged, SchedulerUnreachable, UnfitWorkers, UsageError, WorkerLost
 from hotpix_registry.registry import Registry, fleet, rollout
 from hotpix_registry.registry.facade.opened import act
@@ -251,7 +252,7 @@ def test_a_bug_is_told_as_one_with_its_traceback_and_stops_nothing_else(
 ) -> None:
     class Faulty(Here):
         def submit(self, key: str, task: Any, argument: Any) -> None:
-            first = argument.ingredients.campaign.first_night == "2021-01-04"
+            first = argument.campaign.first_night == "2021-01-04"
             super().submit(key, (lambda _: 1 // 0) if first else task, argument)
 
     with caplog.at_level(logging.ERROR):
@@ -283,6 +284,27 @@ def test_a_worker_that_does_not_see_what_is_here_is_named_at_once(ingested: Regi
     with pytest.raises(UnfitWorkers, match=r"On the worker node7: a.fits has vanished. On this machine"):
         build_with(ingested, Elsewhere())
     assert ingested.masks() == []
+
+
+def test_a_worker_of_another_algorithm_makes_no_mask_whenever_it_joins(tmp_path: Path) -> None:
+    code = tmp_path / "other"
+    shutil.copytree(CHECKOUT / "hotpix_registry", code / "hotpix_registry")
+    domain = code / "hotpix_registry" / "domain.py"
+    other = domain.read_text().replace(f'VERSION = "{ALGORITHM_VERSION}"', 'VERSION = "another"')
+    domain.write_text(other)
+    told = f"has algorithm another; the command has algorithm {ALGORITHM_VERSION}"
+    with (
+        new_cluster(0) as cluster,
+        dask_workers(cluster.scheduler_address) as work,
+        dask_worker(cluster.scheduler_address, tmp_path, code=code),
+    ):
+        work.submit("ab", abs, -7)
+        ended = work.next(60)
+        assert ended is not None
+        assert isinstance(ended.error, UnfitWorkers)
+        assert f"A worker on {socket.gethostname()} {told}" in ended.error.message
+        with pytest.raises(UnfitWorkers, match=told), dask_workers(cluster.scheduler_address):
+            raise AssertionError
 
 
 @pytest.mark.parametrize("address", ["cluster", "tcp://cluster", "http://cluster:8786"])

@@ -14,7 +14,7 @@ from hotpix_registry import planning
 from hotpix_registry.catalogue import queries
 from hotpix_registry.catalogue.engine import reading, writing
 from hotpix_registry.catalogue.queries import Act, CameraRow, MaskRow
-from hotpix_registry.domain import Defect, Frame, Recipe, Rule, iso
+from hotpix_registry.domain import ALGORITHM_VERSION, Defect, Frame, Recipe, Rule, iso
 from hotpix_registry.errors import RevokedMask, UsageError
 from hotpix_registry.places import is_there
 from hotpix_registry.planning import Campaign
@@ -327,8 +327,6 @@ def _one_epoch(connection: Connection, campaign: Campaign, camera: CameraRow) ->
 
 
 def _values(built: BuiltMask, gates: Sequence[GateResult], camera: CameraRow, tx: int) -> dict[str, Any]:
-    from hotpix_registry.science.detection import ALGORITHM_VERSION
-
     ingredients, packed = built.ingredients, built.packed
     campaign = ingredients.campaign
     nights = masks.campaign_validity(campaign.first_night, campaign.last_night, camera)

@@ -14,7 +14,7 @@ from platform import python_version
 from typing import TYPE_CHECKING, Any
 
 from hotpix_registry.cameras import CameraProfile, Sections
-from hotpix_registry.domain import Defect, Frame, Recipe, digest, iso
+from hotpix_registry.domain import ALGORITHM_VERSION, Defect, Frame, Recipe, digest, iso
 from hotpix_registry.errors import HotpixError, NothingToBuild
 from hotpix_registry.planning import Campaign, DarkSet, Role
 from hotpix_registry.registry import frame_files
@@ -84,8 +84,6 @@ def gather(
     NothingToBuild
         The headers disagree about the gain.
     """
-    from hotpix_registry.science.detection import ALGORITHM_VERSION
-
     sections = profile.sections_on(campaign.first_night)
     gain_e_per_adu = sections.gain_e_per_adu or _header_gain(campaign)
     holding = tuple(d for d in defects if d.holds_in(campaign.first_night, campaign.last_night))
@@ -326,7 +324,6 @@ def _detector(
 
 def _content(ingredients: Ingredients, detection: Detection) -> MaskContent:
     from hotpix_registry.fits.maskfile import MaskContent, MaskInput, MaskLimit
-    from hotpix_registry.science.detection import ALGORITHM_VERSION
 
     campaign, limit = ingredients.campaign, detection.limit
     first = campaign.sets[0].frames[0]

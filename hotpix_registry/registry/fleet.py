@@ -21,7 +21,6 @@ from typing import TypeVar
 
 from sqlalchemy.engine import Engine
 
-from hotpix_registry import __version__
 from hotpix_registry.catalogue import queries
 from hotpix_registry.catalogue.claims import Claims, claims
 from hotpix_registry.catalogue.engine import reading
@@ -63,22 +62,10 @@ Progress = Callable[[FleetReport], None]
 # --- what a worker does ---------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Order:
-    ingredients: Ingredients
-    version: str
-
-
-def build_mask(order: _Order) -> tuple[str, BuiltMask | HotpixError]:
+def build_mask(ingredients: Ingredients) -> tuple[str, BuiltMask | HotpixError]:
     """Compute a mask without a database; returns the machine's name, and what came of it."""
-    if order.version != __version__:
-        worker = f"A worker on {socket.gethostname()}"
-        return socket.gethostname(), UnfitWorkers(
-            f"{worker} has hotpix-registry {__version__}; the coordinator has {order.version}.",
-            next_step="Install the same version there, and run the same command again.",
-        )
     try:
-        return socket.gethostname(), compute.compute(order.ingredients, workers=1)
+        return socket.gethostname(), compute.compute(ingredients, workers=1)
     except HotpixError as error:
         return socket.gethostname(), error
 
@@ -294,7 +281,7 @@ class _Run:
         if item.made is None:
             self._in_work[item.key] = item
             assert item.ingredients is not None
-            self._work.submit(item.key, build_mask, _Order(item.ingredients, __version__))
+            self._work.submit(item.key, build_mask, item.ingredients)
 
     def _stored(self, item: _Item) -> BuildResult | RevokedMask | None:
         assert item.ingredients is not None

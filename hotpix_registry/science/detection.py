@@ -29,9 +29,6 @@ from hotpix_registry.science.sample import sample_bands
 from hotpix_registry.science.strips import bands, local_bulk
 from hotpix_registry.science.survey import Survey, survey
 
-ALGORITHM_VERSION = "4"
-"""Raised whenever the same darks and recipe may give other flags."""
-
 _EVIDENCE = DQ.DARK_SATURATED | DQ.DARK_NONLINEAR | DQ.UNSTABLE | DQ.STUCK | DQ.COLUMN | DQ.MANUAL
 _LEAST_Z = 2.0
 _LEAST_VARIANCE_RATIO = 1.5
