@@ -49,8 +49,11 @@ def database_read_url() -> str | None:
 
 
 def database_connections() -> int:
-    """How many connections a process has to PostgreSQL at the most."""
-    return int(_number("database_connections", 15, least=2, most=1000))
+    """How many connections a process has to PostgreSQL at the most.
+
+    One is for look-ups, and what a run has claimed holds another as long as it lasts.
+    """
+    return int(_number("database_connections", 15, least=3, most=1000))
 
 
 def database_statement_timeout_s() -> float | None:

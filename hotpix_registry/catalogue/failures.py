@@ -78,6 +78,12 @@ def translated(engine: Engine) -> Iterator[None]:
                 f"The registry {where} lies behind a pooler that takes no options.",
                 next_step="Set HOTPIX_DATABASE_POOLER=pgbouncer.",
             ) from error
+        if "no session came free" in text or "query_wait_timeout" in text:
+            raise DatabaseAway(
+                f"The pooler before the registry {where} gives no session: {text}.",
+                next_step="Use its transaction mode, or let default_pool_size be HOTPIX_DATABASE_CONNECTIONS"
+                " times the processes that there are.",
+            ) from error
         if "invalid connection option" in text:
             raise UsageError(
                 f"The registry {where} cannot be reached: {text}.", next_step=ADDRESSES

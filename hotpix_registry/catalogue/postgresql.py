@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 from typing import Any
 
 import sqlalchemy as sa
@@ -45,6 +46,8 @@ def connect(url: URL, *, statement_s: float | None) -> Engine:
         pool_timeout=POOL_WAIT_S,
         connect_args={"prepare_threshold": None} if pooled else {},
     )
+    if pooled:
+        event.listen(engine, "do_connect", _seated)
     if pooled and bounds:
         event.listen(engine, "begin", _bounding(bounds))
     return engine
@@ -63,6 +66,30 @@ def _bounds(statement_s: float | None) -> dict[str, str]:
         "statement_timeout": f"{1000 * statement_s:.0f}ms",
         "idle_in_transaction_session_timeout": f"{1000 * max(_IDLE_S, 2 * statement_s):.0f}ms",
     }
+
+
+def _seated(dialect: sa.Dialect, _record: Any, arguments: Any, named: Any) -> Any:
+    """A connection for which the pooler has a session of the database.
+
+    It lets everybody in, and whoever finds none free waits with his first statement, two minutes or for ever.
+    """
+    connection: Any = dialect.connect(*arguments, **named)
+    line = connection.pgconn
+    try:
+        line.send_query(b"SELECT 1")
+        while line.flush():
+            select.select([], [line.socket], [], POOL_WAIT_S)
+        if not select.select([line.socket], [], [], POOL_WAIT_S)[0]:
+            raise dialect.loaded_dbapi.OperationalError(f"no session came free within {POOL_WAIT_S:g} s")
+        told = b""
+        while (result := line.get_result()) is not None:
+            told = told or result.error_message
+        if told:
+            raise dialect.loaded_dbapi.OperationalError(told.decode(errors="replace").strip())
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def _bounding(bounds: dict[str, str]) -> Any:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
+import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -109,11 +111,60 @@ def test_behind_a_pooler_nothing_is_prepared_and_no_session_is_counted_on(
             assert said(place, f"{pinned} AND datname = current_database()") == 1
 
 
+def test_a_run_that_holds_claims_has_a_connection_left(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOTPIX_DATABASE_CONNECTIONS", "3")
+    monkeypatch.setattr("hotpix_registry.catalogue.postgresql.POOL_WAIT_S", 0.1)
+    with Registry(place) as registry, claims(registry._engine) as held:
+        assert held.take("ab" * 32)
+        assert len(registry.masks()) == 1
+
+
+@contextmanager
+def full_pooler(place: str) -> Iterator[str]:
+    """The address of something that lets everybody in to PostgreSQL, and leaves them waiting there."""
+    url = sa.make_url(place)
+    path = f"{url.query['host']}/.s.PGSQL.5432"
+
+    def serve(client: socket.socket) -> None:
+        with client, socket.socket(socket.AF_UNIX) as server:
+            server.connect(path)
+            server.sendall(client.recv(10_000))
+            answer = b""
+            while not answer.endswith(b"Z\x00\x00\x00\x05I"):  # ready for a query
+                answer += server.recv(10_000)
+            client.sendall(answer)
+            while client.recv(10_000):
+                pass
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def accept() -> None:
+            with suppress(OSError):
+                while True:
+                    threading.Thread(target=serve, args=(listening.accept()[0],), daemon=True).start()
+
+        threading.Thread(target=accept, daemon=True).start()
+        port = listening.getsockname()[1]
+        yield f"postgresql://{url.username}@127.0.0.1:{port}/{url.database}?sslmode=disable&gssencmode=disable"
+        listening.shutdown(socket.SHUT_RDWR)
+
+
+def test_a_pooler_without_a_free_session_is_not_waited_for(
+    place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOTPIX_DATABASE_POOLER", "pgbouncer")
+    monkeypatch.setattr("hotpix_registry.catalogue.postgresql.POOL_WAIT_S", 0.2)
+    with full_pooler(place) as url, pytest.raises(DatabaseUnavailable) as told:
+        Registry(url)
+    assert "gives no session: no session came free within 0.2 s." in told.value.message
+    assert "default_pool_size" in told.value.next_step
+
+
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
         ("HOTPIX_DATABASE_CONNECTIONS", "many", "'many' does not fit database_connections."),
-        ("HOTPIX_DATABASE_CONNECTIONS", "1", "Write a number from 2 to 1000."),
+        ("HOTPIX_DATABASE_CONNECTIONS", "2", "Write a number from 3 to 1000."),
         ("HOTPIX_DATABASE_POOLER", "session", "HOTPIX_DATABASE_POOLER is none or pgbouncer."),
     ],
 )
