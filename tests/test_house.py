@@ -151,3 +151,28 @@ def test_frames_on_a_disk_need_nothing_of_those_elsewhere(database: str, tmp_pat
     imported = imported_by(COMMAND, "ingest", str(tmp_path / "dark.fits"), "--database", database)
     assert not {"fsspec", "hotpix_registry.places.objects", "hotpix_registry.places.reading"} & imported
     assert not {"numpy", "astropy"} & imported
+
+
+THRESHOLD = """
+import gc, sys
+from hotpix_registry.cli import main
+usual = gc.get_threshold()
+sys.argv = ["hotpix-registry", *sys.argv[1:]]
+try:
+    main()
+finally:
+    print("as usual" if gc.get_threshold() == usual else "seldom", file=sys.stderr)
+"""
+
+
+def test_garbage_is_looked_for_as_usual_as_soon_as_work_begins(tmp_path: Path) -> None:
+    dark, database = str(write_frame(tmp_path / "dark.fits")), str(tmp_path / "registry.sqlite")
+    for arguments, often in (
+        (("--version",), "seldom"),
+        (("survey", dark), "as usual"),
+        (("ingest", dark, "--database", database), "as usual"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", THRESHOLD, *arguments], capture_output=True, text=True, check=True
+        )
+        assert done.stderr.splitlines()[-1] == often, arguments

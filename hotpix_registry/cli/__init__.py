@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import sys
 from collections.abc import Iterator, Mapping
 from importlib import import_module
@@ -14,6 +13,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from hotpix_registry import __version__
+from hotpix_registry.cli.garbage import expect_imports
 from hotpix_registry.cli.output import say
 from hotpix_registry.errors import HotpixError
 
@@ -126,7 +126,7 @@ def main() -> None:
         # a terminal without a degree sign, or a file name that is no text, must not end in a traceback
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    gc.set_threshold(100_000)  # imports make many objects and no garbage: looking for it takes a tenth
+    expect_imports()
     try:
         app()
     except HotpixError as error:

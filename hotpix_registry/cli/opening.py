@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hotpix_registry import settings
+from hotpix_registry.cli.garbage import expect_work
 from hotpix_registry.cli.output import say
 
 if TYPE_CHECKING:
@@ -36,9 +37,11 @@ def open_registry(
     if server is not None:
         from hotpix_registry.remote import RemoteRegistry
 
+        expect_work()
         return RemoteRegistry(server)
     from hotpix_registry.registry import Registry
 
+    expect_work()
     registry = Registry(database, create=create, read_database=read_database)
     if not answers and (lag := registry.lag()) is not None:
         say(f"Warning: {lag}")

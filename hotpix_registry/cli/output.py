@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from hotpix_registry import tables
+from hotpix_registry.cli.garbage import expect_work
 from hotpix_registry.cli.options import Format
 from hotpix_registry.cli.table import table_lines
 
@@ -95,6 +96,7 @@ def progress_bar(label: str, *, unit: str = "") -> Iterator[Callable[[int, int],
 @contextmanager
 def labelled_progress_bar(label: str, *, unit: str = "") -> Iterator[Callable[[str, int, int], None]]:
     """A bar whose label changes with the work; a new label begins a new bar."""
+    expect_work()
     if not sys.stderr.isatty():
         yield lambda *_: None
         return
