@@ -75,6 +75,13 @@ class Work(Protocol):
         ...
 
 
+def processors() -> int:
+    """How many of the machine's processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def work(*, jobs: int | None = None, scheduler: str | None = None) -> AbstractContextManager[Work]:
     """Local processes, as many as there are processors if nothing is said, or a dask scheduler's workers.
 
@@ -85,7 +92,7 @@ def work(*, jobs: int | None = None, scheduler: str | None = None) -> AbstractCo
     """
     if jobs is not None and scheduler is not None:
         raise UsageError("--jobs and --scheduler exclude each other.", next_step="Give one of the two.")
-    return local_processes(jobs or os.cpu_count() or 1) if scheduler is None else dask_workers(scheduler)
+    return local_processes(jobs or processors()) if scheduler is None else dask_workers(scheduler)
 
 
 def in_order(work: Work, task: Task, arguments: Iterable[Any]) -> Iterator[Any]:

@@ -31,7 +31,7 @@ from hotpix_registry.cli.output import (
     say,
 )
 from hotpix_registry.domain import Rule
-from hotpix_registry.errors import HotpixError, SomeRefused, UsageError
+from hotpix_registry.errors import HotpixError, UsageError
 
 if TYPE_CHECKING:
     from hotpix_registry.domain import Frame, Recipe
@@ -148,9 +148,7 @@ def build(
     if failures:
         raise failures[0]
     if results and all(result.status == "candidate" for result in results):
-        raise SomeRefused(
-            "Only candidates were built.", next_step="Look at them with `show`, then `certify ID`."
-        )
+        raise fleet.only_candidates()
 
 
 def _recipe_of(name: str | None, rule: Rule | None, limit: str | None, cutoff: float | None) -> Recipe | None:

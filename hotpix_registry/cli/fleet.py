@@ -58,9 +58,7 @@ def build_all(
             next_step="The others were; once the causes are cured, the same command builds what is missing.",
         )
     if report.built and report.built == report.candidates and not candidates:
-        raise SomeRefused(
-            "Only candidates were built.", next_step="Look at them with `show`, then `certify ID`."
-        )
+        raise only_candidates()
 
 
 def refuse_bugs(number: int) -> None:
@@ -75,6 +73,12 @@ def refuse_bugs(number: int) -> None:
             f"{count(number, 'campaign')} met a mistake in hotpix-registry itself.",
             next_step="Report it with the traceback above; all others were built.",
         )
+
+
+def only_candidates() -> SomeRefused:
+    return SomeRefused(
+        "Only candidates were built.", next_step="Look at them with `show`, then `certify ID`."
+    )
 
 
 def _print(report: FleetReport, fmt: Format) -> None:

@@ -18,6 +18,7 @@ from hotpix_registry.domain import ALGORITHM_VERSION, Defect, Frame, Recipe, dig
 from hotpix_registry.errors import HotpixError, NothingToBuild
 from hotpix_registry.planning import Campaign, DarkSet, Role
 from hotpix_registry.registry import frame_files
+from hotpix_registry.work import processors
 
 if TYPE_CHECKING:
     import numpy as np
@@ -161,8 +162,6 @@ def compute(
     UnreadableFrame, NothingToBuild
         As their sentences say.
     """
-    from hotpix_registry.science.forks import processors
-
     _return_freed_memory()
     workers = workers or min(2, processors())
     frames = ingredients.campaign.used

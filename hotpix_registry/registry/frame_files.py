@@ -17,6 +17,7 @@ from hotpix_registry.fits.streams import naming
 from hotpix_registry.places import is_url
 from hotpix_registry.places import marks as marks_at
 from hotpix_registry.registry.ingest import sha256_of
+from hotpix_registry.work import processors
 
 Result = TypeVar("Result")
 
@@ -154,5 +155,5 @@ def in_threads(function: Callable[[Frame], Result], frames: Sequence[Frame]) -> 
     By more where each waits for a network.
     """
     waits = any(map(is_url, itertools.chain.from_iterable(frame.paths for frame in frames)))
-    with ThreadPoolExecutor(16 if waits else min(8, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(16 if waits else min(8, processors())) as pool:
         return list(pool.map(function, frames))

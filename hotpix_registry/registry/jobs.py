@@ -212,6 +212,21 @@ def build_arguments(request: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def recipe_arguments(request: Mapping[str, Any]) -> dict[str, Any]:
+    """What `Registry.compare_recipes` or `roll_out` takes, of the options of `hotpix-registry recipe`.
+
+    Raises
+    ------
+    UsageError
+        Files are none of them.
+    """
+    from hotpix_registry.registry.recipes import named_recipe
+
+    for name in (request["old"], request["new"]):
+        named_recipe(name, files=False)
+    return {**request, "nights": parse_nights(request.get("nights")), "files": False}
+
+
 def _build(registry: Registry, row: JobRow, progress: Progress) -> dict[str, Any]:
     problems: list[dict[str, Any]] = []
     results = registry.build(
@@ -227,10 +242,7 @@ def _build(registry: Registry, row: JobRow, progress: Progress) -> dict[str, Any
 def _recipe(registry: Registry, row: JobRow, progress: Progress) -> dict[str, Any]:
     """Compare two recipes, or roll one out."""
     act = registry.roll_out if row.kind == "rollout" else registry.compare_recipes
-    asked = dict(row.request)
-    nights = parse_nights(asked.pop("nights", None))
-    found = act(asked.pop("old"), asked.pop("new"), nights=nights, files=False, progress=progress, **asked)
-    return {"results": [found.as_dict()]}
+    return {"results": [act(**recipe_arguments(row.request), progress=progress).as_dict()]}
 
 
 def _ingest(

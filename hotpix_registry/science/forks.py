@@ -23,13 +23,6 @@ _MOST_ITEMS = 1 << 14
 """so many tickets find room in a pipe before anybody takes one"""
 
 
-def processors() -> int:
-    """How many of the machine's processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def can_fork() -> bool:
     """Whether forks are safe here: macOS's own libraries do not survive one, and Windows knows none."""
     return sys.platform == "linux"

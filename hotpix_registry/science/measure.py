@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -29,6 +28,7 @@ from hotpix_registry.science.strips import (
     spread_blocks,
 )
 from hotpix_registry.science.survey import CalibratedGroup, Survey
+from hotpix_registry.work import processors
 
 _MOST_BYTES = 32 << 20
 """frames' rows that may wait to be combined"""
@@ -220,7 +220,7 @@ def _by_threads(
     strip_rows: int | None,
     workers: int,
 ) -> Iterator[tuple[BandMeasure, Suspects]]:
-    with ThreadPoolExecutor(workers) as pool, ThreadPoolExecutor(os.cpu_count()) as readers:
+    with ThreadPoolExecutor(workers) as pool, ThreadPoolExecutor(processors()) as readers:
         waiting: deque[tuple[tuple[int, int], list[list[Future[Combined]]]]] = deque()
         unfinished: deque[tuple[int, Future[Combined]]] = deque()
         measured: deque[Future[tuple[BandMeasure, Suspects]]] = deque()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -28,6 +27,7 @@ from hotpix_registry.science.strips import (
     spread_blocks,
     to_adu,
 )
+from hotpix_registry.work import processors
 
 _SAMPLE_PIXELS = 1 << 22
 _LATTICE_PIXELS = 1 << 16
@@ -255,7 +255,7 @@ def _looks(
     if can_fork() and not any(map(are_streams, frames)):
         yield from in_order(look, views, workers)
         return
-    with ThreadPoolExecutor(os.cpu_count()) as readers, ThreadPoolExecutor(workers) as pool:
+    with ThreadPoolExecutor(processors()) as readers, ThreadPoolExecutor(workers) as pool:
         waiting: deque[Future[list[_Part]]] = deque()
         for view in views:
             stacks = stacks_of(view, readers)

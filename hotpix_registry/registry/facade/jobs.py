@@ -35,7 +35,7 @@ class JobMethods(Opened):
         from hotpix_registry.registry import jobs
 
         jobs.build_arguments(request)
-        return self._queue("build", request, camera, most_waiting)
+        return self._queue("build", request, [camera], most_waiting)
 
     def queue_ingest(self, request: Mapping[str, Any], *, most_waiting: int) -> int:
         """Ask for what `ingest_below` does; returns the job's number.
@@ -45,7 +45,7 @@ class JobMethods(Opened):
         Busy
             As many jobs wait as may.
         """
-        return self._queue("ingest", request, None, most_waiting)
+        return self._queue("ingest", request, [], most_waiting)
 
     def queue_recipe(self, kind: str, request: Mapping[str, Any], *, most_waiting: int) -> int:
         """Ask for what `compare_recipes` (kind `compare`) or `roll_out` (kind `rollout`) does, by name alone.
@@ -57,20 +57,15 @@ class JobMethods(Opened):
         Busy
             As many jobs wait as may.
         """
-        from hotpix_registry.registry.question import parse_nights
-        from hotpix_registry.registry.recipes import named_recipe
+        from hotpix_registry.registry import jobs
 
-        parse_nights(request.get("nights"))
-        for name in (request["old"], request["new"]):
-            named_recipe(name, files=False)
-        with reading(self._engine) as connection:
-            for camera in request.get("cameras") or ():
-                named_camera(connection, camera)
-        return self._queue(kind, request, None, most_waiting)
+        jobs.recipe_arguments(request)
+        return self._queue(kind, request, request.get("cameras") or (), most_waiting)
 
-    def _queue(self, kind: str, request: Mapping[str, Any], camera: str | None, most_waiting: int) -> int:
+    def _queue(self, kind: str, request: Mapping[str, Any], cameras: Sequence[str], most_waiting: int) -> int:
         with self._writing(f"queue {kind}") as (connection, tx):
-            camera_id = None if camera is None else named_camera(connection, camera).camera_id
+            found = [named_camera(connection, name).camera_id for name in cameras]
+            camera_id = found[0] if kind == "build" else None
             if len(queries.jobs(connection, unfinished=True)) >= most_waiting:
                 busy = Busy(
                     f"There are {most_waiting} unfinished jobs, as many as this service takes.",
