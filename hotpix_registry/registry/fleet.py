@@ -109,6 +109,9 @@ class Wanted:
     only: Collection[CampaignName] | None = None
     """None is all"""
 
+    def among(self, campaigns: Sequence[Campaign]) -> list[Campaign]:
+        return [one for one in campaigns if self.only is None or name_of(one) in self.only]
+
 
 def survey(engine: Engine, cameras: Sequence[CameraRow], wanted: Wanted) -> FleetReport:
     """How many campaigns there are, and how many of them have their mask already; nothing is built."""
@@ -164,7 +167,7 @@ def _items(
 def _look_through(engine: Engine, camera: CameraRow, wanted: Wanted) -> tuple[list[_Item], CameraTally]:
     """The campaigns of a camera that lack their mask, by series and time; the others are counted."""
     plan = build.plan(engine, camera, nights=wanted.nights, exposures_s=wanted.exposures_s)
-    campaigns = [c for c in plan.campaigns if wanted.only is None or name_of(c) in wanted.only]
+    campaigns = wanted.among(plan.campaigns)
     with reading(engine) as connection:
         stored = queries.build_keys(connection, camera.camera_id)
         revoked = queries.revocations(connection, list(stored.values()))

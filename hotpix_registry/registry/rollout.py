@@ -26,7 +26,7 @@ from hotpix_registry.registry.fleet import Wanted
 from hotpix_registry.registry.life import SeriesState
 from hotpix_registry.registry.masks import MaskChange
 from hotpix_registry.registry.recipes import NamedRecipe
-from hotpix_registry.registry.tallies import CameraTally, CampaignName, FleetReport, name_of, note
+from hotpix_registry.registry.tallies import CameraTally, CampaignName, FleetReport, note
 from hotpix_registry.timeline import Handover
 
 Progress = Callable[[str, int, int], None]
@@ -278,15 +278,13 @@ def one_by_one(
     engine: Engine, act: Act, cameras: Sequence[CameraRow], wanted: Wanted, progress: Progress | None
 ) -> FleetReport:
     """Build what is wanted in this process, campaign after campaign."""
-    only = wanted.only or ()
     report = FleetReport(cameras=[CameraTally(camera=camera.name) for camera in cameras])
+    of = "" if wanted.only is None else f" of {len(wanted.only)}"
     for camera, tally in zip(cameras, report.cameras, strict=True):
         plan = build.plan(engine, camera, nights=wanted.nights, exposures_s=wanted.exposures_s)
-        for campaign in plan.campaigns:
-            if name_of(campaign) not in only:
-                continue
+        for campaign in wanted.among(plan.campaigns):
             tally.campaigns += 1
-            prefix = f"{report.campaigns} of {len(only)}: "
+            prefix = f"{report.campaigns}{of}: "
             told = None if progress is None else partial(_numbered, progress, prefix)
             try:
                 result = build.build_campaign(
