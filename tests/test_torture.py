@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import pytest
 
 from tests.databases import PostgreSQL
-from tests.torture import corruption, crowd, faults, kills, soak
+from tests.torture import corruption, crowd, faults, fleets, kills, soak
 from tests.torture.place import KINDS, POSTGRESQL, SQLITE
 from tests.torture.table import Row, render
 
@@ -26,6 +26,10 @@ def nothing_lost(rows: Iterable[Row]) -> None:
 )
 def test_a_command_that_is_killed_loses_nothing(postgresql: PostgreSQL, kind: str, work: kills.Work) -> None:
     nothing_lost(kills.kill_commands(postgresql, kind=kind, trials=1, seed=1, works=(work,)))
+
+
+def test_a_fleet_that_is_killed_loses_nothing(postgresql: PostgreSQL) -> None:
+    nothing_lost(fleets.kill_fleet(postgresql, kind=SQLITE, trials=1, seed=1))
 
 
 def test_a_client_that_is_killed_goes_on_with_whole_files(postgresql: PostgreSQL) -> None:

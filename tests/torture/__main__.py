@@ -15,7 +15,7 @@ from typing import Any
 
 from hotpix_registry.files import write_atomic
 from tests.databases import PostgreSQL, running_postgresql
-from tests.torture import corruption, crowd, faults, fuzz, kills, soak
+from tests.torture import corruption, crowd, faults, fleets, fuzz, kills, soak
 from tests.torture.place import KINDS
 from tests.torture.table import Row, render
 from tests.torture.targets import TARGETS
@@ -42,7 +42,8 @@ def hostile_input(*, seconds: float, seed: int) -> Iterator[Row]:
 
 
 FAULTS = (
-    Fault("kill", kills.kill_commands, share=0.27, seconds_each=8 * 0.6),
+    Fault("kill", kills.kill_commands, share=0.23, seconds_each=8 * 0.6),
+    Fault("fleet", fleets.kill_fleet, share=0.04, seconds_each=5.0),
     Fault("sync", kills.kill_sync, share=0.03, seconds_each=1.0),
     Fault("client", kills.kill_client, share=0.03, seconds_each=0.5),
     Fault("server", kills.kill_postgresql, share=0.05, seconds_each=4.0, on_both=False),
