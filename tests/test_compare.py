@@ -77,7 +77,7 @@ def a_life(registry: Registry, folder: Path, seed: int) -> list[int]:
     return numbers
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, 2])
 def test_diff_agrees_with_asking_each_instant_in_both_states(
     registry: Registry, tmp_path: Path, seed: int
 ) -> None:

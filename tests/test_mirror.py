@@ -161,6 +161,10 @@ def source(told: Callable[[Story], Path], database: str) -> str:
     return database
 
 
+over_a_line = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+"""A server's pages are the same bytes, whatever its database."""
+
+
 @pytest.fixture
 def big_source(told: Callable[[Story], Path], database: str) -> str:
     """The same with masks each of which takes several pages over a bad line."""
@@ -188,6 +192,7 @@ def copy(tmp_path: Path) -> Path:
     return tmp_path / "mirror.sqlite"
 
 
+@over_a_line
 def test_a_line_that_breaks_again_and_again_gives_the_whole_in_one_sync(big_source: str, copy: Path) -> None:
     with serving(big_source) as url, Line(url) as line:
         line.cut_each(100_000)
@@ -195,6 +200,7 @@ def test_a_line_that_breaks_again_and_again_gives_the_whole_in_one_sync(big_sour
     assert tallies(copy) == tallies(big_source)
 
 
+@over_a_line
 def test_over_a_line_that_goes_down_each_sync_goes_on_from_the_last(big_source: str, copy: Path) -> None:
     states = []
     with serving(big_source) as url:
@@ -213,6 +219,7 @@ def test_over_a_line_that_goes_down_each_sync_goes_on_from_the_last(big_source: 
     assert not copy.with_name("mirror.sqlite.incoming").exists()
 
 
+@over_a_line
 def test_a_byte_that_changed_on_the_way_is_never_written(big_source: str, copy: Path) -> None:
     draw = Random(1)
     with serving(big_source) as url:
@@ -230,6 +237,7 @@ def test_a_byte_that_changed_on_the_way_is_never_written(big_source: str, copy: 
     assert tallies(copy) == tallies(big_source)
 
 
+@over_a_line
 def test_what_waits_beside_a_mirror_and_is_changed_is_dropped(big_source: str, copy: Path) -> None:
     with serving(big_source) as url:
         with Line(url) as line, pytest.raises(ServerUnreachable):
@@ -326,7 +334,7 @@ def act(registry: Registry, folder: Path, name: str, number: int) -> None:
 
 @given(story=st.lists(ACTS, min_size=5, max_size=25), page_bytes=st.sampled_from([500, 5_000, 1_000_000]))
 @settings(
-    max_examples=5,
+    max_examples=3,
     derandomize=True,
     database=None,
     deadline=None,

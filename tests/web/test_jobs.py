@@ -135,6 +135,7 @@ def test_many_files_are_ingested_by_a_job(registry: Registry, service: TestClien
     assert f"{job.results[0]['accepted']} accepted, {job.results[0]['known']} known" in page
 
 
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_a_job_whose_process_was_killed_is_interrupted_and_can_be_asked_for_again(
     registry: Registry, service: TestClient
 ) -> None:
@@ -232,6 +233,7 @@ def answers(url: str) -> bool | None:
         return None
 
 
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
 def test_a_killed_service_loses_no_job_and_its_successor_goes_on(
     registry: Registry, database: str, darks: Path, tmp_path: Path
 ) -> None:

@@ -177,6 +177,7 @@ def test_a_pixel_tells_its_dark_current_and_its_flags_through_the_versions(story
     assert (beyond.status_code, beyond.json()["next_step"]) == (422, "x is 0 to 63, y is 0 to 47.")
 
 
+@pytest.mark.parametrize("place", ["sqlite"], indirect=True)
 def test_pictures_and_reports_of_a_build(story_client: TestClient) -> None:
     for name in ("histogram", "scatter", "map"):
         got = story_client.get(f"/v1/masks/1/plots/{name}.png")
