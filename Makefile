@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint torture matrix benchmark benchmark-detection benchmark-fleet benchmark-lookup benchmark-objects benchmark-service fuzz clean
+.PHONY: demo test types tried lint torture matrix benchmark benchmark-detection benchmark-fleet benchmark-lookup benchmark-objects benchmark-service fuzz clean
 
 demo: $(READY)
 	rm -rf demo
@@ -15,7 +15,12 @@ test: export PYTHONDONTWRITEBYTECODE :=
 test: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(MAKE) --no-print-directory --jobs 2 types tried
+
+types: $(READY)
 	$(BIN)/mypy
+
+tried: $(READY)
 	$(BIN)/pytest -n 4 --dist worksteal
 
 lint: $(READY)

@@ -123,6 +123,7 @@ def test_text_json_and_page_tell_the_stored_numbers(two_versions: Registry) -> N
         assert value in text
 
 
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_the_page_stands_alone_and_names_every_flag(two_versions: Registry) -> None:
     html = two_versions.report(2).html()
     page = Page(html)
@@ -402,6 +403,7 @@ def test_the_map_holds_every_masked_pixel_and_fits_the_screen(dq: NDArray[np.uin
 # --- the command ------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_the_command_prints_text_and_writes_files(
     two_versions: Registry, database: str, tmp_path: Path
 ) -> None:

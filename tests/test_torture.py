@@ -38,7 +38,7 @@ def test_a_client_that_is_killed_goes_on_with_whole_files(postgresql: PostgreSQL
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_sync_that_is_killed_leaves_a_mirror_of_some_moment(postgresql: PostgreSQL, kind: str) -> None:
-    nothing_lost(kills.kill_sync(postgresql, kind=kind, trials=3, seed=1))
+    nothing_lost(kills.kill_sync(postgresql, kind=kind, trials=2, seed=1))
 
 
 def test_a_database_server_that_is_killed_keeps_what_it_acknowledged() -> None:
@@ -47,7 +47,7 @@ def test_a_database_server_that_is_killed_keeps_what_it_acknowledged() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_changed_byte_is_found_and_never_served(postgresql: PostgreSQL, kind: str) -> None:
-    nothing_lost(corruption.corruption(postgresql, kind=kind, trials=3, seed=1))
+    nothing_lost(corruption.corruption(postgresql, kind=kind, trials=2, seed=1))
 
 
 def test_disks_rights_frames_and_clocks_that_fail_lose_nothing(postgresql: PostgreSQL) -> None:
@@ -61,7 +61,7 @@ def test_a_full_disk_of_the_database_server_loses_nothing() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_eight_processes_at_once_lose_nothing(postgresql: PostgreSQL, kind: str) -> None:
     # how long a reader waits is measured where nothing else goes on, by `make torture`
-    nothing_lost(crowd.crowd(postgresql, kind=kind, seconds=3, seed=1, longest_read_s=math.inf))
+    nothing_lost(crowd.crowd(postgresql, kind=kind, seconds=2, seed=1, longest_read_s=math.inf))
 
 
 @pytest.mark.parametrize("kind", KINDS)

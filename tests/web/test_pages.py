@@ -111,6 +111,7 @@ def test_no_page_needs_what_the_content_security_policy_forbids(client: TestClie
         assert "script-src" not in got.headers["content-security-policy"]
 
 
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
 def test_every_link_within_the_pages_leads_somewhere(client: TestClient, mask_id: int, hostile: str) -> None:
     seen: set[str] = set()
     waiting = ["/"]
