@@ -53,6 +53,7 @@ def build_one_by_one(registry: Registry, **asked: Any) -> State:
 @contextmanager
 def dask_worker(scheduler: str, folder: Path, *, code: Path = CHECKOUT) -> Iterator[subprocess.Popen[bytes]]:
     """A worker that is started by hand, and joins."""
+    folder.mkdir(exist_ok=True)
     options = ("--nthreads", "1", "--no-nanny", "--no-dashboard", "--host", "127.0.0.1")
     process = subprocess.Popen(
         [sys.executable, "-m", "dask", "worker", scheduler, *options, "--local-directory", str(folder)],
