@@ -165,7 +165,7 @@ def compute(
     _return_freed_memory()
     workers = workers or min(2, processors())
     frames = ingredients.campaign.used
-    if workers > 1 and (seen := frame_files.unmarked(frames)) is not None:
+    if workers > 1 and (seen := frame_files.untouched(frames)) is not None:
         with frame_files.proof(frames, threads=max(1, processors() - 1)) as proof:
             try:
                 built = _build(ingredients, seen, progress, workers, reading_done=proof.begin)

@@ -50,7 +50,7 @@ def locate(frames: Sequence[Frame], known: Places | None = None) -> Places:
     return _of_all(frames, in_threads(lambda frame: _place(frame, known.get(frame.frame_id)), frames))
 
 
-def unmarked(frames: Sequence[Frame]) -> Places | None:
+def untouched(frames: Sequence[Frame]) -> Places | None:
     """Files with the size and time of those that were catalogued; None if not all frames have one.
 
     Most likely these are the frames: work on them may begin, and its result counts once that is proved.
@@ -81,6 +81,8 @@ def proof(frames: Sequence[Frame], *, threads: int) -> Iterator[Proof]:
 
 
 class Proof:
+    """Digests that other threads find, or whoever needs them."""
+
     def __init__(self, frames: Sequence[Frame], aside: Executor) -> None:
         self._frames = frames
         self._aside = aside

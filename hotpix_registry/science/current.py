@@ -66,15 +66,15 @@ def fit_line(
     by_time = sorted(points, key=lambda point: point.exptime_s)
     shape = by_time[0].charge_e.shape
     prior = np.reciprocal(np.maximum(np.asarray(offset_variance_e2, np.float32), np.float32(1e-4)))
-    usual, differs = prior.max(), prior.max() != prior.min()
+    usual = prior.max()
     prior = np.broadcast_to(prior, shape).reshape(-1)
     flat = [_flat(point, floor_e2) for point in by_time]
     with np.errstate(divide="ignore", invalid="ignore"):
-        line = _fitted(flat, prior, usual, differs, passes)
+        line = _fitted(flat, prior, usual, passes)
     return Line(**{f.name: getattr(line, f.name).reshape(shape) for f in fields(Line)})
 
 
-def _fitted(points: Sequence[_Point], prior: Floats, usual: np.float32, differs: bool, passes: int) -> Line:
+def _fitted(points: Sequence[_Point], prior: Floats, usual: np.float32, passes: int) -> Line:
     """Fit the bulk by one set of weights, and each pixel that is none of it by its own."""
     size = prior.size
     of_bulk = _bulk_fit(points, float(usual))
@@ -84,8 +84,7 @@ def _fitted(points: Sequence[_Point], prior: Floats, usual: np.float32, differs:
         tile = slice(start, start + _TILE_PIXELS)
         cut = [point.cut(tile) for point in points]
         is_bulk = _is_bulk(cut)
-        if differs:
-            is_bulk &= prior[tile] == usual
+        is_bulk &= prior[tile] == usual
         _fit_bulk(cut, of_bulk, line, tile)
         others.append(np.flatnonzero(~is_bulk) + start)
     where = np.concatenate(others)

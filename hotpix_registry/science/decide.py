@@ -47,6 +47,14 @@ def strata(excess: Doubles, sigma: Doubles) -> NDArray[np.intp]:
     return found
 
 
+def by_stratum(stratum: NDArray[np.intp]) -> dict[int, NDArray[np.intp]]:
+    """Stratum, coolest first → indices of its pixels."""
+    # strata are few: NumPy sorts numbers of 16 bits by their digits
+    order = np.argsort(stratum.astype(np.uint16), kind="stable")
+    starts = np.flatnonzero(np.diff(stratum[order], prepend=-1))
+    return {int(stratum[members[0]]): members for members in np.split(order, starts)[1:]}
+
+
 def benjamini_hochberg(p: Doubles, rate: float) -> float:
     """p-value up to which hypotheses are rejected at a false-discovery rate; -1 for none.
 
@@ -79,11 +87,7 @@ def condemn(
     """
     guilty = np.zeros(p.size, np.bool_)
     thresholds = {}
-    # strata are few: NumPy sorts numbers of 16 bits by their digits
-    order = np.argsort(stratum.astype(np.uint16), kind="stable")
-    starts = np.flatnonzero(np.diff(stratum[order], prepend=-1))
-    for members in np.split(order, starts)[1:]:
-        label = int(stratum[members[0]])
+    for label, members in by_stratum(stratum).items():
         if label == 0:
             threshold = bulk_p
         else:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from hotpix_registry.domain import and_list
 from hotpix_registry.science import tails
-from hotpix_registry.science.decide import gaussian_z
+from hotpix_registry.science.decide import by_stratum, gaussian_z
 from hotpix_registry.science.limit import DepartureCurve, Limit
 from hotpix_registry.science.measure import Z_EDGES, BandMeasure, Plan, Suspects, histogram_edges
 from hotpix_registry.science.survey import CalibratedGroup
@@ -190,27 +190,23 @@ def _line_of_hot_pixels(f: Findings, dof: int) -> list[dict[str, float]]:
 
 
 def _thresholds(f: Findings) -> list[dict[str, Any]]:
-    labels, numbers_of = np.unique(f.stratum, return_counts=True)
-    # strata are few: NumPy sorts numbers of 16 bits by their digits
-    ordered = f.excess[np.argsort(f.stratum.astype(np.uint16), kind="stable")]
-    firsts = np.cumsum(numbers_of) - numbers_of
-    lowest, highest = (np.ufunc.reduceat(of, ordered, firsts) for of in (np.minimum, np.maximum))
-    return [
-        {
-            "stratum": "bulk" if label == 0 else f"hot {label}",
-            "from_e_per_s": None if label == 0 else low,
-            "to_e_per_s": None if label == 0 else high,
-            "pixels": pixels,
-            "sigma": {
-                test: gaussian_z(by_stratum[label])
-                for test, by_stratum in f.thresholds.items()
-                if label in by_stratum
-            },
-        }
-        for label, pixels, low, high in zip(
-            *(column.tolist() for column in (labels, numbers_of, lowest, highest)), strict=True
+    rows = []
+    for label, members in by_stratum(f.stratum).items():
+        excess = f.excess[members]
+        rows.append(
+            {
+                "stratum": "bulk" if label == 0 else f"hot {label}",
+                "from_e_per_s": None if label == 0 else float(excess.min()),
+                "to_e_per_s": None if label == 0 else float(excess.max()),
+                "pixels": members.size,
+                "sigma": {
+                    test: gaussian_z(thresholds[label])
+                    for test, thresholds in f.thresholds.items()
+                    if label in thresholds
+                },
+            }
         )
-    ]
+    return rows
 
 
 def _plain(value: Any) -> Any:
