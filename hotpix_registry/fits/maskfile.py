@@ -25,8 +25,8 @@ from hotpix_registry.errors import UnreadableFrame
 from hotpix_registry.fits import blocks, canonical
 from hotpix_registry.fits.blocks import HDU, Value
 from hotpix_registry.fits.canonical import Card, rounded
+from hotpix_registry.fits.flagged import Flagged, Image
 
-_STRIP_PIXELS = 1 << 20
 _WIDTH = 72
 _FORMAT = 1
 
@@ -107,67 +107,55 @@ class MaskContent:
 # --- writing ----------------------------------------------------------------
 
 
-def encode(content: MaskContent) -> bytes:
-    """Write the canonical FITS file of a mask; the same content gives the same bytes for ever.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Parts:
+    """The canonical FITS file of a mask, its two images as the flagged pixels that they follow from."""
 
-    Strings that FITS cannot hold are escaped. The peak of memory is the file and a strip.
-    """
-    counts = flag_counts(content.dq)
+    flagged: Flagged
+    before: bytes
+    """the primary header"""
+    bad: Image
+    between: bytes
+    """padding, and the header of DQ"""
+    dq: Image
+    after: bytes
+    """padding, and the tables"""
+
+    def pieces(self) -> Iterator[bytes | memoryview]:
+        """The bytes of the file in their order."""
+        yield self.before
+        yield from self.bad.strips()
+        yield self.between
+        yield from self.dq.strips()
+        yield self.after
+
+
+def parts(content: MaskContent) -> Parts:
+    """What the file of a mask is made of; strings that FITS cannot hold are escaped."""
+    flagged = Flagged.of(content.dq)
+    counts, bad, dq = flagged.counts(), flagged.bad_image(), flagged.dq_image()
+    dq_header = canonical.header(_dq_cards(content), data_sum=dq.data_sum())
+    tables = _dqdef_table(counts) + _inputs_table(content.inputs)
+    return Parts(
+        flagged=flagged,
+        before=canonical.header(_primary_cards(content, counts), data_sum=bad.data_sum()),
+        bad=bad,
+        between=canonical.padding(bad.n_bytes) + dq_header,
+        dq=dq,
+        after=canonical.padding(dq.n_bytes) + tables,
+    )
+
+
+def encode(content: MaskContent) -> bytes:
+    """Write the canonical FITS file of a mask; the same content gives the same bytes for ever."""
     file = io.BytesIO()
-    file.write(canonical.header(_primary_cards(content, counts), data_sum=_sum_of(_bad_strips(content.dq))))
-    _write_data(file, _bad_strips(content.dq))
-    file.write(canonical.header(_dq_cards(content), data_sum=_sum_of(_dq_strips(content.dq))))
-    _write_data(file, _dq_strips(content.dq))
-    file.write(_dqdef_table(counts))
-    file.write(_inputs_table(content.inputs))
+    file.writelines(parts(content).pieces())
     return file.getvalue()
 
 
 def digest(fits_bytes: bytes) -> str:
     """sha256 of a mask file, its identity."""
     return hashlib.sha256(fits_bytes).hexdigest()
-
-
-def flag_counts(dq: NDArray[np.uint16]) -> dict[DQ, int]:
-    """How many pixels carry each flag."""
-    of_value = np.zeros(1 << 16, np.int64)
-    for strip in _strips(dq):
-        of_value += np.bincount(strip[strip != 0], minlength=1 << 16)
-    values = np.flatnonzero(of_value)
-    return {flag: int(of_value[values[values & flag.value != 0]].sum()) for flag in DQ}
-
-
-def _strips(dq: NDArray[np.uint16]) -> Iterator[NDArray[np.uint16]]:
-    step = max(1, _STRIP_PIXELS // max(1, dq.shape[1]))
-    for y in range(0, dq.shape[0], step):
-        yield dq[y : y + step]
-
-
-def _bad_strips(dq: NDArray[np.uint16]) -> Iterator[NDArray[np.uint8]]:
-    for strip in _strips(dq):
-        yield (strip & np.uint16(DQ.BAD.value)).astype(np.uint8)
-
-
-def _dq_strips(dq: NDArray[np.uint16]) -> Iterator[NDArray[Any]]:
-    for strip in _strips(dq):
-        yield (strip ^ np.uint16(0x8000)).astype(">u2")
-
-
-def _sum_of(strips: Iterator[NDArray[Any]]) -> int:
-    """The checksum of strips whose lengths need not be multiples of four."""
-    sums, carry = [], b""
-    for strip in strips:
-        data = carry + strip.tobytes()
-        whole = len(data) // 4 * 4
-        sums.append(canonical.ones_complement_sum(data[:whole]))
-        carry = data[whole:]
-    sums.append(canonical.ones_complement_sum(carry.ljust(4, b"\0")))
-    return canonical.add_sums(sums)
-
-
-def _write_data(file: io.BytesIO, strips: Iterator[NDArray[Any]]) -> None:
-    size = sum(file.write(strip.tobytes()) for strip in strips)
-    file.write(canonical.padding(size))
 
 
 def _primary_cards(content: MaskContent, counts: Mapping[DQ, int]) -> list[Card]:

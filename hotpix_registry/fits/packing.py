@@ -20,15 +20,18 @@ import struct
 import sys
 import zlib
 from array import array
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hotpix_registry.errors import IntegrityError, UnreadableFrame
+from hotpix_registry.errors import IntegrityError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from hotpix_registry.fits.maskfile import Parts
 
 SPARSE = "sparse"
 
@@ -52,43 +55,44 @@ class PackedMask:
     sha256: str
 
 
-def pack(fits_bytes: bytes) -> PackedMask:
-    """Encode a canonical mask file for storage.
+def pack(parts: Parts) -> PackedMask:
+    """Encode the file of a mask for storage, without ever holding its images.
 
     Raises
     ------
-    ValueError
-        When the bytes are no canonical mask file.
+    IntegrityError
+        What was packed does not unpack to the same.
     """
     import numpy as np
 
-    nx, ny, bad_start, dq_start = _locate_images(fits_bytes)
-    n_pixels = nx * ny
-    stored = np.frombuffer(fits_bytes, ">u2", n_pixels, dq_start)
-    positions = np.flatnonzero(stored != 0x8000)
-    flags = stored[positions].astype("<u2") ^ np.uint16(0x8000)
+    (ny, nx), positions, flags = parts.flagged.shape, parts.flagged.positions, parts.flagged.flags
+    bad_start, dq_start = len(parts.before), len(parts.before) + len(parts.between)
+    rest = parts.before + parts.between + parts.after
     gaps = np.diff(positions, prepend=-1).astype("<u4") - np.uint32(1)
-    rest = b"".join(
-        (
-            fits_bytes[:bad_start],
-            fits_bytes[bad_start + n_pixels : dq_start],
-            fits_bytes[dq_start + 2 * n_pixels :],
-        )
-    )
-    head = _HEAD.pack(nx, ny, bad_start, dq_start - n_pixels)
-    streams = (head + rest, _by_bytes(gaps), _by_bytes(flags))
-    with ThreadPoolExecutor(2) as pool:
-        digest = pool.submit(lambda: hashlib.sha256(fits_bytes).hexdigest())
+    head = _HEAD.pack(nx, ny, bad_start, dq_start)
+    streams = (head + rest, _by_bytes(gaps), _by_bytes(flags.astype("<u2")))
+    with ThreadPoolExecutor(3) as pool:
+        sha256 = pool.submit(_sha256_of, parts.pieces())
         packed = list(pool.map(lambda stream: zlib.compress(stream, 9), streams))
     blob = b"".join(part for one in packed for part in (_LENGTH.pack(len(one)), one))
-    sha256 = digest.result()
-    try:
-        restored = _restored(SPARSE, blob)
-    except (IntegrityError, IndexError, ValueError):
-        restored = b""
-    if restored != fits_bytes:
-        raise ValueError("these bytes are no canonical mask file")
-    return PackedMask(encoding=SPARSE, blob=blob, blob_sha256=hashlib.sha256(blob).hexdigest(), sha256=sha256)
+    mask = PackedMask(
+        encoding=SPARSE, blob=blob, blob_sha256=hashlib.sha256(blob).hexdigest(), sha256=sha256.result()
+    )
+    *numbers, held, held_gaps, held_flags = _open(SPARSE, blob)
+    if (
+        (numbers, held) != ([nx, ny, bad_start, dq_start], rest)
+        or not np.array_equal(np.frombuffer(held_gaps, np.uint32), gaps)
+        or not np.array_equal(np.frombuffer(held_flags, np.uint16), flags)
+    ):
+        raise _damaged(mask.sha256)
+    return mask
+
+
+def _sha256_of(pieces: Iterable[bytes | memoryview]) -> str:
+    found = hashlib.sha256()
+    for piece in pieces:
+        found.update(piece)
+    return found.hexdigest()
 
 
 def unpack(encoding: str, blob: bytes, *, sha256: str) -> bytes:
@@ -180,24 +184,6 @@ def unpack_flagged(
         When the blob does not have its digest.
     """
     return _open_verified(encoding, blob, blob_sha256)
-
-
-def _locate_images(fits_bytes: bytes) -> tuple[int, int, int, int]:
-    from hotpix_registry.fits import blocks
-
-    units = blocks.hdus(lambda offset, size: fits_bytes[offset : offset + size])
-    try:
-        primary, extension = next(units), next(units, None)
-    except UnreadableFrame as error:
-        raise ValueError("these bytes are no mask file") from error
-    shape = blocks.image_shape(primary.values)
-    if shape is None or primary.values["BITPIX"] != 8:
-        raise ValueError("the primary image of a mask file is of 8-bit numbers")
-    is_dq = extension is not None and extension.values.get("EXTNAME") == "DQ"
-    if extension is None or not is_dq or blocks.image_shape(extension.values) != shape:
-        raise ValueError("the first extension of a mask file is its DQ plane")
-    ny, nx = shape
-    return nx, ny, primary.start, extension.start
 
 
 def _by_bytes(numbers: NDArray[np.unsignedinteger]) -> bytes:

@@ -211,7 +211,7 @@ def _build(
     content = _content(ingredients, detection)
     return BuiltMask(
         ingredients=ingredients,
-        packed=packing.pack(maskfile.encode(content)),
+        packed=packing.pack(maskfile.parts(content)),
         shape=(detection.dq.shape[0], detection.dq.shape[1]),
         counts=detection.counts,
         limit=detection.limit,

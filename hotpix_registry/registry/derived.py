@@ -270,13 +270,9 @@ def pack(derived: Derived, camera: CameraRow) -> Packed:
         inputs=derived.inputs,
         notes=(derived.note,),
     )
-    counts = {flag.name or "": n for flag, n in maskfile.flag_counts(derived.dq).items() if n}
-    return Packed(
-        derived=derived,
-        build_key=build_key,
-        file=packing.pack(maskfile.encode(content)),
-        counts={"BAD": 0} | counts,
-    )
+    parts = maskfile.parts(content)
+    counts = {flag.name or "": n for flag, n in parts.flagged.counts().items() if n}
+    return Packed(derived=derived, build_key=build_key, file=packing.pack(parts), counts={"BAD": 0} | counts)
 
 
 def _build_key(

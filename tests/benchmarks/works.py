@@ -469,7 +469,7 @@ def astropy_header_bz2(folder: Path) -> dict[str, Any]:
 # --- masks ------------------------------------------------------------------------------------
 
 
-def _mask_bytes(share_warm: float) -> bytes:
+def _mask_parts(share_warm: float) -> Any:
     from hotpix_registry.domain import DQ, Configuration
     from hotpix_registry.fits import maskfile
 
@@ -477,7 +477,7 @@ def _mask_bytes(share_warm: float) -> bytes:
     dq = np.zeros((4096, 4096), np.uint16)
     dq.reshape(-1)[rng.choice(dq.size, 4308, replace=False)] = (DQ.BAD | DQ.HOT | DQ.WARM).value
     dq.reshape(-1)[rng.choice(dq.size, int(share_warm * dq.size), replace=False)] |= DQ.WARM.value
-    return maskfile.encode(
+    return maskfile.parts(
         maskfile.MaskContent(
             dq=dq,
             camera="aspen",
@@ -493,7 +493,7 @@ def _mask_bytes(share_warm: float) -> bytes:
 def ours_array_from_blob(folder: Path) -> dict[str, Any]:
     from hotpix_registry.fits.packing import pack, unpack_bad
 
-    packed = pack(_mask_bytes(0.0))
+    packed = pack(_mask_parts(0.0))
     unpack_bad(packed.encoding, packed.blob, blob_sha256=packed.blob_sha256)
     with measured():
         for _ in range(10):
@@ -519,7 +519,7 @@ def sizes_of_blobs(folder: Path) -> dict[str, Any]:
     from hotpix_registry.fits.packing import pack
 
     with measured():
-        plain, warm = len(pack(_mask_bytes(0.0)).blob), len(pack(_mask_bytes(0.01)).blob)
+        plain, warm = len(pack(_mask_parts(0.0)).blob), len(pack(_mask_parts(0.01)).blob)
     return {"plain": 4096 * 4096 / plain, "warm": 4096 * 4096 / warm}
 
 

@@ -43,18 +43,20 @@ def feed_packed(data: bytes, _: Path) -> None:
 
 @functools.cache
 def _mask() -> bytes:
+    return maskfile.encode(_content())
+
+
+def _content() -> maskfile.MaskContent:
     dq = np.zeros(_SHAPE, np.uint16)
     dq[5:9, 7], dq[20, 30:33] = 5, 33
-    return maskfile.encode(
-        maskfile.MaskContent(
-            dq=dq,
-            camera="aspen",
-            configuration=Configuration(),
-            build_key="0" * 64,
-            algorithm_version="1",
-            recipe={"rule": "import"},
-            inputs=(maskfile.MaskInput(role="import", sha256="0" * 64),),
-        )
+    return maskfile.MaskContent(
+        dq=dq,
+        camera="aspen",
+        configuration=Configuration(),
+        build_key="0" * 64,
+        algorithm_version="1",
+        recipe={"rule": "import"},
+        inputs=(maskfile.MaskInput(role="import", sha256="0" * 64),),
     )
 
 
@@ -154,7 +156,7 @@ TARGETS = (
         name="packed",
         what="masks as a database holds them",
         feed=feed_packed,
-        seeds=lambda: [packing.pack(_mask()).blob],
+        seeds=lambda: [packing.pack(maskfile.parts(_content())).blob],
         mutate=any_of(_streams, _streams, raw_bytes),
     ),
 )
