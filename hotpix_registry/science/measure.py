@@ -360,7 +360,7 @@ def _measure_band(
     suspect |= ever_saturated | offset | above_limit | still | (n_rejected > 1)
     tested = _Tested(line, chi2, chi2_of_all, [_most_dof(*each) for each in in_time])
     suspect |= _doubtful(tested, plan.joint_p)
-    hit = np.flatnonzero(n_rejected)
+    hit = np.flatnonzero(n_rejected != 0)
     suspect.reshape(-1)[hit] |= _doubtful(tested, _SUSPECT_P_OF_HIT, hit)
     chosen = np.flatnonzero(suspect)
 
@@ -368,8 +368,8 @@ def _measure_band(
         return plane.reshape(-1).take(chosen)
 
     def pick_excess(i: int) -> Any:
-        bulk = np.broadcast_to(bulks[i], shape)
-        return (pick(charges[i]) - pick(bulk)) * (1 / times[i])
+        bulk = bulks[i][0].take(chosen % shape[1]) if len(bulks[i]) == 1 else pick(bulks[i])
+        return (pick(charges[i]) - bulk) * (1 / times[i])
 
     def pick_dof(c: Combined, full: NDArray[np.bool_]) -> Any:
         return (pick(c.n_used).astype(np.float32) - np.float32(1)) * ~pick(full)
@@ -406,7 +406,7 @@ def _measure_band(
         excess_counts=_z_histogram(excess[::8] / line.rate_sigma[::8]),
         line_chi2=float(np.where(complete, line.chi2, np.float32(0)).sum(dtype=np.float64)),
         line_pixels=int(np.count_nonzero(complete)),
-        n_hits=np.array([c.n_rejected.sum(dtype=np.int64) for c in combined]),
+        n_hits=np.array([c.n_rejected.reshape(-1)[hit].sum(dtype=np.int64) for c in combined]),
     ), suspects
 
 
