@@ -69,6 +69,14 @@ def files(folder: Path, pattern: str, n: int) -> list[Path]:
     return found
 
 
+def _twenty(folder: Path) -> list[Path]:
+    return files(folder / "frames", "*1000s*.fits", 20)
+
+
+def _ten(folder: Path) -> list[Path]:
+    return files(folder / "frames", "*90s*.fits", 10)
+
+
 def run(name: str, folder: Path) -> dict[str, Any]:
     """What a piece of work found out in a process of its own."""
     found = _run(name, folder, {})
@@ -165,16 +173,27 @@ def _combine(paths: list[Path]) -> None:
 
 @work
 def read_bytes_20(folder: Path) -> dict[str, Any]:
-    paths = files(folder / "frames", "*1000s*.fits", 20)
+    paths = _twenty(folder)
     with measured():
         for path in paths:
             _read(path)
     return {}
 
 
+def _astropy_mean_of(paths: list[Path]) -> Any:
+    """Read and average as one writes it, frame after frame."""
+    from astropy.io import fits
+
+    mean = fits.getdata(paths[0]).astype(np.float32)
+    for path in paths[1:]:
+        mean += fits.getdata(path)
+    mean /= len(paths)
+    return mean
+
+
 @work
 def read_and_average_20(folder: Path) -> dict[str, Any]:
-    paths = files(folder / "frames", "*1000s*.fits", 20)
+    paths = _twenty(folder)
     with measured():
         _mean_of(paths)
     return {}
@@ -182,7 +201,7 @@ def read_and_average_20(folder: Path) -> dict[str, Any]:
 
 @work
 def read_and_average_30(folder: Path) -> dict[str, Any]:
-    short, long = files(folder / "frames", "*90s*.fits", 10), files(folder / "frames", "*1000s*.fits", 20)
+    short, long = _ten(folder), _twenty(folder)
     with measured():
         _mean_of(short)
         _mean_of(long)
@@ -190,8 +209,25 @@ def read_and_average_30(folder: Path) -> dict[str, Any]:
 
 
 @work
+def astropy_average_20(folder: Path) -> dict[str, Any]:
+    paths = _twenty(folder)
+    with measured():
+        _astropy_mean_of(paths)
+    return {}
+
+
+@work
+def astropy_average_30(folder: Path) -> dict[str, Any]:
+    short, long = _ten(folder), _twenty(folder)
+    with measured():
+        _astropy_mean_of(short)
+        _astropy_mean_of(long)
+    return {}
+
+
+@work
 def ours_combine_20(folder: Path) -> dict[str, Any]:
-    paths = files(folder / "frames", "*1000s*.fits", 20)
+    paths = _twenty(folder)
     with measured():
         _combine(paths)
     return {}
@@ -232,7 +268,7 @@ def ccdproc_median_mad_20(folder: Path) -> dict[str, Any]:
     from astropy.stats import mad_std
 
     _ccdproc_combine(
-        files(folder / "frames", "*1000s*.fits", 20),
+        _twenty(folder),
         sigma_clip_low_thresh=5,
         sigma_clip_high_thresh=5,
         sigma_clip_func=np.ma.median,
@@ -243,7 +279,7 @@ def ccdproc_median_mad_20(folder: Path) -> dict[str, Any]:
 
 @work
 def ccdproc_default_20(folder: Path) -> dict[str, Any]:
-    _ccdproc_combine(files(folder / "frames", "*1000s*.fits", 20))
+    _ccdproc_combine(_twenty(folder))
     return {}
 
 
@@ -295,8 +331,7 @@ def _build(paths: list[Path], folder: Path) -> dict[str, Any]:
 @work
 def ours_build(folder: Path) -> dict[str, Any]:
     """The whole build of 10 + 20 catalogued frames, stored with all flags, limit and gates."""
-    short, long = files(folder / "frames", "*90s*.fits", 10), files(folder / "frames", "*1000s*.fits", 20)
-    return _build([*short, *long], folder)
+    return _build([*_ten(folder), *_twenty(folder)], folder)
 
 
 @work
@@ -625,7 +660,7 @@ def prepare(folder: Path) -> None:
         camera = SimulatedCamera.create((512, 512), 1)
         write_night(folder / "night.part", camera, start=start, biases=3, darks={90.0: 4, 1000.0: 4})
         (folder / "night.part").rename(folder / "night")
-    long = files(folder / "frames", "*1000s*.fits", 20)
+    long = _twenty(folder)
     for name, opener, n in (("gz", gzip, 20), ("bz2", bz2, 2)):
         target = folder / f"frames_{name}"
         if target.exists():
