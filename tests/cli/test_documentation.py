@@ -1,26 +1,22 @@
-"""What the README promises is what the program does."""
+"""What the documentation promises is what the program does."""
 
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
 from hotpix_registry import errors
 from tests.cli.conftest import CHECKOUT
 from tests.cli.test_help import COMMANDS
-
-README = (CHECKOUT / "README.md").read_text(encoding="utf-8")
+from tests.documentation import PAGES, README, anchors, links, section
 
 
 def exit_codes() -> dict[int, str]:
-    """The rows under `| exit code | meaning |`."""
-    _, found, after = README.partition("| exit code | meaning |")
-    assert found, "README.md has no table headed `| exit code | meaning |`"
-    rows = re.match(r"\s*\|[-: |]+\|\n((?:\|.*\|\n?)*)", after)
-    assert rows is not None
-    cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows[1].splitlines()]
-    return {int(code): meaning for code, meaning, *_ in cells}
+    """Each exit code with its meaning."""
+    rows = re.findall(r"^\| (\d+) \| (.*) \|$", section("Exit codes"), re.M)
+    return {int(code): meaning for code, meaning in rows}
 
 
 def test_the_exit_codes_are_those_of_the_errors() -> None:
@@ -40,16 +36,24 @@ def test_every_command_is_named(name: str) -> None:
     group, _, command = name.partition(" ")
     if command:
         # `cameras [show NAME | apply FILE | …]` names its commands too
-        assert re.search(rf"{group}\b[^\n]*\b{command}\b", README), name
+        assert re.search(rf"{group}\b[^\n]*\b{command}\b", PAGES[README]), name
     else:
-        assert re.search(rf"`?hotpix-registry {group}\b|`{group}\b", README), name
+        assert re.search(rf"`?hotpix-registry {group}\b|`{group}\b", PAGES[README]), name
 
 
-PROMISES = README.partition("## What we promise")[2].partition("\n## ")[0]
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for target, anchor in links(page):
+        assert target.exists(), target
+        assert not anchor or anchor in anchors(target), f"{target}#{anchor}"
+
+
+def test_the_readme_leads_to_every_page() -> None:
+    assert {target for target, _ in links(README)} >= PAGES.keys() - {README}
 
 
 def test_every_promise_names_tests_that_there_are() -> None:
-    promises = PROMISES.split("\n- ")[1:]
+    promises = section("What we promise").split("\n- ")[1:]
     assert len(promises) > 10
     for promise in promises:
         named = re.findall(r"`(tests/\S+\.py)::(\w+)`", promise)

@@ -6,10 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.cli.conftest import CHECKOUT, Done, Hotpix
+from tests.cli.conftest import Done, Hotpix
+from tests.documentation import section
 
-README = (CHECKOUT / "README.md").read_text(encoding="utf-8")
-STORY = README[README.index("## A story") : README.index("## Python")]
+STORY = section("A story")
 
 
 def commands() -> list[tuple[list[str], str]]:
