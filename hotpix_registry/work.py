@@ -249,7 +249,7 @@ def dask_workers(address: str) -> Iterator[Work]:
     Raises
     ------
     UsageError
-        `distributed` is not installed, or the address is none.
+        `distributed` is not installed, the address is none, or dask's configuration does not fit it.
     SchedulerUnreachable, UnfitWorkers
     """
     if re.fullmatch(r"(tcp|tls)://[^/\s]+:\d{1,5}", address) is None:
@@ -264,6 +264,7 @@ def dask_workers(address: str) -> Iterator[Work]:
             "--scheduler needs the package distributed, which is not installed.",
             next_step="Run `pip install 'hotpix-registry[dask]'`.",
         ) from None
+    _check_encryption(address)
     for name in ("distributed", "distributed.client"):  # what they say, the sentences here say
         logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
@@ -281,6 +282,35 @@ def dask_workers(address: str) -> Iterator[Work]:
     finally:
         with suppress(OSError, TimeoutError):
             client.close(timeout=_CONNECT_S)
+
+
+def _check_encryption(address: str) -> None:
+    """Compare an address with dask's configuration, which dask itself does late, and as if it were a bug.
+
+    Raises
+    ------
+    UsageError
+    """
+    if import_module("dask").config.get("distributed.client.security-loader", None):
+        return  # certificates come from the user's own code
+    try:
+        security = import_module("distributed").Security()
+        client = security.get_connection_args("client")
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"The certificates that dask's configuration names cannot be used: {_line(error)}.",
+            next_step="Check the files under distributed.comm.tls there.",
+        ) from None
+    if address.startswith("tls:") and client["ssl_context"] is None:
+        raise UsageError(
+            f"{address} is encrypted, and dask's configuration names no certificates.",
+            next_step="Set ca-file, client.cert and client.key under distributed.comm.tls there.",
+        )
+    if address.startswith("tcp:") and client["require_encryption"]:
+        raise UsageError(
+            f"{address} is not encrypted, and dask's configuration requires it (require-encryption).",
+            next_step="Write tls:// if the scheduler speaks it.",
+        )
 
 
 def about_this_process() -> dict[str, str]:

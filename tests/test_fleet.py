@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -77,12 +78,11 @@ def cluster() -> Iterator[Any]:
         yield cluster
 
 
-def new_cluster(workers: int) -> Any:
+def new_cluster(workers: int, **given: Any) -> Any:
     from distributed import LocalCluster
 
-    return LocalCluster(
-        n_workers=workers, threads_per_worker=1, host="127.0.0.1", dashboard_address=":0", silence_logs=50
-    )
+    given |= {"host": "127.0.0.1", "dashboard_address": ":0", "silence_logs": 50}
+    return LocalCluster(n_workers=workers, threads_per_worker=1, **given)
 
 
 def build_with(registry: Registry, work: Work, **wanted: Any) -> FleetReport:
@@ -310,6 +310,55 @@ def test_a_worker_of_another_algorithm_makes_no_mask_whenever_it_joins(tmp_path:
 def test_what_is_no_address_of_a_scheduler_is_refused(address: str) -> None:
     with pytest.raises(UsageError, match="tcp://HOST:8786"), dask_workers(address):
         raise AssertionError
+
+
+def dask_configured(values: dict[str, Any]) -> Any:
+    """dask's configuration with other values of `distributed.comm`."""
+    from dask import config
+
+    import_module("distributed")  # its defaults come first
+    return config.set({f"distributed.comm.{name}": value for name, value in values.items()})
+
+
+def test_an_encrypted_scheduler_without_certificates_is_refused(hotpix: Hotpix, darks: Path) -> None:
+    hotpix.ingest(str(darks / "camera0" / "campaign0"))
+    elsewhere = ("--scheduler", "tls://127.0.0.1:8786")
+    why = "tls://127.0.0.1:8786 is encrypted, and dask's configuration names no certificates. Set ca-file, "
+    hotpix("build", "--all", *elsewhere).refused(2, why)
+    hotpix("ingest", darks, *elsewhere).refused(2, why)
+    hotpix("recipe", "diff", "limit=4", "evidence", "--all", *elsewhere).refused(2, why)
+
+
+@pytest.mark.parametrize(
+    ("configured", "address", "why"),
+    [
+        ({"require-encryption": True}, "tcp://127.0.0.1:8786", "is not encrypted, and dask's configuration"),
+        (
+            {"tls.ca-file": "missing.pem", "tls.client.cert": "missing.pem"},
+            "tls://127.0.0.1:8786",
+            "cannot be used: .*No such file or directory. Check the files",
+        ),
+    ],
+)
+def test_an_address_that_does_not_fit_the_configuration_of_dask_is_refused(
+    configured: dict[str, Any], address: str, why: str
+) -> None:
+    with dask_configured(configured), pytest.raises(UsageError, match=why), dask_workers(address):
+        raise AssertionError
+
+
+def test_an_encrypted_scheduler_is_reached_with_the_certificates_of_the_configuration() -> None:
+    from distributed import Security
+
+    made = Security.temporary()
+    client = {"tls.client.cert": made.tls_client_cert, "tls.client.key": made.tls_client_key}
+    with (
+        new_cluster(0, security=made) as cluster,
+        dask_configured({"tls.ca-file": made.tls_ca_file} | client),
+        dask_workers(cluster.scheduler_address) as work,
+    ):
+        assert cluster.scheduler_address.startswith("tls://")
+        assert work.places() == 1
 
 
 # --- claims ----------------------------------------------------------------------------------------
