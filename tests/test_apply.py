@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -340,6 +342,31 @@ def test_a_dry_run_writes_nothing(stocked: Registry, tmp_path: Path) -> None:
     only(stocked.apply(1, [path], output=f"{tmp_path}/out/", dry_run=True))
     assert path.read_bytes() == before
     assert not (tmp_path / "out").exists()
+
+
+def test_what_a_killed_run_left_goes_a_day_later_with_the_next_one_there(
+    stocked: Registry, tmp_path: Path
+) -> None:
+    path = light(tmp_path / "light.fits")
+    folder = tmp_path / "out"
+    folder.mkdir()
+
+    def left_in(place: Path) -> list[str]:
+        old, young, foreign = (f".a.fits.{'0' * 16}.tmp", f".b.fits.{'1' * 16}.tmp", ".c.fits.tmp")
+        for name in (old, young, foreign):
+            (place / name).write_bytes(b"half a frame")
+        for name in (old, foreign):
+            os.utime(place / name, (0, time.time() - 90_000))
+        return [young, foreign]
+
+    kept = left_in(folder)
+    stocked.apply(1, path, output=folder, dry_run=True)
+    assert len(os.listdir(folder)) == 3
+    stocked.apply(1, path, output=folder)
+    assert sorted(os.listdir(folder)) == [*kept, "light.fits"]
+    kept = left_in(folder)
+    stocked.apply(1, folder / "light.fits", in_place=True)
+    assert sorted(os.listdir(folder)) == [*kept, "light.fits"]
 
 
 def test_a_link_is_followed_and_stays_a_link(stocked: Registry, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hotpix_registry.catalogue.engine import reading
-from hotpix_registry.files import make_folder
+from hotpix_registry.files import make_folder, sweep
 from hotpix_registry.registry.facade.answers import AnswerMethods
 from hotpix_registry.registry.facade.cameras import CameraMethods
 from hotpix_registry.registry.question import Fallback
@@ -88,8 +88,11 @@ class ScienceMethods(CameraMethods, AnswerMethods):
             release=release,
         )
         applier = apply.Applier(self, allow_binning=allow_binning, camera=camera, dry_run=dry_run)
-        if folder is not None and not dry_run:
-            make_folder(folder)
+        if not dry_run:
+            if folder is not None:
+                make_folder(folder)
+            for place in {output.parent for _, output in pairs if output is not None}:
+                sweep(place)  # what one that was killed left
         return applier.run(pairs, choose, progress)
 
     def masks_for(
