@@ -191,6 +191,11 @@ class StorageError(HotpixError, OSError):
 
     code, exit_code, http_status = "storage", 1, 507
 
+    def __init__(self, message: str, *, next_step: str = "", reason: str = "") -> None:
+        super().__init__(message, next_step=next_step)
+        self.reason = reason
+        """why, without the place"""
+
 
 class ServerUnreachable(HotpixError):
     """No registry answers at the address of a server."""

@@ -218,7 +218,9 @@ def storage_error(path: str | Path, error: OSError) -> StorageError:
     """The sentence for the user when a file cannot be written: what, why, what to do."""
     reason = (error.strerror or str(error)).lower()
     return StorageError(
-        f"{path} cannot be written: {reason}.", next_step=_NEXT_STEPS.get(error.errno or 0, "")
+        f"{path} cannot be written: {reason}.",
+        next_step=_NEXT_STEPS.get(error.errno or 0, ""),
+        reason=reason,
     )
 
 

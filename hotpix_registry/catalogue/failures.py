@@ -52,10 +52,11 @@ def translated(engine: Engine) -> Iterator[None]:
                 f"The registry {where} is read-only.",
                 next_step="Give yourself write permission, or use a copy.",
             ) from error
-        if "disk is full" in text or "No space left" in text or "disk I/O error" in text:
+        if full := next((said for said in _FULL if said in text.lower()), None):
             raise StorageError(
                 f"The registry {where} could not be written: {text}.",
                 next_step="Free some space, see that its folder is there, and try again.",
+                reason=full,
             ) from error
         if "malformed" in text or "Could not decode" in text:
             what = text.partition(" with text ")[0]
@@ -109,6 +110,7 @@ def _is_unreachable(engine: Engine, error: BaseException) -> bool:
 
 _CUT = ("57014", "55P03", "25P03")
 """by which PostgreSQL says that a statement, a wait for a lock or a transaction took longer than it may"""
+_FULL = ("disk is full", "no space left", "disk i/o error")
 _PLACE = ("host", "port", "dbname", "user")
 """what of a URL's query is no secret, and says where a database is"""
 

@@ -152,5 +152,6 @@ def take_in(
         return ingested(place, False)
     except BaseException:
         if not was_there:
-            place.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                place.unlink()
         raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -13,8 +14,10 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from hotpix_registry.domain import content_digest
-from hotpix_registry.errors import HotpixError, UsageError
+from hotpix_registry.errors import HotpixError, StorageError, UsageError
 from hotpix_registry.web.rendering import error_page, wants_page
+
+log = logging.getLogger(__name__)
 
 SAFE_HEADERS = {
     "x-content-type-options": "nosniff",
@@ -60,6 +63,9 @@ def problem(
 
 def of_error(error: HotpixError, request: Request | None = None) -> Response:
     """What a user did wrong, with the explanation of a miss; a browser asks people for their token."""
+    if isinstance(error, StorageError):
+        log.error("%s", error)
+        error = _without_place(error)
     browses = (
         request is not None and request.method == "GET" and "text/html" in request.headers.get("accept", "")
     )
@@ -79,6 +85,14 @@ def of_error(error: HotpixError, request: Request | None = None) -> Response:
         headers=headers,
         request=request,
         **more,
+    )
+
+
+def _without_place(error: StorageError) -> StorageError:
+    """What those who ask are told of the server's disk; where on it is for the log."""
+    return StorageError(
+        f"The server's disk cannot be written{error.reason and ': '}{error.reason}.",
+        next_step="Try again once whoever runs it has freed some space or let it write; its log says where.",
     )
 
 

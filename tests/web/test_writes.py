@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import resource
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -174,20 +176,57 @@ def test_of_what_is_refused_nothing_is_left(registry: Registry, service: TestCli
     assert (too_long.status_code, too_long.json()["code"]) == (413, "too-large")
 
 
-def test_a_folder_that_cannot_be_written_is_named(
-    registry: Registry, service: TestClient, tmp_path: Path
+def test_a_disk_that_takes_no_more_is_told_and_its_place_kept_for_the_log(
+    registry: Registry, service: TestClient, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    def refused(reason: str, place: Path) -> None:
+        caplog.clear()
+        got = send(service, content)
+        told = got.json()
+        assert (got.status_code, told["code"], told["exit_code"]) == (507, "storage", 1)
+        assert told["detail"] == f"The server's disk cannot be written: {reason}."
+        assert "freed some space" in told["next_step"]
+        assert str(tmp_path) not in got.text
+        assert f"{place}" in caplog.text
+        assert f" cannot be written: {reason}." in caplog.text
+
     content = write_frame(tmp_path / "a.fits").read_bytes()
     (tmp_path / "uploads").write_text("in the way")
-    got = send(service, content)
-    assert (got.status_code, got.json()["code"]) == (507, "storage")
+    refused("not a directory", tmp_path / "uploads" / "quarantine")
     (tmp_path / "uploads").unlink()
-    (tmp_path / "uploads").mkdir()
-    (tmp_path / "uploads" / hashlib.sha256(content).hexdigest()[:2]).write_text("in the way")
-    got = send(service, content)
-    assert (got.status_code, got.json()["detail"].count("cannot be written")) == (507, 1)
-    assert [path.parent for path in kept(tmp_path / "uploads")] == [tmp_path / "uploads"]
+    with files_of_at_most(len(content) - 1):
+        refused("file too large", tmp_path / "uploads" / "quarantine")
+    assert kept(tmp_path / "uploads") == []
+    in_the_way = tmp_path / "uploads" / hashlib.sha256(content).hexdigest()[:2]
+    in_the_way.write_text("in the way")
+    refused("file exists", in_the_way)
+    assert kept(tmp_path / "uploads") == [in_the_way]
     assert registry.frames() == []
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_a_registry_whose_disk_is_full_is_told_without_its_path(
+    registry: Registry, service: TestClient, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    register_camera(registry, tmp_path)
+    with files_of_at_most(4096):
+        got = service.post("/v1/releases", json={"name": "2026B"})
+    assert (got.status_code, got.json()["code"]) == (507, "storage")
+    assert got.json()["detail"].startswith("The server's disk cannot be written: d")
+    assert str(tmp_path) not in got.text
+    assert str(tmp_path / "registry.sqlite") in caplog.text
+    assert registry.releases() == []
+
+
+@contextmanager
+def files_of_at_most(n_bytes: int) -> Iterator[None]:
+    """What a full disk looks like to this process."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_what_a_killed_service_had_begun_to_receive_is_swept(
