@@ -564,6 +564,25 @@ def test_each_answer_of_a_mirrors_service_says_how_old_its_copy_is(source: str, 
         assert "x-hotpix-synced" not in client.get("/v1/masks").headers
 
 
+def test_a_mirrors_age_is_looked_up_once_for_each_request(
+    source: str, copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync(source, copy, warn_after_h=0)
+    paths = (f"/v1/cameras/{CAMERA}/mask?date=2021-03-04", "/v1/masks", "/", "/jobs")
+    read: list[str] = []
+    read_bytes = Path.read_bytes
+
+    def counted(self: Path) -> bytes:
+        read.append(self.suffix)
+        return read_bytes(self)
+
+    with TestClient(create_app(ServerSettings(database=str(copy)))) as client:
+        monkeypatch.setattr(Path, "read_bytes", counted)
+        for requests, path in enumerate(2 * paths, 1):
+            assert "x-hotpix-warning" in client.get(path).headers
+            assert read.count(".synced") == requests, path
+
+
 def test_the_age_of_a_mirror_is_in_its_answers(source: str, copy: Path) -> None:
     sync(source, copy)
     with Registry(source) as registry, Registry(str(copy)) as mirrored:

@@ -5,8 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from hotpix_registry.domain import iso
 from hotpix_registry.files import write_atomic
@@ -29,6 +33,40 @@ class Freshness:
     def at(self) -> str:
         """That instant, to the second."""
         return iso(self.at_us // 1_000_000 * 1_000_000) or ""
+
+
+class Age(NamedTuple):
+    """What is said of how old a mirror is."""
+
+    known: Freshness | None
+    lag: str | None
+    """A sentence when it is older than it may be.
+
+    It stays the same until the next sync, so that answers with it can be kept as long.
+    """
+
+
+_held: ContextVar[Age | None] = ContextVar("held", default=None)
+
+
+def age(database: Path) -> Age:
+    """How old a mirror is; within `held_age` what was said at its beginning."""
+    return _held.get() or _look(database)
+
+
+@contextmanager
+def held_age(database: Path) -> Iterator[None]:
+    """Within, all that is said of a mirror's age is of one look at it."""
+    before = _held.set(_look(database))
+    try:
+        yield
+    finally:
+        _held.reset(before)
+
+
+def _look(database: Path) -> Age:
+    known = read(database)
+    return Age(known, _lag(known))
 
 
 def read(database: Path) -> Freshness | None:
@@ -57,12 +95,7 @@ def forget(database: Path) -> None:
         _path(database).unlink()
 
 
-def lag(database: Path) -> str | None:
-    """A sentence when a mirror is older than it may be.
-
-    It stays the same until the next sync, so that answers with it can be kept as long.
-    """
-    known = read(database)
+def _lag(known: Freshness | None) -> str | None:
     if known is None:
         return "This is a mirror, and it is not known when it was last brought up to date."
     age_us = time.time_ns() // 1000 - known.at_us

@@ -109,19 +109,24 @@ class CopyOf:
             await self._app(scope, receive, send)
             return
         registry: Registry = scope["app"].state.service.registry
-        known, lag = registry.freshness(), registry.lag()
-        told = {
-            SYNCED: None if known is None else known.at,
-            WARNING: None if lag is None else lag.encode("ascii", "backslashreplace").decode(),
-        }
-        also = [(name.lower().encode(), value.encode()) for name, value in told.items() if value is not None]
+        with registry.held_age():
+            also = _of_age(registry)
 
-        async def telling(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *also]
-            await send(message)
+            async def telling(message: Message) -> None:
+                if message["type"] == "http.response.start":
+                    message["headers"] = [*message["headers"], *also]
+                await send(message)
 
-        await self._app(scope, receive, telling if also else send)
+            await self._app(scope, receive, telling if also else send)
+
+
+def _of_age(registry: Registry) -> list[tuple[bytes, bytes]]:
+    known, lag = registry.freshness(), registry.lag()
+    told = {
+        SYNCED: None if known is None else known.at,
+        WARNING: None if lag is None else lag.encode("ascii", "backslashreplace").decode(),
+    }
+    return [(name.lower().encode(), value.encode()) for name, value in told.items() if value is not None]
 
 
 _TAG = re.compile(r'"[0-9a-f]{8}-(\d{1,15})[-"]')

@@ -27,7 +27,7 @@ from hotpix_registry.registry.frames import camera_named
 from hotpix_registry.registry.view import Memory, Remembered, Unremembered, View
 
 if TYPE_CHECKING:
-    from hotpix_registry.registry.freshness import Freshness
+    from hotpix_registry.registry.freshness import Age, Freshness
 
 T = TypeVar("T")
 
@@ -114,19 +114,31 @@ class Opened:
 
     def lag(self) -> str | None:
         """That this is a mirror and older than it may be; None: it is not, or no mirror."""
-        if not self._is_mirror:
-            return None
-        from hotpix_registry.registry import freshness
-
-        return freshness.lag(Path(str(self._engine.url.database)))
+        age = self._age()
+        return None if age is None else age.lag
 
     def freshness(self) -> Freshness | None:
         """When and of what this mirror was last brought up to date; None: it is not known, or no mirror."""
+        age = self._age()
+        return None if age is None else age.known
+
+    def _age(self) -> Age | None:
         if not self._is_mirror:
             return None
         from hotpix_registry.registry import freshness
 
-        return freshness.read(Path(str(self._engine.url.database)))
+        return freshness.age(Path(str(self._engine.url.database)))
+
+    @contextmanager
+    def held_age(self) -> Iterator[None]:
+        """Within, a mirror's age is looked at once, so that all that is said of it agrees."""
+        if not self._is_mirror:
+            yield
+            return
+        from hotpix_registry.registry import freshness
+
+        with freshness.held_age(Path(str(self._engine.url.database))):
+            yield
 
     @cached_property
     def _is_mirror(self) -> bool:
