@@ -21,7 +21,7 @@ from hotpix_registry.domain import Facts
 from hotpix_registry.errors import UnknownId, UsageError
 from hotpix_registry.fits import headers, keywords
 from hotpix_registry.places import resolved
-from hotpix_registry.registry import life
+from hotpix_registry.registry import events
 from hotpix_registry.registry.frames import (
     corrected,
     find_camera,
@@ -135,7 +135,7 @@ def apply_profile(
     begun_us = sorted(set(changed.changes_us) - set(row.profile.changes_us))
     if not begun_us:
         return AppliedProfile(told=told)
-    changes, torn = life.end_epochs(
+    changes, torn = events.end_epochs(
         connection,
         row._replace(profile=changed),
         begun_us,

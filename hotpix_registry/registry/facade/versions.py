@@ -13,9 +13,10 @@ from hotpix_registry.catalogue.engine import reading
 from hotpix_registry.catalogue.queries import CameraRow, Event, MaskRow
 from hotpix_registry.domain import Configuration, Recipe, Validity
 from hotpix_registry.errors import HotpixError, NothingToBuild, UsageError
-from hotpix_registry.registry import content, life, masks
+from hotpix_registry.registry import content, events, life, masks
+from hotpix_registry.registry.events import EventKind, EventResult
 from hotpix_registry.registry.facade.opened import Opened, named_camera, now_us
-from hotpix_registry.registry.life import EventResult, Withdrawal
+from hotpix_registry.registry.life import Withdrawal
 from hotpix_registry.registry.masks import BuildResult, MaskChange, Plan
 from hotpix_registry.registry.view import instant_of, labelled_us, when
 
@@ -348,7 +349,7 @@ class VersionMethods(Opened):
             return queries.events(connection, named_camera(connection, camera).camera_id)
 
     def add_event(
-        self, camera: str, date: str, kind: life.EventKind, *, note: str = "", trim: bool = False
+        self, camera: str, date: str, kind: EventKind, *, note: str = "", trim: bool = False
     ) -> EventResult:
         """End an epoch of a camera: no interval, campaign, borrowing or fallback crosses the event.
 
@@ -368,12 +369,12 @@ class VersionMethods(Opened):
             row = named_camera(connection, camera)
             at_us = labelled_us(when(date, row.profile.longitude_deg_east))
             past = at_us < now_us()
-            return life.add_event(connection, row, at_us, kind, note, tx, trim=trim or not past)
+            return events.add_event(connection, row, at_us, kind, note, tx, trim=trim or not past)
 
     def remove_event(self, camera: str, event_id: int, *, reason: str) -> Event:
         """Take an event back; masks keep the dates that they hold."""
         with self._writing("remove event", reason) as (connection, tx):
-            return life.remove_event(connection, named_camera(connection, camera), event_id, tx)
+            return events.remove_event(connection, named_camera(connection, camera), event_id, tx)
 
 
 def _mask_and_camera(connection: Connection, mask_id: int, expected: str | None) -> tuple[MaskRow, CameraRow]:
