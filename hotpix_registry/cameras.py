@@ -13,16 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from hotpix_registry import toml
-from hotpix_registry.domain import (
-    USUAL_BOUNDS,
-    Facts,
-    GateBounds,
-    Night,
-    canonical_json,
-    digest,
-    parse_date,
-)
+from hotpix_registry.domain import USUAL_BOUNDS, Facts, GateBounds, canonical_json, digest
 from hotpix_registry.errors import ProfileError, damaged_row
+from hotpix_registry.instants import Night, parse_date
 from hotpix_registry.settings import data_dir
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
-from hotpix_registry.domain import US_PER_DAY, Validity
+from hotpix_registry.instants import US_PER_DAY, Validity
 
 
 class Placed(NamedTuple):

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from hotpix_registry.domain import iso, to_us
 from hotpix_registry.errors import AmbiguousMask, Conflict, HotpixError, NoMask, RevokedMask, UsageError
+from hotpix_registry.instants import iso, to_us
 
 # --- the calendar: half nights, from noon to midnight and from midnight to noon --------------------
 

@@ -11,8 +11,8 @@ from hotpix_registry.cameras import CameraProfile
 from hotpix_registry.catalogue import queries
 from hotpix_registry.catalogue.engine import writing
 from hotpix_registry.catalogue.queries import Act, CameraRow
-from hotpix_registry.domain import iso, parse_date
 from hotpix_registry.errors import AmbiguousMask, HotpixError, NoMask, UnknownCamera, UsageError
+from hotpix_registry.instants import iso, parse_date
 from hotpix_registry.registry import life
 from tests.plain_masks import add_camera, add_mask
 

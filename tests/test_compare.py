@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from hotpix_registry.catalogue.engine import reading
-from hotpix_registry.domain import Facts, iso, parse_date
+from hotpix_registry.domain import Facts
 from hotpix_registry.errors import HotpixError, UnreadableFrame, UsageError
+from hotpix_registry.instants import iso, parse_date
 from hotpix_registry.registry import Registry
 from hotpix_registry.registry.compare import (
     DatesChange,

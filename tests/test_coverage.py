@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from hotpix_registry.domain import Recipe, Rule, to_us
+from hotpix_registry.domain import Recipe, Rule
 from hotpix_registry.errors import HotpixError, UnknownCamera
+from hotpix_registry.instants import to_us
 from hotpix_registry.registry import Registry
 from hotpix_registry.registry.coverage import SeriesCoverage, Stretch
 from tests import small_camera

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from hotpix_registry.cameras import load_camera_profile
-from hotpix_registry.domain import Recipe, Rule, parse_date
+from hotpix_registry.domain import Recipe, Rule
 from hotpix_registry.errors import Conflict, ProfileError
+from hotpix_registry.instants import parse_date
 from hotpix_registry.registry import Registry
 from tests.small_camera import write_campaign
 from tests.story import import_pixels

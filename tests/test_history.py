@@ -27,8 +27,8 @@ from hotpix_registry.cameras import CameraProfile
 from hotpix_registry.catalogue import queries, schema
 from hotpix_registry.catalogue.engine import reading
 from hotpix_registry.catalogue.queries import CameraRow
-from hotpix_registry.domain import iso
 from hotpix_registry.errors import HotpixError
+from hotpix_registry.instants import iso
 from hotpix_registry.registry.receipt import Receipt, read_receipt
 from tests.oracle import (
     CELLS,

@@ -24,7 +24,7 @@ LAYERS = [
     {"settings"},
     {"toml"},
     {"errors"},
-    {"domain", "answers"},
+    {"domain", "instants", "answers"},
 ]
 BELOW_ONLY = {"catalogue", "science", "fits"}
 
@@ -59,8 +59,9 @@ def test_imports_point_down_only() -> None:
                 assert other not in BELOW_ONLY - {part}, f"{part} imports its neighbour {other}"
 
 
-def test_the_domain_needs_the_standard_library_only() -> None:
-    tree = ast.parse((PACKAGE / "domain.py").read_text(encoding="utf-8"))
+@pytest.mark.parametrize("module", ["domain.py", "instants.py"])
+def test_what_is_at_the_bottom_needs_the_standard_library_only(module: str) -> None:
+    tree = ast.parse((PACKAGE / module).read_text(encoding="utf-8"))
     names = {
         (node.module if isinstance(node, ast.ImportFrom) else node.names[0].name) or ""
         for node in ast.walk(tree)

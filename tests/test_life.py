@@ -11,8 +11,8 @@ import pytest
 from hotpix_registry import Registry
 from hotpix_registry.cameras import CameraProfile
 from hotpix_registry.catalogue.queries import CameraRow
-from hotpix_registry.domain import parse_date
 from hotpix_registry.errors import Conflict, NoMask, RevokedMask, UsageError
+from hotpix_registry.instants import parse_date
 from hotpix_registry.registry.masks import BuildResult
 from tests.plain_masks import SHAPE, add_camera, add_mask
 

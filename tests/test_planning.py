@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hotpix_registry.cameras import CameraProfile, Sections
-from hotpix_registry.domain import US_PER_DAY, Configuration, Facts, Frame, Kind, Night, Series
+from hotpix_registry.domain import Configuration, Facts, Frame, Kind, Series
+from hotpix_registry.instants import US_PER_DAY, Night
 from hotpix_registry.planning import Campaign, plan, same_exposure
 
 PROFILE = CameraProfile(name="aspen")

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from hotpix_registry import simulate
-from hotpix_registry.domain import Night, to_us
 from hotpix_registry.errors import StorageError
+from hotpix_registry.instants import Night, to_us
 from hotpix_registry.simulate import Population, SimulatedCamera
 from hotpix_registry.simulate.camera import draw_poisson, time_in_upper_state
 

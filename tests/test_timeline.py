@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hotpix_registry.domain import US_PER_DAY, Validity
+from hotpix_registry.instants import US_PER_DAY, Validity
 from hotpix_registry.timeline import (
     Change,
     Held,

@@ -23,7 +23,7 @@ from hotpix_registry.cli.options import (
     Supersede,
 )
 from hotpix_registry.cli.output import out, print_changes, print_dates, print_json, print_rows, say
-from hotpix_registry.domain import iso
+from hotpix_registry.instants import iso
 
 event_app = typer.Typer(
     help="Epoch events: what ends the life of earlier masks.",

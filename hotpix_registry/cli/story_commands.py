@@ -28,8 +28,8 @@ from hotpix_registry.cli.output import (
     print_table,
     say,
 )
-from hotpix_registry.domain import iso
 from hotpix_registry.errors import SomeRefused, UsageError
+from hotpix_registry.instants import iso
 
 if TYPE_CHECKING:
     from hotpix_registry.registry.compare import Affected, DatesChange, MaskDiff

@@ -6,7 +6,7 @@ import re
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
-from hotpix_registry.domain import US_PER_DAY, US_PER_S, mjd_to_us, to_datetime, to_us
+from hotpix_registry.instants import US_PER_DAY, US_PER_S, mjd_to_us, to_datetime, to_us
 
 DAY_S = 86_400.0
 

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 
-from hotpix_registry.domain import Configuration, Facts, Kind, iso
+from hotpix_registry.domain import Configuration, Facts, Kind
 from hotpix_registry.fits import instants
 from hotpix_registry.fits.blocks import Value
 from hotpix_registry.fits.headers import FrameHeader
@@ -22,6 +22,7 @@ from hotpix_registry.fits.keyword_profiles import (
     rules_digest,
     shipped_keyword_profiles,
 )
+from hotpix_registry.instants import iso
 
 __all__ = [
     "KeywordProfile",

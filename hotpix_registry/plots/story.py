@@ -15,7 +15,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from hotpix_registry.domain import US_PER_DAY
+from hotpix_registry.instants import US_PER_DAY
 from hotpix_registry.plots.page import (
     BLACK,
     BLUE,

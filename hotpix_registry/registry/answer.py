@@ -10,7 +10,7 @@ from sqlalchemy.engine import Connection
 from hotpix_registry.answers import Answer, Weighed
 from hotpix_registry.catalogue import queries
 from hotpix_registry.catalogue.queries import Assignment, CameraRow
-from hotpix_registry.domain import Series, Validity, iso
+from hotpix_registry.domain import Series
 from hotpix_registry.errors import (
     AmbiguousMask,
     IntegrityError,
@@ -18,6 +18,7 @@ from hotpix_registry.errors import (
     RevokedMask,
     UsageError,
 )
+from hotpix_registry.instants import Validity, iso
 from hotpix_registry.registry import criteria
 from hotpix_registry.registry.criteria import distance_us
 from hotpix_registry.registry.question import Question

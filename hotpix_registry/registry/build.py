@@ -14,8 +14,9 @@ from hotpix_registry import planning
 from hotpix_registry.catalogue import queries
 from hotpix_registry.catalogue.engine import reading, writing
 from hotpix_registry.catalogue.queries import Act, CameraRow, MaskRow
-from hotpix_registry.domain import ALGORITHM_VERSION, Defect, Frame, Recipe, Rule, iso
+from hotpix_registry.domain import ALGORITHM_VERSION, Defect, Frame, Recipe, Rule
 from hotpix_registry.errors import RevokedMask, UsageError
+from hotpix_registry.instants import iso
 from hotpix_registry.places import is_there
 from hotpix_registry.planning import Campaign
 from hotpix_registry.registry import compute, content, derived, life, masks

@@ -11,8 +11,9 @@ from sqlalchemy.engine import Connection
 from hotpix_registry.answers import Answer
 from hotpix_registry.catalogue import queries
 from hotpix_registry.catalogue.engine import Source, reading
-from hotpix_registry.domain import Facts, parse_date
+from hotpix_registry.domain import Facts
 from hotpix_registry.errors import AmbiguousMask, RevokedMask, UsageError
+from hotpix_registry.instants import parse_date
 from hotpix_registry.registry import masks
 from hotpix_registry.registry.answer import replay, resolve
 from hotpix_registry.registry.question import Fallback, Question

@@ -16,8 +16,9 @@ from hotpix_registry import __version__
 from hotpix_registry.answers import Answer
 from hotpix_registry.catalogue import queries
 from hotpix_registry.catalogue.queries import CameraRow, Release
-from hotpix_registry.domain import Night, Rule, and_list, iso, parse_date
+from hotpix_registry.domain import Rule, and_list
 from hotpix_registry.errors import NoMask
+from hotpix_registry.instants import Night, iso, parse_date
 from hotpix_registry.planning import same_exposure
 from hotpix_registry.registry import bibliography, masks
 from hotpix_registry.registry.view import View

@@ -13,8 +13,9 @@ from sqlalchemy.engine import Connection
 from hotpix_registry import timeline
 from hotpix_registry.catalogue import queries
 from hotpix_registry.catalogue.queries import CameraRow
-from hotpix_registry.domain import DQ, iso
+from hotpix_registry.domain import DQ
 from hotpix_registry.errors import HotpixError, UnknownCamera, UsageError
+from hotpix_registry.instants import iso
 from hotpix_registry.registry.answer import decide
 from hotpix_registry.registry.question import Question
 from hotpix_registry.registry.view import View, is_day, moment

@@ -14,8 +14,9 @@ from platform import python_version
 from typing import TYPE_CHECKING, Any
 
 from hotpix_registry.cameras import CameraProfile, Sections
-from hotpix_registry.domain import ALGORITHM_VERSION, Defect, Frame, Recipe, digest, iso
+from hotpix_registry.domain import ALGORITHM_VERSION, Defect, Frame, Recipe, digest
 from hotpix_registry.errors import HotpixError, NothingToBuild
+from hotpix_registry.instants import iso
 from hotpix_registry.planning import Campaign, DarkSet, Role
 from hotpix_registry.registry import frame_files
 from hotpix_registry.work import processors

@@ -10,7 +10,8 @@ from typing import Any
 
 from hotpix_registry.catalogue import queries
 from hotpix_registry.catalogue.queries import CameraRow, Event, MaskRow
-from hotpix_registry.domain import US_PER_DAY, Frame, Kind, Night, Series, Validity, iso
+from hotpix_registry.domain import Frame, Kind, Series
+from hotpix_registry.instants import US_PER_DAY, Night, Validity, iso
 from hotpix_registry.registry import criteria, masks
 from hotpix_registry.registry.view import View
 

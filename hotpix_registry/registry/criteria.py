@@ -7,7 +7,8 @@ from typing import Any
 
 from hotpix_registry.answers import Criterion, Weighed
 from hotpix_registry.catalogue.queries import Assignment, CameraRow, MaskRow
-from hotpix_registry.domain import US_PER_DAY, Series, Validity, and_list, iso
+from hotpix_registry.domain import Series, and_list
+from hotpix_registry.instants import US_PER_DAY, Validity, iso
 from hotpix_registry.registry import masks
 from hotpix_registry.registry.question import Question
 from hotpix_registry.registry.view import View

@@ -13,8 +13,9 @@ from sqlalchemy.engine import Connection
 
 from hotpix_registry.catalogue import queries
 from hotpix_registry.catalogue.queries import CameraRow, MaskRow
-from hotpix_registry.domain import DQ, Configuration, Rule, Series, digest, parse_date
+from hotpix_registry.domain import DQ, Configuration, Rule, Series, digest
 from hotpix_registry.errors import UsageError
+from hotpix_registry.instants import parse_date
 from hotpix_registry.registry import life, masks
 from hotpix_registry.registry.compute import empty_numbers, software
 from hotpix_registry.registry.ingest import sha256_of

@@ -11,8 +11,8 @@ from sqlalchemy.engine import Connection
 from hotpix_registry import timeline
 from hotpix_registry.catalogue import queries
 from hotpix_registry.catalogue.queries import CameraRow, Event
-from hotpix_registry.domain import iso
 from hotpix_registry.errors import Conflict, UnknownId
+from hotpix_registry.instants import iso
 from hotpix_registry.registry.life import in_words, settle, state_of
 from hotpix_registry.registry.masks import MaskChange, need_rebuild
 

@@ -25,7 +25,7 @@ from hotpix_registry.catalogue import queries
 from hotpix_registry.catalogue.claims import Claims, claims
 from hotpix_registry.catalogue.engine import reading
 from hotpix_registry.catalogue.queries import Act, CameraRow
-from hotpix_registry.domain import Recipe, Rule, Validity
+from hotpix_registry.domain import Recipe, Rule
 from hotpix_registry.errors import (
     DatabaseAway,
     DatabaseUnavailable,
@@ -35,6 +35,7 @@ from hotpix_registry.errors import (
     StorageError,
     UnfitWorkers,
 )
+from hotpix_registry.instants import Validity
 from hotpix_registry.planning import Campaign
 from hotpix_registry.registry import build, compute, derived
 from hotpix_registry.registry.compute import BuiltMask, Ingredients

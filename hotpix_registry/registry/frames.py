@@ -276,7 +276,7 @@ def parse_correction(text: str) -> tuple[str, Any]:
 
 
 def _instant_us(text: str) -> int:
-    from hotpix_registry.domain import parse_date
+    from hotpix_registry.instants import parse_date
 
     instant = parse_date(text)
     if not isinstance(instant, int):

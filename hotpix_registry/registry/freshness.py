@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from hotpix_registry.domain import iso
 from hotpix_registry.files import write_atomic
+from hotpix_registry.instants import iso
 
 WARN_AFTER_H = 1.0
 _US_PER_H = 3_600_000_000

@@ -16,12 +16,13 @@ from hotpix_registry.cameras import CameraProfile, recognise
 from hotpix_registry.catalogue import queries
 from hotpix_registry.catalogue.engine import Source, reading
 from hotpix_registry.catalogue.queries import CameraRow, MaskRow
-from hotpix_registry.domain import US_PER_DAY, Facts, Frame, Validity
+from hotpix_registry.domain import Facts, Frame
 from hotpix_registry.errors import NoMask, ProfileError, UnreadableFrame
 from hotpix_registry.fits import headers
 from hotpix_registry.fits.packing import unpack_flagged
 from hotpix_registry.fits.pixels import open_rows
 from hotpix_registry.fits.streams import naming
+from hotpix_registry.instants import US_PER_DAY, Validity
 from hotpix_registry.places import is_url, resolved
 from hotpix_registry.registry.frames import camera_named, find_camera
 from hotpix_registry.registry.ingest import Rules, current_rules, sha256_of

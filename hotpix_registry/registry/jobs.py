@@ -20,8 +20,9 @@ from sqlalchemy.engine import Connection, Engine
 from hotpix_registry.catalogue import queries
 from hotpix_registry.catalogue.engine import writing
 from hotpix_registry.catalogue.queries import JobEvent, JobRow
-from hotpix_registry.domain import Kind, Rule, iso
+from hotpix_registry.domain import Kind, Rule
 from hotpix_registry.errors import HotpixError, UnknownId
+from hotpix_registry.instants import iso
 from hotpix_registry.registry.question import parse_exposures, parse_nights, parse_recipe
 
 if TYPE_CHECKING:

@@ -13,8 +13,9 @@ from sqlalchemy.engine import Connection
 from hotpix_registry import timeline
 from hotpix_registry.catalogue import queries
 from hotpix_registry.catalogue.queries import Assignment, CameraRow, MaskRow
-from hotpix_registry.domain import Night, Rule, Validity, iso
+from hotpix_registry.domain import Rule
 from hotpix_registry.errors import Conflict, RevokedMask, UsageError
+from hotpix_registry.instants import Night, Validity, iso
 from hotpix_registry.registry.masks import (
     MaskChange,
     epochs_us,

@@ -13,8 +13,9 @@ from sqlalchemy.engine import Connection
 
 from hotpix_registry.catalogue import queries
 from hotpix_registry.catalogue.queries import CameraRow, Event, MaskRow
-from hotpix_registry.domain import Frame, Night, Rule, Validity, iso
+from hotpix_registry.domain import Frame, Rule
 from hotpix_registry.errors import UnknownId
+from hotpix_registry.instants import Night, Validity, iso
 from hotpix_registry.planning import Campaign
 from hotpix_registry.registry.frames import find_camera
 

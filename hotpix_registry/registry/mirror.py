@@ -25,7 +25,6 @@ from hotpix_registry.catalogue.changes import Page, Record
 from hotpix_registry.catalogue.engine import following, reading, writing
 from hotpix_registry.catalogue.queries import Act
 from hotpix_registry.client.server import Server
-from hotpix_registry.domain import iso
 from hotpix_registry.errors import (
     Conflict,
     IntegrityError,
@@ -35,6 +34,7 @@ from hotpix_registry.errors import (
     UsageError,
 )
 from hotpix_registry.files import make_folder, storage_error, sweep, whole_database, write_atomic
+from hotpix_registry.instants import iso
 from hotpix_registry.registry import freshness, own_tokens, portability
 from hotpix_registry.registry.freshness import Freshness
 

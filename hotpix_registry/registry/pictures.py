@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from hotpix_registry.domain import Night, parse_date
 from hotpix_registry.errors import UnknownId
+from hotpix_registry.instants import Night, parse_date
 
 if TYPE_CHECKING:
     from datetime import date

@@ -12,7 +12,8 @@ from typing import Any
 from urllib.parse import quote
 
 from hotpix_registry.catalogue.queries import Assignment, RevocationPast, Transaction
-from hotpix_registry.domain import canonical_json, digest, iso
+from hotpix_registry.domain import canonical_json, digest
+from hotpix_registry.instants import iso
 
 Attributes = dict[str, Any]
 

@@ -7,8 +7,8 @@ from datetime import date
 from typing import Any, NamedTuple
 from urllib.parse import quote, unquote
 
-from hotpix_registry.domain import parse_date, to_datetime
 from hotpix_registry.errors import UsageError
+from hotpix_registry.instants import parse_date, to_datetime
 from hotpix_registry.registry.question import Question, configuration_value
 
 _FORM = re.compile(r"hp:([0-9a-f]{8})/(\d{1,18})/(\d{1,18})/([0-9a-f]{12})\?(.*)")

@@ -12,8 +12,8 @@ from sqlalchemy.engine import Connection
 from hotpix_registry import timeline
 from hotpix_registry.catalogue import queries
 from hotpix_registry.catalogue.queries import Assignment, CameraRow
-from hotpix_registry.domain import iso
 from hotpix_registry.errors import Conflict, UsageError
+from hotpix_registry.instants import iso
 from hotpix_registry.registry import life
 from hotpix_registry.registry.masks import MaskChange
 from hotpix_registry.registry.rollout import ACT

@@ -9,10 +9,11 @@ from typing import Any
 
 from hotpix_registry.cameras import recognise
 from hotpix_registry.catalogue.queries import CameraRow
-from hotpix_registry.domain import Facts, iso
+from hotpix_registry.domain import Facts
 from hotpix_registry.errors import UnreadableFrame
 from hotpix_registry.fits import headers
 from hotpix_registry.fits.headers import header_of_cards
+from hotpix_registry.instants import iso
 from hotpix_registry.registry.ingest import Found, Rules, looks_like_fits
 from hotpix_registry.registry.question import Question
 from hotpix_registry.registry.view import View

@@ -12,7 +12,8 @@ from sqlalchemy.engine import Connection
 
 from hotpix_registry.catalogue import queries
 from hotpix_registry.catalogue.queries import Event, MaskRow
-from hotpix_registry.domain import US_PER_DAY, Rule, Series, iso
+from hotpix_registry.domain import Rule, Series
+from hotpix_registry.instants import US_PER_DAY, iso
 from hotpix_registry.registry import masks
 from hotpix_registry.registry.view import View
 

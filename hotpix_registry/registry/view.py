@@ -13,8 +13,9 @@ from sqlalchemy.engine import Connection
 from hotpix_registry.catalogue import queries
 from hotpix_registry.catalogue.prompt import Driver, Prompt
 from hotpix_registry.catalogue.queries import Assignment, CameraRow, Event, MaskRow, Release, Revocation
-from hotpix_registry.domain import US_PER_DAY, Night, Series, Validity, parse_date, to_us
+from hotpix_registry.domain import Series
 from hotpix_registry.errors import UnknownCamera, UnknownId, UsageError
+from hotpix_registry.instants import US_PER_DAY, Night, Validity, parse_date, to_us
 from hotpix_registry.registry.frames import camera_named, find_camera
 from hotpix_registry.registry.masks import campaign_validity, epochs_us, reasons_to_rebuild, sources_of
 

@@ -13,8 +13,8 @@ from fastapi import Path as InPath
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from hotpix_registry.catalogue.queries import JobEvent
-from hotpix_registry.domain import iso
 from hotpix_registry.errors import Busy
+from hotpix_registry.instants import iso
 from hotpix_registry.registry.jobs import FINISHED, Job
 from hotpix_registry.web.state import ENDING, Service, TheRegistry, TheService
 

@@ -16,7 +16,8 @@ from markupsafe import Markup, escape
 from starlette.responses import HTMLResponse
 
 from hotpix_registry import __version__
-from hotpix_registry.domain import DQ, DQ_DESCRIPTIONS, iso
+from hotpix_registry.domain import DQ, DQ_DESCRIPTIONS
+from hotpix_registry.instants import iso
 
 _NOT_PAGES = ("/v1", "/static", "/healthz", "/readyz", "/metrics", "/openapi.json")
 _CODE = re.compile(r"`([^`]+)`")

@@ -11,8 +11,9 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
-from hotpix_registry.domain import Kind, Rule, Scope, iso
+from hotpix_registry.domain import Kind, Rule, Scope
 from hotpix_registry.errors import UnreadableFrame
+from hotpix_registry.instants import iso
 from hotpix_registry.registry import Registry, arrivals
 from hotpix_registry.web.access import needs
 from hotpix_registry.web.jobs import accepted

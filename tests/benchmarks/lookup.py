@@ -27,7 +27,8 @@ from hotpix_registry import Registry
 from hotpix_registry.cameras import CameraProfile
 from hotpix_registry.catalogue import queries, schema
 from hotpix_registry.catalogue.engine import writing
-from hotpix_registry.domain import US_PER_DAY, Configuration, Night, Rule, iso
+from hotpix_registry.domain import Configuration, Rule
+from hotpix_registry.instants import US_PER_DAY, Night, iso
 from hotpix_registry.registry import derived
 from hotpix_registry.registry.derived import Derived
 from tests.databases import running_postgresql

@@ -39,7 +39,7 @@ from starlette.routing import Route
 
 from hotpix_registry import Registry
 from hotpix_registry.cameras import CameraProfile
-from hotpix_registry.domain import US_PER_DAY, iso
+from hotpix_registry.instants import US_PER_DAY, iso
 from hotpix_registry.web import app
 from hotpix_registry.web.state import ServerSettings
 from tests.benchmarks.lookup import FIRST_US, fill

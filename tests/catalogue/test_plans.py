@@ -18,8 +18,8 @@ from hotpix_registry.catalogue import queries
 from hotpix_registry.catalogue.engine import reading
 from hotpix_registry.catalogue.prompt import Driver
 from hotpix_registry.catalogue.queries import CameraRow
-from hotpix_registry.domain import Validity, parse_date
 from hotpix_registry.errors import AmbiguousMask, NoMask, RevokedMask
+from hotpix_registry.instants import Validity, parse_date
 from tests.plain_masks import add_camera, add_mask
 from tests.told import Story
 

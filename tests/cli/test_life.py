@@ -12,7 +12,7 @@ import pytest
 
 from hotpix_registry import Registry
 from hotpix_registry.cameras import CameraProfile
-from hotpix_registry.domain import parse_date
+from hotpix_registry.instants import parse_date
 from tests.cli.conftest import Hotpix
 from tests.plain_masks import add_camera, add_mask
 

@@ -14,7 +14,7 @@ from astropy.time import Time
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hotpix_registry.domain import Facts, Kind, canonical_json, iso, to_us
+from hotpix_registry.domain import Facts, Kind, canonical_json
 from hotpix_registry.errors import ProfileError
 from hotpix_registry.fits import instants
 from hotpix_registry.fits.headers import parse_header_text, read_header
@@ -26,6 +26,7 @@ from hotpix_registry.fits.keywords import (
     rules_digest,
     shipped_keyword_profiles,
 )
+from hotpix_registry.instants import iso, to_us
 from tests.fits import header_texts as texts
 
 MINIMAL = "NAXIS1 = 64\nNAXIS2 = 32\nIMAGETYP= 'DARK'\nEXPTIME = 60\nDATE-OBS= '2020-01-02T03:04:05'"

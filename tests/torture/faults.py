@@ -14,7 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from hotpix_registry.domain import parse_date
+from hotpix_registry.instants import parse_date
 from hotpix_registry.registry import Registry
 from tests.cli.conftest import Done, Hotpix, obey_permissions
 from tests.databases import PostgreSQL, running_postgresql

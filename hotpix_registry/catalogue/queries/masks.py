@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection
 from hotpix_registry.catalogue import schema as t
 from hotpix_registry.catalogue.prompt import Driver, Prepared, many_rows
 from hotpix_registry.catalogue.queries.common import chunks, close, holds, insert_id, is_open
-from hotpix_registry.domain import Validity
+from hotpix_registry.instants import Validity
 
 # --- masks ----------------------------------------------------------------------------
 

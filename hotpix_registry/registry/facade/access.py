@@ -17,8 +17,9 @@ from sqlalchemy.engine import Engine
 from hotpix_registry.catalogue import queries
 from hotpix_registry.catalogue.engine import reading
 from hotpix_registry.catalogue.queries import TokenRow
-from hotpix_registry.domain import Scope, iso, parse_date, to_us
+from hotpix_registry.domain import Scope
 from hotpix_registry.errors import Forbidden, NotAdmitted, UnknownId, UsageError
+from hotpix_registry.instants import iso, parse_date, to_us
 from hotpix_registry.registry.facade.opened import Opened, now_us
 
 _SECRET_BYTES = 32

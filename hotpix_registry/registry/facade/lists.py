@@ -14,7 +14,8 @@ from sqlalchemy.engine import Connection
 from hotpix_registry.catalogue import queries
 from hotpix_registry.catalogue.engine import reading
 from hotpix_registry.catalogue.queries import CameraRow, Transaction
-from hotpix_registry.domain import Frame, iso
+from hotpix_registry.domain import Frame
+from hotpix_registry.instants import iso
 from hotpix_registry.places import is_there
 from hotpix_registry.planning import SAME_EXPOSURE, same_exposure
 from hotpix_registry.registry import masks

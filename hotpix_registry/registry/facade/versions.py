@@ -11,8 +11,9 @@ from sqlalchemy.engine import Connection
 from hotpix_registry.catalogue import queries
 from hotpix_registry.catalogue.engine import reading
 from hotpix_registry.catalogue.queries import CameraRow, Event, MaskRow
-from hotpix_registry.domain import Configuration, Recipe, Validity
+from hotpix_registry.domain import Configuration, Recipe
 from hotpix_registry.errors import HotpixError, NothingToBuild, UsageError
+from hotpix_registry.instants import Validity
 from hotpix_registry.registry import content, events, life, masks
 from hotpix_registry.registry.events import EventKind, EventResult
 from hotpix_registry.registry.facade.opened import Opened, named_camera, now_us

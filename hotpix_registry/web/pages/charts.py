@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any
 
-from hotpix_registry.domain import US_PER_DAY, Night, iso, parse_date, to_datetime, to_us
+from hotpix_registry.instants import US_PER_DAY, Night, iso, parse_date, to_datetime, to_us
 from hotpix_registry.registry.coverage import Coverage, Stretch
 
 Summary = Mapping[str, Any]

@@ -7,11 +7,11 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 
-from hotpix_registry.domain import parse_date
 from hotpix_registry.errors import HotpixError
 from hotpix_registry.fits import instants
 from hotpix_registry.fits.pixels import parse_section
 from hotpix_registry.fits.presets import flags_of
+from hotpix_registry.instants import parse_date
 from hotpix_registry.registry import question, receipt
 from tests.torture.mutations import any_of, pieces, raw_bytes, repeated
 from tests.torture.targets.target import Target
