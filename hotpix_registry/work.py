@@ -298,8 +298,8 @@ def _check_encryption(address: str) -> None:
         client = security.get_connection_args("client")
     except (OSError, ValueError) as error:
         raise UsageError(
-            f"The certificates that dask's configuration names cannot be used: {_line(error)}.",
-            next_step="Check the files under distributed.comm.tls there.",
+            f"What dask's configuration says of TLS cannot be used: {_line(error)}.",
+            next_step="Check distributed.comm.tls there, and the files that it names.",
         ) from None
     if address.startswith("tls:") and client["ssl_context"] is None:
         raise UsageError(

@@ -336,8 +336,9 @@ def test_an_encrypted_scheduler_without_certificates_is_refused(hotpix: Hotpix, 
         (
             {"tls.ca-file": "missing.pem", "tls.client.cert": "missing.pem"},
             "tls://127.0.0.1:8786",
-            "cannot be used: .*No such file or directory. Check the files",
+            "TLS cannot be used: .*No such file or directory. Check distributed.comm.tls",
         ),
+        ({"tls.min-version": 1.0}, "tls://127.0.0.1:8786", "TLS cannot be used: .*min-version=1.0 is"),
     ],
 )
 def test_an_address_that_does_not_fit_the_configuration_of_dask_is_refused(
