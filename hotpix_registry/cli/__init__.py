@@ -64,9 +64,12 @@ class _Commands(Mapping[str, Any]):
         return len(_MODULE_OF)
 
 
+COMMANDS = _Commands()
+
+
 class _Group(TyperGroup):
     def __init__(self, **settings: Any) -> None:
-        super().__init__(**settings | {"commands": _Commands()})
+        super().__init__(**settings | {"commands": COMMANDS})
 
     def list_commands(self, ctx: Any) -> list[str]:
         return list(self.commands)

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # of <malloc.h>
 
+_WORTH_SHARING = 1 << 23
+"""pixels of all frames, below which a second process costs more than it takes off the first"""
+
 Progress = Callable[[int, int], None]
 
 
@@ -152,9 +155,9 @@ def compute(
 ) -> BuiltMask:
     """Read the frames in strips, combine them, compare the exposures, and write the mask file in memory.
 
-    `workers` processes share the work, by default two where there are as many processors: each takes
-    some 50 MB of its own. Frames that lie where they were, with the size and time they had, are hashed
-    while their flags are judged; all others before they are read.
+    `workers` processes share the work where there is enough of it, by default two where there are as many
+    processors: each takes some 50 MB of its own. Frames that lie where they were, with the size and time
+    they had, are hashed while their flags are judged; all others before they are read.
 
     Raises
     ------
@@ -196,13 +199,16 @@ def _build(
     with contextlib.ExitStack() as stack:
         groups = [_group(s, ingredients, places, stack) for s in campaign.sets]
         biases = None if campaign.biases is None else _group(campaign.biases, ingredients, places, stack)
+        ny, nx = groups[0].frames[0].rows.shape
+        if len(campaign.used) * ny * nx < _WORTH_SHARING:
+            workers = 1
         detector, notes = _detector(ingredients, groups, biases, workers)
         detection = detect(
             groups,
             detector,
             ingredients.recipe,
             biases=biases,
-            manual=_manual(ingredients, groups[0].frames[0].rows.shape),
+            manual=_manual(ingredients, (ny, nx)),
             progress=progress,
             reading_done=reading_done,
             workers=workers,

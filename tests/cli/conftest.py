@@ -199,6 +199,7 @@ FORKS.set_forkserver_preload(
         "hotpix_registry.science.detection",
         "psycopg",
         *(f"hotpix_registry.cli.{module.name}" for module in pkgutil.iter_modules(cli.__path__)),
+        "tests.cli.made",
         "tests.torture.__main__",
     ]
 )
