@@ -78,13 +78,13 @@ def pack(parts: Parts) -> PackedMask:
     mask = PackedMask(
         encoding=SPARSE, blob=blob, blob_sha256=hashlib.sha256(blob).hexdigest(), sha256=sha256.result()
     )
-    *numbers, held, held_gaps, held_flags = _open(SPARSE, blob)
-    if (
-        (numbers, held) != ([nx, ny, bad_start, dq_start], rest)
-        or not np.array_equal(np.frombuffer(held_gaps, np.uint32), gaps)
-        or not np.array_equal(np.frombuffer(held_flags, np.uint16), flags)
-    ):
-        raise _damaged(mask.sha256)
+    *held, held_gaps, held_flags = _open(SPARSE, blob)
+    held_whole = held == [nx, ny, bad_start, dq_start, rest]
+    if not (held_whole and np.array_equal(held_gaps, gaps) and np.array_equal(held_flags, flags)):
+        raise IntegrityError(
+            "What was packed of a mask is not what was to be packed; nothing was stored.",
+            next_step="Check the memory of this machine, and run the command again.",
+        )
     return mask
 
 
