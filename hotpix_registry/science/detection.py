@@ -15,15 +15,10 @@ from numpy.typing import NDArray
 from hotpix_registry.domain import DQ, Recipe, Rule
 from hotpix_registry.errors import NothingToBuild
 from hotpix_registry.science import decide, tails
+from hotpix_registry.science.band import BandMeasure, Plan, Suspects, joined_suspects
 from hotpix_registry.science.inputs import Detector, ExposureGroup
 from hotpix_registry.science.limit import DepartureCurve, Limit, find_limit, no_limit
-from hotpix_registry.science.measure import (
-    BandMeasure,
-    Plan,
-    Suspects,
-    joined_suspects,
-    measure,
-)
+from hotpix_registry.science.measure import measure
 from hotpix_registry.science.report import Findings, histogram_sd, numbers, report
 from hotpix_registry.science.sample import sample_bands
 from hotpix_registry.science.strips import bands, local_bulk

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from hotpix_registry.domain import and_list
 from hotpix_registry.science import tails
+from hotpix_registry.science.band import Z_EDGES, BandMeasure, Plan, Suspects, histogram_edges
 from hotpix_registry.science.decide import by_stratum, gaussian_z
 from hotpix_registry.science.limit import DepartureCurve, Limit
-from hotpix_registry.science.measure import Z_EDGES, BandMeasure, Plan, Suspects, histogram_edges
 from hotpix_registry.science.survey import CalibratedGroup
 
 _MOST_POINTS = 20_000
