@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from hotpix_registry.domain import Defect, Recipe, Rule
 from hotpix_registry.registry import Registry
 from tests import small_camera
 from tests.cli.conftest import Hotpix
+from tests.databases import PostgreSQL
 from tests.serving import serving
 from tests.story import CAMERA, import_pixels
 
@@ -48,13 +49,9 @@ def tell_a_story(registry: Registry, folder: Path) -> None:
     (folder / "lights" / "text.fits").write_text("no FITS")
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
-def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
-    folder = tmp_path_factory.mktemp("both")
+@contextmanager
+def asked_both_ways(database: str, folder: Path) -> Iterator[Both]:
     with ExitStack() as stack:
-        database = str(folder / "registry.sqlite")
-        if request.param == "postgresql":
-            database = stack.enter_context(request.getfixturevalue("postgresql").new_registry())
         patch = stack.enter_context(pytest.MonkeyPatch.context())
         patch.setenv("HOTPIX_CACHE_DIR", str(folder / "cache"))
         with Registry(database) as registry:
@@ -63,6 +60,26 @@ def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
             cache = {"HOTPIX_CACHE_DIR": str(folder / "cache")}
             asking = Hotpix(folder, None, {**cache, "HOTPIX_SERVER_URL": url})
             yield Both(Hotpix(folder, database, cache), asking, url)
+
+
+@pytest.fixture(scope="module")
+def both_on_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
+    folder = tmp_path_factory.mktemp("both")
+    with asked_both_ways(str(folder / "registry.sqlite"), folder) as both:
+        yield both
+
+
+@pytest.fixture(scope="module")
+def both_on_postgresql(postgresql: PostgreSQL, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
+    folder = tmp_path_factory.mktemp("both")
+    with postgresql.new_registry() as database, asked_both_ways(database, folder) as both:
+        yield both
+
+
+# no parameters of what lives longer than a test: it would end whenever the tests' order turns to the other
+@pytest.fixture(params=["sqlite", "postgresql"])
+def both(request: pytest.FixtureRequest) -> Both:
+    return request.getfixturevalue(f"both_on_{request.param}")
 
 
 NIGHT = ("--camera", CAMERA, "--date", "2021-03-04")
