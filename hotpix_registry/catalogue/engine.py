@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import re
@@ -12,7 +13,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -265,7 +265,7 @@ def become_own(connection: Connection, *, anyway: bool = False) -> str | None:
     return new_id
 
 
-@lru_cache
+@functools.lru_cache
 def _warn_of_network(path: str) -> None:
     if (kind := network_file_system(path)) is not None:
         log.warning(
@@ -439,18 +439,47 @@ def upgrade(engine: Engine, *, to: str = "head", then: Callable[[Connection], No
     SchemaError
         It holds something else, or a schema that this version does not know; nothing is changed.
     """
-    from alembic import command
-
     if engine.dialect.name == "sqlite":
         _prepare_sqlite(engine, Path(str(engine.url.database)))
     found = current_revision(engine)
     if found is not None and found not in known_revisions():
         raise _wrong_revision(engine, found)
     with _transaction(engine) as connection:
-        config = _alembic()
-        config.attributes["connection"] = connection
-        command.upgrade(config, to)
+        if to == "head" and _is_empty_sqlite(connection):
+            for statement in _sqlite_schema():
+                connection.exec_driver_sql(statement)
+            connection.exec_driver_sql("INSERT INTO alembic_version VALUES (?)", (schema.REVISION,))
+        else:
+            _migrate(connection, to)
         (then or identify)(connection)
+
+
+def _migrate(connection: Connection, to: str) -> None:
+    from alembic import command
+
+    config = _alembic()
+    config.attributes["connection"] = connection
+    command.upgrade(config, to)
+
+
+def _is_empty_sqlite(connection: Connection) -> bool:
+    if connection.dialect.name != "sqlite":
+        return False
+    return connection.exec_driver_sql("SELECT 1 FROM sqlite_master").first() is None
+
+
+@functools.cache
+def _sqlite_schema() -> tuple[str, ...]:
+    """The schema that the migrations make of an empty SQLite file: they take a tenth of a second."""
+    memory = sa.create_engine("sqlite://")
+    with memory.begin() as connection:
+        _migrate(connection, "head")
+        made = connection.exec_driver_sql(
+            "SELECT sql FROM sqlite_master WHERE name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY rowid"
+        ).scalars()
+        statements = tuple(map(str, made))
+    memory.dispose()
+    return statements
 
 
 def _prepare_sqlite(engine: Engine, path: Path) -> None:

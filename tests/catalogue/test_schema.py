@@ -22,6 +22,27 @@ def test_a_new_database_is_as_the_code_describes_it(empty_database: str) -> None
     engine.dispose()
 
 
+def test_a_new_file_has_the_very_schema_that_the_migrations_make(tmp_path: Path) -> None:
+    """In a process that has made one before, no migration runs for the next."""
+
+    def made(name: str, to: str) -> tuple[list[object], list[object]]:
+        engine = databases.connect(databases.parse_url(str(tmp_path / name)))
+        databases.upgrade(engine, to=to, then=lambda _: None)
+        with databases.reading(engine) as connection:
+            held = connection.exec_driver_sql("SELECT * FROM sqlite_master ORDER BY rowid").all()
+            rows = [
+                row
+                for table in sa.inspect(connection).get_table_names()
+                for row in connection.exec_driver_sql(f"SELECT '{table}', * FROM {table}")
+            ]
+        engine.dispose()
+        return [tuple(row) for row in held], rows
+
+    by_migrations = made("migrated.sqlite", schema.REVISION)
+    assert len(by_migrations[0]) > 50
+    assert made("new.sqlite", "head") == made("another.sqlite", "head") == by_migrations
+
+
 def test_upgrading_twice_changes_nothing(empty_database: str) -> None:
     engine = databases.connect(databases.parse_url(empty_database))
     databases.upgrade(engine)
