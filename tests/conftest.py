@@ -12,9 +12,12 @@ import pytest
 
 from hotpix_registry.registry import Registry
 from hotpix_registry.settings import KEYS
+from tests import compiled
 from tests.databases import PostgreSQL, give_id, migrate, running_postgresql
 from tests.object_store import Store, running_store
 from tests.told import Stories, Story
+
+compiled.share()
 
 LONG = (
     "test_torture",
