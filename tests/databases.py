@@ -21,6 +21,7 @@ import pytest
 import sqlalchemy as sa
 
 from hotpix_registry.catalogue import engine as databases
+from hotpix_registry.catalogue import opening
 
 if TYPE_CHECKING:
     import psycopg
@@ -57,7 +58,7 @@ _GROWN = 8 * 2**20
 def migrate(database: str) -> None:
     """Give an empty database the schema, and no id: each copy gets its own."""
     engine = databases.connect(databases.parse_url(database))
-    databases.upgrade(engine, then=lambda _: None)
+    opening.upgrade(engine, then=lambda _: None)
     engine.dispose()
 
 

@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 
 from hotpix_registry import Registry, settings
 from hotpix_registry.catalogue import engine as databases
+from hotpix_registry.catalogue import opening
 from hotpix_registry.cli import app
 from hotpix_registry.domain import Recipe, Rule, Scope
 from hotpix_registry.errors import DatabaseUnavailable
@@ -141,7 +142,7 @@ def roles(postgresql: PostgreSQL) -> Iterator[dict[str, str]]:
         for role in ("owner", "writer", "reader")
     }
     owner = databases.connect(databases.parse_url(addresses["owner"]))
-    databases.upgrade(owner)
+    opening.upgrade(owner)
     owner.dispose()
     run_roles()
     run_roles()

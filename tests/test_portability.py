@@ -16,7 +16,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from hotpix_registry.catalogue import copying, queries, schema
+from hotpix_registry.catalogue import copying, opening, queries, schema
 from hotpix_registry.catalogue import engine as databases
 from hotpix_registry.domain import Recipe, Rule
 from hotpix_registry.errors import IntegrityError, StorageError, UnknownCamera, UnknownId, UsageError
@@ -105,7 +105,7 @@ def sha256(path: Path) -> str:
 def is_as_it_should_be(path: Path) -> bool:
     """Tables and guards are those of this version."""
     engine = databases.connect(databases.parse_url(str(path)))
-    amiss = databases.check(engine)
+    amiss = opening.check(engine)
     engine.dispose()
     return amiss == []
 

@@ -14,7 +14,7 @@ import pytest
 import sqlalchemy as sa
 
 from hotpix_registry.catalogue import engine as databases
-from hotpix_registry.catalogue import schema
+from hotpix_registry.catalogue import opening, schema
 from hotpix_registry.registry import Registry
 from tests.cli.conftest import Hotpix
 from tests.upgrades import tell
@@ -24,7 +24,7 @@ REVISIONS = sorted(path.name.removesuffix(".sqlite.gz") for path in KEPT.glob("*
 
 
 def test_a_registry_of_every_revision_is_kept() -> None:
-    assert databases.known_revisions() == REVISIONS
+    assert opening.known_revisions() == REVISIONS
 
 
 def rows_of(path: Path) -> Iterator[tuple[str, list[dict[str, Any]]]]:
@@ -38,7 +38,7 @@ def rows_of(path: Path) -> Iterator[tuple[str, list[dict[str, Any]]]]:
 def restore(path: Path, database: str, revision: str) -> None:
     """Put the rows of a file into PostgreSQL, as a version of that time would have written them."""
     engine = databases.connect(databases.parse_url(database))
-    databases.upgrade(engine, to=revision, then=lambda _: None)
+    opening.upgrade(engine, to=revision, then=lambda _: None)
     old = sa.MetaData()
     old.reflect(engine)
     with databases.writing(engine) as connection:

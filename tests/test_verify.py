@@ -17,7 +17,7 @@ import pytest
 import sqlalchemy as sa
 
 from hotpix_registry.cameras import CameraProfile, Sections
-from hotpix_registry.catalogue import checking, schema
+from hotpix_registry.catalogue import checking, opening, schema
 from hotpix_registry.catalogue import engine as databases
 from hotpix_registry.domain import Defect, Recipe, Rule, digest
 from hotpix_registry.errors import FrameChanged, HotpixError, IntegrityError, UsageError
@@ -389,5 +389,5 @@ def test_verifying_writes_nothing(kept: Registry, database: str) -> None:
     kept.verify(fix=True)
     assert tallies(database) == before
     engine = databases.connect(databases.parse_url(database))
-    assert databases.check(engine) == []
+    assert opening.check(engine) == []
     engine.dispose()

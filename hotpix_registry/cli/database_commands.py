@@ -45,19 +45,19 @@ def upgrade(database: Database = None) -> None:
 def current(database: Database = None) -> None:
     """Print the registry's schema revision."""
     from hotpix_registry.catalogue import engine as databases
+    from hotpix_registry.catalogue import opening
 
     engine = databases.connect(_url(database))
-    out(databases.current_revision(engine) or "none")
+    out(opening.current_revision(engine) or "none")
 
 
 @db_app.command(epilog="Example: hotpix-registry db check")
 def check(database: Database = None) -> None:
     """Compare the registry's tables and guards with what this version needs."""
-    from hotpix_registry.catalogue import engine as databases
-    from hotpix_registry.catalogue import failures, schema
+    from hotpix_registry.catalogue import failures, opening, schema
 
-    engine = databases.open_database(_url(database), create=False)
-    if amiss := databases.check(engine):
+    engine = opening.open_database(_url(database), create=False)
+    if amiss := opening.check(engine):
         raise SchemaError(f"{failures.describe(engine)}: {'; '.join(amiss)}.", next_step="Restore a backup.")
     say(f"{failures.describe(engine)} is as it should be (schema {schema.REVISION}).")
 

@@ -19,7 +19,7 @@ from typing import Protocol
 from sqlalchemy.engine import URL, Engine
 
 from hotpix_registry import settings
-from hotpix_registry.catalogue import changes, failures, queries, schema
+from hotpix_registry.catalogue import changes, failures, opening, queries, schema
 from hotpix_registry.catalogue import engine as databases
 from hotpix_registry.catalogue.changes import Page, Record
 from hotpix_registry.catalogue.engine import following, reading, writing
@@ -108,10 +108,10 @@ def sync(
     path = Path(str(url.database)).absolute()
     with _opened_source(source, path) as opened:
         try:
-            engine = databases.open_database(url, create=False)
+            engine = opening.open_database(url, create=False)
         except NoRegistry:
             _make(path, _page_of(opened.page(0, "", LEAST_BYTES), opened))
-            engine = databases.open_database(url, create=False)
+            engine = opening.open_database(url, create=False)
         sweep(path.parent)  # what one that was killed left while it made the mirror
         try:
             follower = _Sync(opened, engine, path, most_bytes)
@@ -148,7 +148,7 @@ def detach(url: URL, act: Act) -> str:
     UsageError
         It is no mirror.
     """
-    engine = databases.open_database(url, create=False)
+    engine = opening.open_database(url, create=False)
     path = Path(str(url.database)).absolute()
     try:
         with following(engine) as connection:
@@ -223,9 +223,9 @@ def _opened_source(source: str, mirror: Path) -> Iterator[Source]:
         if file.exists():
             if mirror.exists() and file.samefile(mirror):
                 raise UsageError(f"{file} is the mirror itself.", next_step="Name its source.")
-            databases.refuse_programs(url)
+            opening.refuse_programs(url)
     try:
-        engine = databases.open_database(url, create=False)
+        engine = opening.open_database(url, create=False)
     except NoRegistry:
         raise NoRegistry(
             f"There is no registry at {failures.describe(databases.connect(url))}.",

@@ -12,7 +12,7 @@ from pathlib import Path
 from sqlalchemy.engine import URL, Engine
 
 from hotpix_registry.catalogue import engine as databases
-from hotpix_registry.catalogue import queries, schema
+from hotpix_registry.catalogue import opening, queries, schema
 from hotpix_registry.catalogue.engine import reading
 from hotpix_registry.catalogue.queries import TokenRow
 
@@ -29,10 +29,10 @@ def opened(mirror: Path, *, create: bool) -> Engine | None:
         return None
     engine = databases.connect(URL.create("sqlite", database=str(path)))
     try:
-        found = databases.current_revision(engine)
+        found = opening.current_revision(engine)
         if create or found is not None:
             if found != schema.REVISION:
-                databases.upgrade(engine)
+                opening.upgrade(engine)
             return engine
     except BaseException:
         engine.dispose()

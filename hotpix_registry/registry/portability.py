@@ -15,7 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import URL, Connection, Engine
 
-from hotpix_registry.catalogue import copying, failures, queries
+from hotpix_registry.catalogue import copying, failures, opening, queries
 from hotpix_registry.catalogue import engine as databases
 from hotpix_registry.catalogue.copying import WHOLE, Part, Progress, Tally
 from hotpix_registry.catalogue.engine import reading, writing
@@ -115,9 +115,9 @@ def upgrade(engine: Engine, told: Callable[[str], None]) -> None:
     SchemaError
         The upgrade failed: nothing is changed, and the older version goes on.
     """
-    found = databases.current_revision(engine)
+    found = opening.current_revision(engine)
     saved = None
-    known = databases.known_revisions()
+    known = opening.known_revisions()
     if engine.dialect.name == "sqlite":
         path = Path(str(engine.url.database))
         sweep(path.parent)  # what one that was killed left
@@ -125,7 +125,7 @@ def upgrade(engine: Engine, told: Callable[[str], None]) -> None:
             saved = _save_beside(engine, found)
             told(f"A copy with schema {found} is {saved}.")
     try:
-        databases.upgrade(engine)
+        opening.upgrade(engine)
     except sa.exc.SQLAlchemyError as error:
         kept = "" if saved is None else f" Its copy is {saved}."
         raise SchemaError(
@@ -199,7 +199,7 @@ def _copy_rows(
 def made(temporary: Path) -> Iterator[Engine]:
     """A new SQLite file with tables, guards and nothing else."""
     with _opened(temporary) as target:
-        databases.upgrade(target, then=lambda _: None)
+        opening.upgrade(target, then=lambda _: None)
         target.dispose()
         # the rows are new pages, which a journal need not keep: with WAL they would be written twice
         set_journal(target, "DELETE")
@@ -285,8 +285,8 @@ def source_registry(path: Path) -> Iterator[Engine]:
     """
     url = URL.create("sqlite", database=str(path))
     if path.is_file():
-        databases.refuse_programs(url)
-    engine = databases.open_database(url, create=False)
+        opening.refuse_programs(url)
+    engine = opening.open_database(url, create=False)
     try:
         yield engine
     finally:
@@ -300,7 +300,7 @@ def move_in(path: Path, url: URL, progress: Progress | None = None) -> Copied | 
     """
     target = databases.connect(url)
     try:
-        if databases.current_revision(target) is not None:
+        if opening.current_revision(target) is not None:
             return None
         with source_registry(path) as engine, reading(engine) as source:
             _refuse_damaged(source, str(path))
@@ -315,7 +315,7 @@ def move_in(path: Path, url: URL, progress: Progress | None = None) -> Copied | 
 
             if target.dialect.name == "sqlite":
                 return _move_into_file(Path(str(url.database)).absolute(), fill)
-            databases.upgrade(target, then=fill)
+            opening.upgrade(target, then=fill)
         with reading(target) as connection:
             return _told(connection, failures.describe(target), copying.counts(connection))
     finally:

@@ -17,7 +17,7 @@ from sqlalchemy.engine import Connection, Engine
 
 from hotpix_registry import planning
 from hotpix_registry.cameras import CameraProfile
-from hotpix_registry.catalogue import checking, copying, failures, queries
+from hotpix_registry.catalogue import checking, copying, failures, opening, queries
 from hotpix_registry.catalogue import engine as databases
 from hotpix_registry.catalogue import schema as t
 from hotpix_registry.catalogue.engine import reading, writing
@@ -97,7 +97,7 @@ def verify(
     found = Verification(failures.describe(engine))
     found.findings += [
         Finding(kind="schema", where="the schema", problem=text, cure=RESTORE)
-        for text in databases.check(engine)
+        for text in opening.check(engine)
     ]
     with reading(engine) as connection:
         marked = databases.copy_mark(connection) != databases.REGISTRY

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
 from hotpix_registry.catalogue import engine as databases
-from hotpix_registry.catalogue import schema
+from hotpix_registry.catalogue import opening, schema
 from hotpix_registry.domain import digest
 
 REFUSED = (sa.exc.IntegrityError, sa.exc.DBAPIError)
@@ -34,10 +34,10 @@ def filled(
             address = stack.enter_context(server.empty_database())
         engine = databases.connect(databases.parse_url(address))
         first = "20261123_0001" if request.param == "upgraded" else "head"
-        databases.upgrade(engine, to=first)
+        opening.upgrade(engine, to=first)
         with databases.writing(engine) as connection:
             fill(connection)
-        databases.upgrade(engine)
+        opening.upgrade(engine)
         with databases.writing(engine) as connection:
             fill_history(connection)
         engine.dispose()
@@ -250,7 +250,7 @@ def test_transaction_time_never_runs_backwards(engine: Engine) -> None:
 
 
 def test_sqlite_does_not_let_insert_or_replace_walk_past(tmp_path: object) -> None:
-    engine = databases.open_database(databases.parse_url(f"{tmp_path}/r.sqlite"), create=True)
+    engine = opening.open_database(databases.parse_url(f"{tmp_path}/r.sqlite"), create=True)
     with databases.writing(engine) as connection:
         fill(connection)
         fill_history(connection)
@@ -276,7 +276,7 @@ def test_sqlite_does_not_let_insert_or_replace_walk_past(tmp_path: object) -> No
 
 
 def test_postgresql_does_not_let_truncate_walk_past(postgresql_url: str) -> None:
-    engine = databases.open_database(databases.parse_url(postgresql_url), create=True)
+    engine = opening.open_database(databases.parse_url(postgresql_url), create=True)
     with databases.writing(engine) as connection:
         fill(connection)
         fill_history(connection)
@@ -299,8 +299,8 @@ def test_ids_are_never_used_again(engine: Engine) -> None:
 
 
 def test_a_lost_guard_is_noticed(engine: Engine) -> None:
-    assert databases.check(engine) == []
+    assert opening.check(engine) == []
     with databases.writing(engine) as connection:
         on = "" if engine.dialect.name == "sqlite" else " ON assignments"
         run(connection, f"DROP TRIGGER guard_assignments_update{on}")
-    assert databases.check(engine) == ["the guard guard_assignments_update is missing"]
+    assert opening.check(engine) == ["the guard guard_assignments_update is missing"]

@@ -7,18 +7,18 @@ import pytest
 import sqlalchemy as sa
 
 from hotpix_registry.catalogue import engine as databases
-from hotpix_registry.catalogue import schema
+from hotpix_registry.catalogue import opening, schema
 from hotpix_registry.errors import DatabaseUnavailable, SchemaError, UsageError
 
 
 def test_the_newest_migration_is_the_one_that_the_code_expects() -> None:
-    assert databases.known_revisions()[-1] == schema.REVISION
+    assert opening.known_revisions()[-1] == schema.REVISION
 
 
 def test_a_new_database_is_as_the_code_describes_it(empty_database: str) -> None:
-    engine = databases.open_database(databases.parse_url(empty_database), create=True)
-    assert databases.current_revision(engine) == schema.REVISION
-    assert databases.check(engine) == []
+    engine = opening.open_database(databases.parse_url(empty_database), create=True)
+    assert opening.current_revision(engine) == schema.REVISION
+    assert opening.check(engine) == []
     engine.dispose()
 
 
@@ -27,7 +27,7 @@ def test_a_new_file_has_the_very_schema_that_the_migrations_make(tmp_path: Path)
 
     def made(name: str, to: str) -> tuple[list[object], list[object]]:
         engine = databases.connect(databases.parse_url(str(tmp_path / name)))
-        databases.upgrade(engine, to=to, then=lambda _: None)
+        opening.upgrade(engine, to=to, then=lambda _: None)
         with databases.reading(engine) as connection:
             held = connection.exec_driver_sql("SELECT * FROM sqlite_master ORDER BY rowid").all()
             rows = [
@@ -45,30 +45,30 @@ def test_a_new_file_has_the_very_schema_that_the_migrations_make(tmp_path: Path)
 
 def test_upgrading_twice_changes_nothing(empty_database: str) -> None:
     engine = databases.connect(databases.parse_url(empty_database))
-    databases.upgrade(engine)
+    opening.upgrade(engine)
     with databases.reading(engine) as connection:
         before = connection.execute(schema.registries.select()).all()
-    databases.upgrade(engine)
+    opening.upgrade(engine)
     with databases.reading(engine) as connection:
         assert connection.execute(schema.registries.select()).all() == before
     engine.dispose()
 
 
 def test_another_schema_is_refused_with_what_to_do(empty_database: str) -> None:
-    engine = databases.open_database(databases.parse_url(empty_database), create=True)
+    engine = opening.open_database(databases.parse_url(empty_database), create=True)
     with databases.writing(engine) as connection:
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = 'from-the-future'")
     with pytest.raises(SchemaError, match=r"does not know.*Upgrade hotpix-registry"):
-        databases.open_database(databases.parse_url(empty_database), create=True)
+        opening.open_database(databases.parse_url(empty_database), create=True)
     engine.dispose()
 
 
 def test_a_schema_from_the_future_is_not_upgraded(empty_database: str) -> None:
-    engine = databases.open_database(databases.parse_url(empty_database), create=True)
+    engine = opening.open_database(databases.parse_url(empty_database), create=True)
     with databases.writing(engine) as connection:
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = 'from-the-future'")
     with pytest.raises(SchemaError, match="does not know"):
-        databases.upgrade(engine)
+        opening.upgrade(engine)
     engine.dispose()
 
 
@@ -79,7 +79,7 @@ def test_tables_of_something_else_are_not_mixed_with_ours(empty_database: str) -
     with databases.writing(engine) as connection:
         connection.exec_driver_sql("CREATE TABLE assignments (of_something_else INTEGER)")
     with pytest.raises(SchemaError, match="something else"):
-        databases.upgrade(engine)
+        opening.upgrade(engine)
     with databases.reading(engine) as connection:
         assert sa.inspect(connection).get_table_names() == ["assignments"]
     engine.dispose()
@@ -92,7 +92,7 @@ def test_a_database_of_something_else_is_left_alone(tmp_path: Path) -> None:
     connection.close()
     before = path.read_bytes()
     with pytest.raises(SchemaError, match="something else"):
-        databases.open_database(databases.parse_url(str(path)), create=True)
+        opening.open_database(databases.parse_url(str(path)), create=True)
     assert path.read_bytes() == before
 
 
@@ -101,14 +101,14 @@ def test_a_file_that_is_no_database_is_left_alone(tmp_path: Path) -> None:
     path.write_text("These are my notes, and no database at all.\n" * 50)
     before = path.read_bytes()
     with pytest.raises(SchemaError, match="no registry"):
-        databases.open_database(databases.parse_url(str(path)), create=True)
+        opening.open_database(databases.parse_url(str(path)), create=True)
     assert path.read_bytes() == before
 
 
 def test_reading_makes_no_registry(tmp_path: Path) -> None:
     path = tmp_path / "nowhere" / "registry.sqlite"
     with pytest.raises(SchemaError, match="no registry"):
-        databases.open_database(databases.parse_url(str(path)), create=False)
+        opening.open_database(databases.parse_url(str(path)), create=False)
     assert not path.parent.exists()
 
 
@@ -130,5 +130,5 @@ def test_an_unknown_url_is_refused_without_its_password(url: str, why: str) -> N
 def test_a_server_that_does_not_answer_is_named() -> None:
     url = databases.parse_url("postgresql://me:secret@127.0.0.1:1/hotpix")
     with pytest.raises(DatabaseUnavailable, match=r"127\.0\.0\.1") as caught:
-        databases.open_database(url, create=False)
+        opening.open_database(url, create=False)
     assert "secret" not in str(caught.value)

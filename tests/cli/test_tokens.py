@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hotpix_registry.catalogue import engine as databases
+from hotpix_registry.catalogue import opening
 from hotpix_registry.registry import Registry
 from tests.cli.conftest import Hotpix
 
@@ -55,6 +56,6 @@ def test_an_address_that_others_reach_needs_a_token_or_the_word(kept: Hotpix) ->
 
 def test_an_older_schema_is_not_served(hotpix: Hotpix) -> None:
     engine = databases.connect(databases.parse_url(str(hotpix.database)))
-    databases.upgrade(engine, to="20261125_0003")
+    opening.upgrade(engine, to="20261125_0003")
     engine.dispose()
     hotpix("serve").refused(6, "has the older schema 20261125_0003", "hotpix-registry db upgrade")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from hotpix_registry.catalogue import engine as databases
-from hotpix_registry.catalogue import schema
+from hotpix_registry.catalogue import opening, schema
 from tests.cli.conftest import CHECKOUT, Hotpix
 
 LOOK_UP = ("mask", "--camera", "smallcam-48", "--date", "2021-03-04")
@@ -35,7 +35,7 @@ def upgrade() -> None:
 def older(path: Path) -> None:
     """A registry of the first schema."""
     engine = databases.connect(databases.parse_url(str(path)))
-    databases.upgrade(engine, to=FIRST)
+    opening.upgrade(engine, to=FIRST)
     engine.dispose()
 
 

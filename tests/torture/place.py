@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hotpix_registry.catalogue import engine as databases
+from hotpix_registry.catalogue import opening
 from hotpix_registry.domain import Recipe, Rule
 from hotpix_registry.errors import HotpixError
 from hotpix_registry.registry import Registry
@@ -70,7 +71,7 @@ def new_stage(kind: str, server: PostgreSQL, *, to: str | None = None) -> Iterat
 
 def _migrate(database: str, to: str | None) -> None:
     engine = databases.connect(databases.parse_url(database))
-    databases.upgrade(engine, to=to or "head")
+    opening.upgrade(engine, to=to or "head")
     engine.dispose()
 
 

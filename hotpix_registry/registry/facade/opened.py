@@ -17,7 +17,7 @@ from sqlalchemy.engine import Connection, Engine
 
 from hotpix_registry import __version__, settings
 from hotpix_registry.catalogue import engine as databases
-from hotpix_registry.catalogue import failures, queries
+from hotpix_registry.catalogue import failures, opening, queries
 from hotpix_registry.catalogue.engine import Source, reading, writing
 from hotpix_registry.catalogue.prompt import Prompt
 from hotpix_registry.catalogue.queries import Act, CameraRow
@@ -44,13 +44,13 @@ class Opened:
         statement_s: float | None = None,
     ) -> None:
         url = databases.parse_url(settings.database_url(database))
-        self._engine = databases.open_database(url, create=create, statement_s=statement_s)
+        self._engine = opening.open_database(url, create=create, statement_s=statement_s)
         self._replicated: Replicated | None = None
         # a replica that settings name is one of the database that settings name
         named = read_database or (settings.database_read_url() if database is None else None)
         if named is not None:
             try:
-                self._replicated = databases.open_replica(
+                self._replicated = opening.open_replica(
                     self._engine, databases.parse_url(named), statement_s=statement_s
                 )
             except BaseException:
