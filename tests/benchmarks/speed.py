@@ -340,7 +340,8 @@ def main() -> None:
             f"# Benchmarks\n\nMade by `make benchmark` on {day}: {where}.\n\n{headline(results)}\n\n"
             f"Warm cache, medians of {repeats} turn{'s' * (repeats > 1)} in which each piece of work ran in "
             "a process of its own beside its peer; a ratio is the median of those of the turns. Ratios hold "
-            "elsewhere, seconds do not.\n\n"
+            "elsewhere, but for those to reading in strips, which the speed of the memory decides; seconds "
+            "do not.\n\n"
             f"{text}\n" + (f"\n{growth.section(grown)}\n" if grown else ""),
             encoding="utf-8",
         )
