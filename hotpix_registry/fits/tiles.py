@@ -47,7 +47,7 @@ def open_image(
             hdu = hdus[unit.index]
             is_it = (
                 isinstance(hdu, fits.CompImageHDU)
-                and hdu.fileinfo()["datLoc"] == unit.start
+                and _located(hdu)["datLoc"] == unit.start
                 and hdu.shape[-2:] == shape
             )
         except BaseException:
@@ -57,6 +57,11 @@ def open_image(
         hdus.close()
         raise _corrupt("its headers can be read in more than one way")
     return hdus, hdu
+
+
+def _located(hdu: Any) -> Any:
+    """Where an HDU lies in its file; of one with tiles, astropy 7.0 knows it of the table that it is."""
+    return hdu.fileinfo() or hdu._bintable.fileinfo()
 
 
 @contextmanager

@@ -356,11 +356,13 @@ def test_the_blob_of_another_mask_is_noticed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("nx", "ny", "rest"),
-    [(2**32 - 1, 2**32 - 1, b""), (2**14, 2**14 + 1, b""), (0, 2**32 - 1, b""), (4, 4, bytes(300 << 20))],
+    ("nx", "ny", "rest_bytes"),
+    [(2**32 - 1, 2**32 - 1, 0), (2**14, 2**14 + 1, 0), (0, 2**32 - 1, 0), (4, 4, 300 << 20)],
 )
-def test_a_blob_that_announces_or_unpacks_to_too_much_is_not_unpacked(nx: int, ny: int, rest: bytes) -> None:
-    streams = (struct.pack(">4I", nx, ny, 2880, 5760) + rest, b"", b"")
+def test_a_blob_that_announces_or_unpacks_to_too_much_is_not_unpacked(
+    nx: int, ny: int, rest_bytes: int
+) -> None:
+    streams = (struct.pack(">4I", nx, ny, 2880, 5760) + bytes(rest_bytes), b"", b"")
     blob = b"".join(len(z).to_bytes(4, "big") + z for z in map(zlib.compress, streams))
     with pytest.raises(IntegrityError, match="bytes of a mask are damaged"):
         packing.unpack(packing.SPARSE, blob, sha256="0" * 64)
