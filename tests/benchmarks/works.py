@@ -191,38 +191,31 @@ def _astropy_mean_of(paths: list[Path]) -> Any:
     return mean
 
 
+def _averaging(mean_of: Callable[[list[Path]], Any], *stacks: list[Path]) -> dict[str, Any]:
+    with measured():
+        for paths in stacks:
+            mean_of(paths)
+    return {}
+
+
 @work
 def read_and_average_20(folder: Path) -> dict[str, Any]:
-    paths = _twenty(folder)
-    with measured():
-        _mean_of(paths)
-    return {}
+    return _averaging(_mean_of, _twenty(folder))
 
 
 @work
 def read_and_average_30(folder: Path) -> dict[str, Any]:
-    short, long = _ten(folder), _twenty(folder)
-    with measured():
-        _mean_of(short)
-        _mean_of(long)
-    return {}
+    return _averaging(_mean_of, _ten(folder), _twenty(folder))
 
 
 @work
 def astropy_average_20(folder: Path) -> dict[str, Any]:
-    paths = _twenty(folder)
-    with measured():
-        _astropy_mean_of(paths)
-    return {}
+    return _averaging(_astropy_mean_of, _twenty(folder))
 
 
 @work
 def astropy_average_30(folder: Path) -> dict[str, Any]:
-    short, long = _ten(folder), _twenty(folder)
-    with measured():
-        _astropy_mean_of(short)
-        _astropy_mean_of(long)
-    return {}
+    return _averaging(_astropy_mean_of, _ten(folder), _twenty(folder))
 
 
 @work
