@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 from sqlalchemy import event
@@ -28,9 +27,6 @@ from hotpix_registry.errors import (
     UsageError,
 )
 from hotpix_registry.files import network_file_system
-
-if TYPE_CHECKING:
-    pass
 
 log = logging.getLogger(__name__)
 
