@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +17,7 @@ _WORD = 4
 """bytes that are one number of FITS's sums"""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Flagged:
+class Flagged(NamedTuple):
     """Pixels with any flag."""
 
     shape: tuple[int, int]

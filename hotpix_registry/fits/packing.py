@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from hotpix_registry.fits.flagged import Flagged
     from hotpix_registry.fits.maskfile import Parts
 
 SPARSE = "sparse"
@@ -65,7 +66,7 @@ def pack(parts: Parts) -> PackedMask:
     """
     import numpy as np
 
-    (ny, nx), positions, flags = parts.flagged.shape, parts.flagged.positions, parts.flagged.flags
+    (ny, nx), positions, flags = parts.flagged
     bad_start, dq_start = len(parts.before), len(parts.before) + len(parts.between)
     rest = parts.before + parts.between + parts.after
     gaps = np.diff(positions, prepend=-1).astype("<u4") - np.uint32(1)
@@ -151,7 +152,7 @@ def unpack_bad(encoding: str, blob: bytes, *, blob_sha256: str) -> NDArray[np.bo
     """
     import numpy as np
 
-    shape, positions, flags = _open_verified(encoding, blob, blob_sha256)
+    shape, positions, flags = unpack_flagged(encoding, blob, blob_sha256=blob_sha256)
     bad = np.zeros(shape, np.bool_)
     bad.reshape(-1)[positions[flags & 1 != 0]] = True
     return bad
@@ -167,23 +168,29 @@ def unpack_dq(encoding: str, blob: bytes, *, blob_sha256: str) -> NDArray[np.uin
     """
     import numpy as np
 
-    shape, positions, flags = _open_verified(encoding, blob, blob_sha256)
+    shape, positions, flags = unpack_flagged(encoding, blob, blob_sha256=blob_sha256)
     dq = np.zeros(shape, np.uint16)
     dq.reshape(-1)[positions] = flags
     return dq
 
 
-def unpack_flagged(
-    encoding: str, blob: bytes, *, blob_sha256: str
-) -> tuple[tuple[int, int], NDArray[np.intp], NDArray[np.uint16]]:
-    """The flagged pixels of a blob without its planes: (ny, nx), (n,) flat positions, (n,) DQ bits.
+def unpack_flagged(encoding: str, blob: bytes, *, blob_sha256: str) -> Flagged:
+    """The flagged pixels of a blob without its planes.
 
     Raises
     ------
     IntegrityError
         When the blob does not have its digest.
     """
-    return _open_verified(encoding, blob, blob_sha256)
+    import numpy as np
+
+    from hotpix_registry.fits.flagged import Flagged
+
+    _verify(blob, blob_sha256)
+    nx, ny, _, _, _, gaps, flags = _open(encoding, blob)
+    positions = np.cumsum(np.frombuffer(gaps, np.uint32), dtype=np.intp)
+    positions += np.arange(positions.size)
+    return Flagged(shape=(ny, nx), positions=positions, flags=np.frombuffer(flags, np.uint16))
 
 
 def _by_bytes(numbers: NDArray[np.unsignedinteger]) -> bytes:
@@ -235,18 +242,6 @@ def _inflated(stream: bytes, most: int) -> bytes:
     if not inflation.eof or len(content) > most:
         raise ValueError(f"a stream of the blob has no end within {most} bytes")
     return content
-
-
-def _open_verified(
-    encoding: str, blob: bytes, blob_sha256: str
-) -> tuple[tuple[int, int], NDArray[np.intp], NDArray[np.uint16]]:
-    import numpy as np
-
-    _verify(blob, blob_sha256)
-    nx, ny, _, _, _, gaps, flags = _open(encoding, blob)
-    positions = np.cumsum(np.frombuffer(gaps, np.uint32), dtype=np.intp)
-    positions += np.arange(positions.size)
-    return (ny, nx), positions, np.frombuffer(flags, np.uint16)
 
 
 def _verify(blob: bytes, blob_sha256: str) -> None:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from hotpix_registry.fits.flagged import Flagged
+
 
 def file(engine: Source, mask_id: int, preset: str = "default") -> bytes:
     """The canonical FITS file of a mask, or what a preset derives from it.
@@ -72,8 +74,8 @@ def dq(engine: Source, mask_id: int) -> NDArray[np.uint16]:
     return unpack_dq(encoding, blob, blob_sha256=blob_sha256)
 
 
-def flagged(engine: Source, mask_id: int) -> tuple[tuple[int, int], NDArray[np.intp], NDArray[np.uint16]]:
-    """The flagged pixels of a mask: (ny, nx), (n,) flat positions in their order, (n,) DQ bits."""
+def flagged(engine: Source, mask_id: int) -> Flagged:
+    """The flagged pixels of a mask."""
     from hotpix_registry.fits.packing import unpack_flagged
 
     encoding, blob, blob_sha256, _ = stored(engine, mask_id)
